@@ -45,7 +45,7 @@ class Special(enum.IntEnum):
     PR_IN_REPLY_TO_REVIEW_ID = 31
     PR_IN_REPLY_TO_COMMENT_ID = 32
     PR_DIFF_HUNK_COMMENT_LINE = 33
-    NAME_ = 34
+    NAME = 34
     EMAIL = 35
     KEY = 36
     PASSWORD = 37
@@ -58,7 +58,7 @@ class Special(enum.IntEnum):
 
 _IRREGULAR = {
     Special.END_OF_TEXT: "<|endoftext|>",
-    Special.NAME_: "<NAME>",
+    Special.NAME: "<NAME>",
     Special.EMAIL: "<EMAIL>",
     Special.KEY: "<KEY>",
     Special.PASSWORD: "<PASSWORD>",
