@@ -1,6 +1,6 @@
 """Finds the files shipped with the package: `data/` and `configs/`.
 
-They lie beside `sc2jax/` in a clone and inside it in an installed wheel, so that `--config=quickstart` works in any folder.
+They lie beside `sc2jax/` in a clone and inside it in an installed wheel, so that `--config=quickstart` works anywhere.
 """
 
 from pathlib import Path

@@ -51,7 +51,7 @@ class Manifest:
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The sha256 of everything that the outputs of a stage depend on; `version` is raised when its code changes them."""
+    """The sha256 of all that a stage's outputs depend on; `version` is raised when its code changes them."""
     return _sha256({"stage": stage, "version": version, "config": config, "inputs": inputs})
 
 

@@ -36,4 +36,4 @@ REJECTED_FILE = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""A file that was left out: who it is, which stage dropped it, by which rule, and the figure or the twin that decided."""
+"""A file that was left out: who it is, which stage dropped it, by which rule, and the figure or twin that decided."""

@@ -1,0 +1,99 @@
+"""The KV cache: a ring buffer of the attention window, so that its memory does not grow with the context.
+
+Position p of a sequence lies in slot p % S. Each slot remembers its position, and a query sees the slots whose
+positions lie in its window: the slot that the newest key will overwrite has just left it. Dimensions: L layers, B
+batch, K key-value heads, S slots, H head size.
+"""
+
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from sc2jax.model.attention import cached_attention, rotary_angles
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Params
+from sc2jax.model.transformer import (
+    cast_params,
+    forward_with_keys,
+    layer_norm,
+    output_logits,
+    transformer_layer,
+)
+
+EMPTY = -1
+
+
+@flax.struct.dataclass
+class Cache:
+    """Rotated keys and values of the last S positions of each sequence, and which position each slot holds."""
+
+    k_LBKSH: jax.Array
+    v_LBKSH: jax.Array
+    positions_BS: jax.Array  # EMPTY where nothing was written yet
+
+
+def cache_slots(config: ModelConfig, total_length: int) -> int:
+    """How many slots sequences of this many tokens need: never more than the window."""
+    return min(config.window, total_length) if config.window else total_length
+
+
+def prefill(
+    params: Params, tokens_BT: jax.Array, lengths_B: jax.Array, config: ModelConfig, slots: int
+) -> tuple[jax.Array, Cache]:
+    """Reads prompts, padded on the right to one length, in one pass.
+
+    Returns the logits after each prompt's last token (B, V) and the cache of its last `slots` positions. Padding lies
+    behind every real token and is therefore never seen.
+    """
+    hidden_BTD, keys = forward_with_keys(params, tokens_BT, config, keep_keys=True)
+    last_BD = jnp.take_along_axis(hidden_BTD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
+    # The newest position below the length that falls into each slot.
+    slot_S = jnp.arange(slots)
+    positions_BS = slot_S + (lengths_B[:, None] - 1 - slot_S) // slots * slots
+    source_BS = jnp.clip(positions_BS, 0)
+
+    def to_slots(x_LBTKH: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(x_LBTKH, source_BS[None, :, :, None, None], axis=2).transpose(0, 1, 3, 2, 4)
+
+    assert keys is not None
+    positions_BS = jnp.where(positions_BS < 0, EMPTY, positions_BS)
+    return output_logits(params, last_BD, config), Cache(to_slots(keys[0]), to_slots(keys[1]), positions_BS)
+
+
+def decode_step(
+    params: Params, tokens_B: jax.Array, positions_B: jax.Array, cache: Cache, config: ModelConfig
+) -> tuple[jax.Array, Cache]:
+    """One more token of each sequence at its position; returns the logits after it (B, V) and the extended cache."""
+    params = cast_params(params, config)
+    angles = rotary_angles(positions_B[:, None], config.head_dim, config.rope_theta)
+    visible_BS = _visible(cache.positions_BS, positions_B, config.window)
+
+    def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array, jax.Array]):
+        layer_params, k_BKSH, v_BKSH = scanned
+        attend = partial(_attend_one, cached_k_BKSH=k_BKSH, cached_v_BKSH=v_BKSH, visible_BS=visible_BS)
+        return transformer_layer(layer_params, x_BTD, config, angles, attend)
+
+    x_BTD = params["embedding"][tokens_B][:, None]
+    x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (params["layers"], cache.k_LBKSH, cache.v_LBKSH))
+    hidden_BD = layer_norm(x_BTD[:, 0], params["final_norm"], config.norm_epsilon)
+    batch = jnp.arange(tokens_B.shape[0])
+    slot_B = positions_B % cache.positions_BS.shape[1]
+    # Written after the layers, once for all of them: inside the scan each step would copy the whole cache.
+    cache = Cache(
+        cache.k_LBKSH.at[:, batch, :, slot_B].set(k_LBTKH[:, :, 0].swapaxes(0, 1)),
+        cache.v_LBKSH.at[:, batch, :, slot_B].set(v_LBTKH[:, :, 0].swapaxes(0, 1)),
+        cache.positions_BS.at[batch, slot_B].set(positions_B),
+    )
+    return output_logits(params, hidden_BD, config), cache
+
+
+def _attend_one(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, **cached: jax.Array) -> jax.Array:
+    return cached_attention(q_BTNH[:, 0], k_BTKH[:, 0], v_BTKH[:, 0], **cached)[:, None]
+
+
+def _visible(cached_positions_BS: jax.Array, positions_B: jax.Array, window: int) -> jax.Array:
+    distance_BS = positions_B[:, None] - cached_positions_BS
+    visible_BS = cached_positions_BS != EMPTY
+    return visible_BS & (distance_BS < window) if window else visible_BS

@@ -1,0 +1,125 @@
+"""The parameter table: every parameter is described once, and everything else is a map over the table.
+
+Initialisation, abstract state, sharding, the optimizer's decay mask, counting and conversion read it; none of them
+names a parameter again.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from sc2jax.model.config import ModelConfig
+from sc2jax.parallel import rules
+
+Params: TypeAlias = Any
+"""A tree of arrays with the paths of the table: nested dicts, the layers stacked along the first dimension."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of the model; those of the layers have a leading layers dimension."""
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]  # logical names of the dimensions, see parallel/rules.py
+    init: str  # normal (with the config's standard deviation), zeros or ones
+    decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
+    hf_name: str  # its name in Hugging Face's format; {layer} where there is one tensor a layer
+
+
+def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
+    """All parameters of the model (shapes: paper, section 6.1; names: released weights)."""
+    L, D, F, V = config.num_layers, config.embed_dim, config.mlp_dim, config.vocab_size
+    N, K, H = config.num_heads, config.num_kv_heads, config.head_dim
+    layers, embed, mlp, vocab = rules.LAYERS, rules.EMBED, rules.MLP, rules.VOCAB
+    heads, kv_heads, head_dim = rules.HEADS, rules.KV_HEADS, rules.HEAD_DIM
+
+    def norm(name: str, hf_name: str) -> list[Parameter]:
+        path, shape, axes = ("layers", name), (L, D), (layers, embed)
+        return [
+            Parameter((*path, "scale"), shape, axes, "ones", False, f"model.layers.{{layer}}.{hf_name}.weight"),
+            Parameter((*path, "bias"), shape, axes, "zeros", False, f"model.layers.{{layer}}.{hf_name}.bias"),
+        ]
+
+    def linear(
+        path: tuple[str, str], hf_name: str, shape: tuple[int, ...], axes: tuple[str, ...], inputs: int
+    ) -> list[Parameter]:
+        full = ("layers", *path)
+        weight, bias = f"model.layers.{{layer}}.{hf_name}.weight", f"model.layers.{{layer}}.{hf_name}.bias"
+        return [
+            Parameter((*full, "kernel"), (L, *shape), (layers, *axes), "normal", True, weight),
+            Parameter((*full, "bias"), (L, *shape[inputs:]), (layers, *axes[inputs:]), "zeros", False, bias),
+        ]
+
+    table = [
+        Parameter(("embedding",), (V, D), (vocab, embed), "normal", True, "model.embed_tokens.weight"),
+        *norm("attention_norm", "input_layernorm"),
+        *linear(("attention", "q"), "self_attn.q_proj", (D, N, H), (embed, heads, head_dim), 1),
+        *linear(("attention", "k"), "self_attn.k_proj", (D, K, H), (embed, kv_heads, head_dim), 1),
+        *linear(("attention", "v"), "self_attn.v_proj", (D, K, H), (embed, kv_heads, head_dim), 1),
+        *linear(("attention", "o"), "self_attn.o_proj", (N, H, D), (heads, head_dim, embed), 2),
+        *norm("mlp_norm", "post_attention_layernorm"),
+        *linear(("mlp", "up"), "mlp.c_fc", (D, F), (embed, mlp), 1),
+        *linear(("mlp", "down"), "mlp.c_proj", (F, D), (mlp, embed), 1),
+        Parameter(("final_norm", "scale"), (D,), (embed,), "ones", False, "model.norm.weight"),
+        Parameter(("final_norm", "bias"), (D,), (embed,), "zeros", False, "model.norm.bias"),
+    ]
+    if not config.tie_embeddings:
+        table.append(Parameter(("output",), (V, D), (vocab, embed), "normal", True, "lm_head.weight"))
+    return tuple(table)
+
+
+def map_table(config: ModelConfig, function: Callable[[Parameter], Any]) -> Params:
+    """A tree with the model's paths, holding `function(parameter)` for each parameter of the table."""
+    tree: dict[str, Any] = {}
+    for parameter in parameter_table(config):
+        node = tree
+        for name in parameter.path[:-1]:
+            node = node.setdefault(name, {})
+        node[parameter.path[-1]] = function(parameter)
+    return tree
+
+
+def init_params(config: ModelConfig, key: jax.Array) -> Params:
+    """Random float32 parameters, each from a key derived from its path, so that adding one moves no other."""
+
+    def init(parameter: Parameter) -> jax.Array:
+        if parameter.init == "ones":
+            return jnp.ones(parameter.shape, jnp.float32)
+        if parameter.init == "zeros":
+            return jnp.zeros(parameter.shape, jnp.float32)
+        own_key = jax.random.fold_in(key, zlib.crc32("/".join(parameter.path).encode()))
+        return config.init_stddev * jax.random.normal(own_key, parameter.shape, jnp.float32)
+
+    return map_table(config, init)
+
+
+def abstract_params(config: ModelConfig, mesh: Mesh | None = None) -> Params:
+    """Shapes and types of the parameters, with their shardings if a mesh is given; nothing is allocated."""
+
+    def abstract(parameter: Parameter) -> jax.ShapeDtypeStruct:
+        placement = None if mesh is None else rules.sharding(mesh, parameter.axes, parameter.shape)
+        return jax.ShapeDtypeStruct(parameter.shape, jnp.float32, sharding=placement)
+
+    return map_table(config, abstract)
+
+
+def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """Where each parameter lives."""
+    return map_table(config, lambda parameter: rules.sharding(mesh, parameter.axes, parameter.shape))
+
+
+def decay_mask(config: ModelConfig) -> Params:
+    """True where weight decay applies."""
+    return map_table(config, lambda parameter: parameter.decayed)
+
+
+def count_params(config: ModelConfig) -> int:
+    """The number of parameters, without allocating any."""
+    return sum(math.prod(parameter.shape) for parameter in parameter_table(config))

@@ -1,0 +1,168 @@
+"""The functional StarCoder2: a plain function from parameters and tokens to hidden states and logits.
+
+Pre-LayerNorm blocks with biases everywhere but on the output projection, GELU with the tanh approximation, rotary
+embeddings (StarCoder2 paper, section 6.1, and the released config.json). Layers are stacked and scanned. Dimensions: B
+batch, T position, D embed, N query heads, K key-value heads, H head size, F mlp, V vocabulary, L layers.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from sc2jax.model.attention import attention_mask, dropout, reference_attention, rotary_angles, rotate
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Params
+from sc2jax.parallel import rules
+
+ACTIVATION = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
+
+
+def forward(
+    params: Params,
+    tokens_BT: jax.Array,
+    config: ModelConfig,
+    *,
+    segment_ids_BT: jax.Array | None = None,
+    positions_BT: jax.Array | None = None,
+    mesh: Mesh | None = None,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Final hidden states (B, T, D) of whole sequences.
+
+    Args:
+        params: a tree with the paths of the parameter table, float32.
+        tokens_BT: token ids.
+        config: the model's shape.
+        segment_ids_BT: tokens of different segments do not see each other; by default each row is one segment.
+        positions_BT: for the rotary embedding; by default 0, 1, 2, ...
+        mesh: where the activations live, if sharded.
+        dropout_key: draws the dropout masks; without it there is none.
+    """
+    hidden_BTD, _ = forward_with_keys(
+        params,
+        tokens_BT,
+        config,
+        segment_ids_BT=segment_ids_BT,
+        positions_BT=positions_BT,
+        mesh=mesh,
+        dropout_key=dropout_key,
+    )
+    return hidden_BTD
+
+
+def forward_with_keys(
+    params: Params,
+    tokens_BT: jax.Array,
+    config: ModelConfig,
+    *,
+    segment_ids_BT: jax.Array | None = None,
+    positions_BT: jax.Array | None = None,
+    mesh: Mesh | None = None,
+    dropout_key: jax.Array | None = None,
+    keep_keys: bool = False,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """The same as `forward`, with each layer's rotated keys and values (L, B, T, K, H) if they are to be kept."""
+    B, T = tokens_BT.shape
+    if segment_ids_BT is None:
+        segment_ids_BT = jnp.zeros((B, T), jnp.int32)
+    if positions_BT is None:
+        positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+    params = cast_params(params, config)
+    angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
+    mask_BTS = attention_mask(segment_ids_BT, config.window)
+    x_BTD = params["embedding"][tokens_BT]
+    x_BTD = dropout(x_BTD, config.embedding_dropout, _fold(dropout_key, config.num_layers))
+    x_BTD = rules.constrain(x_BTD, mesh, ACTIVATION)
+
+    def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
+        layer_params, index = scanned
+        layer_key = _fold(dropout_key, index)
+        attend = partial(
+            reference_attention,
+            mask_BTS=mask_BTS,
+            dropout_rate=config.attention_dropout,
+            dropout_key=_fold(layer_key, 0),
+        )
+        x_BTD, keys = transformer_layer(layer_params, x_BTD, config, angles, attend, layer_key)
+        return rules.constrain(x_BTD, mesh, ACTIVATION), keys if keep_keys else None
+
+    body = _rematerialized(body, config.rematerialization)
+    layers = (params["layers"], jnp.arange(config.num_layers))
+    x_BTD, keys = jax.lax.scan(body, x_BTD, layers, unroll=config.scan_unroll)
+    return layer_norm(x_BTD, params["final_norm"], config.norm_epsilon), keys
+
+
+def transformer_layer(
+    params: Params,
+    x_BTD: jax.Array,
+    config: ModelConfig,
+    angles: tuple[jax.Array, jax.Array],
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """One layer; `attend(q, k, v)` sees rotated queries and keys. Returns its output and its keys and values."""
+    normed_BTD = layer_norm(x_BTD, params["attention_norm"], config.norm_epsilon)
+    attention = params["attention"]
+    q_BTNH = rotate(linear(normed_BTD, attention["q"]), *angles)
+    k_BTKH = rotate(linear(normed_BTD, attention["k"]), *angles)
+    v_BTKH = linear(normed_BTD, attention["v"])
+    mixed_BTD = linear(attend(q_BTNH, k_BTKH, v_BTKH), attention["o"], input_dims=2)
+    x_BTD = x_BTD + dropout(mixed_BTD, config.residual_dropout, _fold(dropout_key, 1))
+
+    normed_BTD = layer_norm(x_BTD, params["mlp_norm"], config.norm_epsilon)
+    hidden_BTF = jax.nn.gelu(linear(normed_BTD, params["mlp"]["up"]), approximate=True)
+    out_BTD = linear(hidden_BTF, params["mlp"]["down"])
+    x_BTD = x_BTD + dropout(out_BTD, config.residual_dropout, _fold(dropout_key, 2))
+    return x_BTD, (k_BTKH, v_BTKH)
+
+
+def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) -> jax.Array:
+    """Logits over the vocabulary, float32, (..., V); the output projection has no bias."""
+    output_VD = params["embedding"] if config.tie_embeddings else params["output"]
+    return jnp.einsum(
+        "...D,VD->...V", hidden_BTD, output_VD.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32
+    )
+
+
+def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1) -> jax.Array:
+    """`x @ kernel + bias` over the last `input_dims` dimensions of x, as one product of (tokens, in) and (in, out).
+
+    XLA's CPU backend computes the two-dimensional product faster than the same one with a batch dimension.
+    """
+    kernel, bias = params["kernel"], params["bias"]
+    outputs = kernel.shape[input_dims:]
+    flat = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size)
+    return flat.reshape(*x.shape[:-input_dims], *outputs) + bias
+
+
+def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) -> jax.Array:
+    """LayerNorm over the last dimension with scale and bias, computed in float32."""
+    x32 = x.astype(jnp.float32)
+    mean = jnp.mean(x32, axis=-1, keepdims=True)
+    centred = x32 - mean
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]).astype(x.dtype)
+
+
+def cast_params(params: Params, config: ModelConfig) -> Params:
+    """The parameters in the type of the computation; those of the norms stay float32. The one place that casts them."""
+
+    def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
+        return array if any(entry.key.endswith("norm") for entry in path) else array.astype(config.compute_dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+
+def _rematerialized(body: Callable[..., Any], policy: str) -> Callable[..., Any]:
+    if policy == "none":
+        return body
+    saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
+    return jax.checkpoint(body, policy=saved, prevent_cse=False)
+
+
+def _fold(key: jax.Array | None, data: int | jax.Array) -> jax.Array | None:
+    return None if key is None else jax.random.fold_in(key, data)

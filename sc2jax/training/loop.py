@@ -1,0 +1,182 @@
+"""The training loop: restore or start, then batches, steps, log lines and checkpoints until the last step."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from tqdm import tqdm
+
+from sc2jax.checkpoint import Checkpoints, Progress, fingerprint
+from sc2jax.errors import UserError
+from sc2jax.model.config import ModelConfig
+from sc2jax.training.config import TrainingConfig
+from sc2jax.training.metrics import MetricsLog
+from sc2jax.training.step import TrainState, batch_sharding, compile_train_step, init_state, state_shardings
+
+CHECKPOINTS = "checkpoints"
+
+
+class Feed(Protocol):
+    """What the loop needs of a feed: batches of this process's rows, and a position to save and go back to."""
+
+    wait_seconds: float
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def state(self) -> np.ndarray:
+        """The position after the last batch handed out, int64 (global rows, fields), zero for rows read elsewhere."""
+        ...
+
+    def restore(self, state: np.ndarray) -> None:
+        """Goes on from a saved position of the whole batch."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run leaves: its last step and the fingerprints of its parameters."""
+
+    steps: int
+    fingerprints: dict[str, int]
+
+
+def local_rows(mesh: Mesh, training: TrainingConfig, model: ModelConfig) -> list[int]:
+    """The rows of the global batch that this process's devices hold; it reads these and no others.
+
+    Raises:
+        UserError: the mesh does not divide the batch.
+    """
+    shape = (training.batch_size, model.context_length)
+    placement = batch_sharding(mesh, *shape)
+    slices = [index[0] for index in placement.addressable_devices_indices_map(shape).values() if index is not None]
+    return sorted({row for rows in slices for row in range(*rows.indices(training.batch_size))})
+
+
+def train(
+    feed: Feed, model: ModelConfig, training: TrainingConfig, mesh: Mesh, *, folder: str, key: str, seed: int
+) -> TrainingResult:
+    """Trains to the last step, from the newest checkpoint in `folder` if there is one of the same `key`.
+
+    Started again after an interruption at any moment, it ends with the same parameters and the same log.
+
+    Raises:
+        UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
+    """
+    checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
+    try:
+        state = _start(checkpoints, feed, model, training, mesh, folder, key, seed)
+        log = MetricsLog(folder, training.log_every, int(state.step)) if jax.process_index() == 0 else None
+        state = _run(feed, state, checkpoints, log, model, training, mesh, key, seed)
+        checkpoints.wait()
+    finally:
+        checkpoints.close()
+    return TrainingResult(int(state.step), fingerprint(state.params))
+
+
+def _start(
+    checkpoints: Checkpoints,
+    feed: Feed,
+    model: ModelConfig,
+    training: TrainingConfig,
+    mesh: Mesh,
+    folder: str,
+    key: str,
+    seed: int,
+) -> TrainState:
+    step = checkpoints.latest_step()
+    if step is None:
+        return init_state(model, training, mesh, seed)
+    abstract = jax.tree.map(
+        lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
+        jax.eval_shape(lambda: init_state(model, training, mesh, seed)),
+        state_shardings(model, training, mesh),
+    )
+    if checkpoints.read_key(step) != key:
+        raise UserError(
+            f"{folder} holds checkpoints of a run with another config or other inputs; give another --workdir, or "
+            f"delete {folder} to train anew"
+        )
+    progress, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
+    feed.restore(progress.feed_position)
+    return TrainState(jax.device_put(np.int32(progress.step), abstract.step.sharding), params, optimizer_state)
+
+
+def _run(
+    feed: Feed,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog | None,
+    model: ModelConfig,
+    training: TrainingConfig,
+    mesh: Mesh,
+    key: str,
+    seed: int,
+) -> TrainState:
+    step_function = compile_train_step(model, training, mesh, seed)
+    placement = batch_sharding(mesh, training.batch_size, model.context_length)
+    rows = local_rows(mesh, training, model)
+    first = int(state.step)
+    progress = tqdm(initial=first, total=training.steps, desc="train", unit="step", disable=None)
+    unread: Mapping[str, jax.Array] | None = None
+    waited, started = 0.0, time.monotonic()
+
+    def read(step: int, metrics: Mapping[str, jax.Array]) -> None:
+        nonlocal started
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"] + values["gradient_norm"]):
+            raise UserError(
+                f"the loss or its gradient is not finite at step {step} (loss {values['loss']}, gradient norm "
+                f"{values['gradient_norm']}); the newest checkpoint is good: lower training.peak_learning_rate, or "
+                "look at the data of that step with `sc2jax show`"
+            )
+        now = time.monotonic()
+        if log is not None:
+            log.add(step, values, now - started, waited, last=step == training.steps)
+        started = now
+        progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        progress.update()
+
+    for step in range(first + 1, training.steps + 1):
+        batch = place_batch(next(feed), placement, rows, training.batch_size)
+        waited = feed.wait_seconds
+        state, metrics = step_function(state, batch)
+        # The metrics of a step are read once the next one was handed to the devices, so that these never wait for us.
+        if unread is not None:
+            read(step - 1, unread)
+        unread = metrics
+        if step % training.checkpoint_every == 0 or step == training.steps:
+            read(step, unread)
+            unread = None
+            position = _whole_position(feed.state())
+            checkpoints.save(Progress(step, key, position), state.params, state.optimizer_state)
+    progress.close()
+    return state
+
+
+def place_batch(
+    batch: Mapping[str, np.ndarray], placement: NamedSharding, rows: Sequence[int], batch_size: int
+) -> dict[str, jax.Array]:
+    """Global arrays from the rows that this process read: row `rows[i]` of the global batch is row i of its own."""
+    local = {row: index for index, row in enumerate(rows)}
+
+    def place(array: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            return array[[local[row] for row in range(*index[0].indices(batch_size))]][:, index[1]]
+
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), placement, part)
+
+    return {name: place(array) for name, array in batch.items()}
+
+
+def _whole_position(position: np.ndarray) -> np.ndarray:
+    if jax.process_count() == 1:
+        return position
+    # Rows of other processes are zero here, so that the sum over processes is the whole.
+    gathered: Any = multihost_utils.process_allgather(position)
+    return np.asarray(gathered).sum(axis=0)

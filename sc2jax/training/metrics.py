@@ -1,0 +1,69 @@
+"""The training log: one JSON line for every few steps, the same bytes however often the run was interrupted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+
+
+def read_metrics(folder: str) -> list[dict[str, Any]]:
+    """The complete lines of a run's log, oldest first."""
+    path = Path(folder, METRICS)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without its newline a line is unfinished
+    return [json.loads(line) for line in lines]
+
+
+class MetricsLog:
+    """Averages the metrics of `every` steps into a line of metrics.jsonl; times go to timing.jsonl.
+
+    Losses are deterministic and times are not: kept apart, the first file can be compared byte for byte.
+    """
+
+    def __init__(self, folder: str, every: int, step: int) -> None:
+        """Opens the log of a run that goes on after `step`; lines beyond it belong to steps that are done again."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(folder) if row["step"] <= step]
+        temporary = Path(folder, METRICS + ".tmp")
+        temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+        temporary.replace(Path(folder, METRICS))
+        self._file = Path(folder, METRICS)
+        self._timing = Path(folder, TIMING)
+        self._every = every
+        self._tokens = kept[-1]["tokens"] if kept else 0
+        self._pending: list[dict[str, float]] = []
+        self._seconds = self._waited = 0.0
+
+    def add(self, step: int, metrics: dict[str, float], seconds: float, waited: float, last: bool) -> None:
+        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
+        self._pending.append(metrics)
+        self._seconds += seconds
+        self._waited += waited
+        if step % self._every and not last:
+            return
+        tokens = sum(row["tokens"] for row in self._pending)
+        self._tokens += int(tokens)
+        row = {
+            "step": step,
+            "loss": sum(row["loss"] * row["tokens"] for row in self._pending) / max(tokens, 1.0),
+            "gradient_norm": sum(row["gradient_norm"] for row in self._pending) / len(self._pending),
+            "learning_rate": self._pending[-1]["learning_rate"],
+            "tokens": self._tokens,
+        }
+        speed = {
+            "step": step,
+            "seconds": round(self._seconds, 4),
+            "tokens_per_second": round(tokens / max(self._seconds, 1e-9), 1),
+            "feed_wait_seconds": round(self._waited, 4),
+        }
+        for path, line in ((self._file, row), (self._timing, speed)):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_line(line))
+        self._pending, self._seconds, self._waited = [], 0.0, 0.0
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True) + "\n"

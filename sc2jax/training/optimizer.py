@@ -1,0 +1,50 @@
+"""AdamW with warm-up and cosine decay (StarCoder2 paper, section 6.2)."""
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Params, decay_mask, param_shardings
+from sc2jax.parallel import rules
+from sc2jax.training.config import TrainingConfig
+
+
+def learning_rate_schedule(config: TrainingConfig) -> optax.Schedule:
+    """Linear warm-up from 0 to the peak, then a cosine down to its last fraction at the last step."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.peak_learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.steps,
+        end_value=config.peak_learning_rate * config.final_learning_rate_fraction,
+    )
+
+
+def create_optimizer(config: TrainingConfig, model: ModelConfig) -> optax.GradientTransformation:
+    """Clipping by global norm, then Adam with decoupled weight decay on the parameters that the table marks."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.adamw(
+            learning_rate_schedule(config),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=decay_mask(model),
+        ),
+    )
+
+
+def optimizer_shardings(
+    optimizer: optax.GradientTransformation, params: Params, model: ModelConfig, mesh: Mesh
+) -> optax.OptState:
+    """Moments live where their parameters do, counters everywhere; `params` may be abstract."""
+    state = jax.eval_shape(optimizer.init, params)
+    return optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, placement: placement,
+        state,
+        param_shardings(model, mesh),
+        transform_non_params=lambda _: rules.replicated(mesh),
+    )
