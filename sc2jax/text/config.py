@@ -1,0 +1,58 @@
+"""Settings of the text room: the tokenizer and fill-in-the-middle."""
+
+import dataclasses
+
+from sc2jax.errors import UserError
+from sc2jax.text.special_tokens import Special
+
+BYTES = 256
+"""Every byte has a token of its own, so that any text can be encoded."""
+
+LEVELS = ("context", "document", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """How a SentencePiece BPE tokenizer is trained."""
+
+    # Tokens, the 38 special ones, the unknown one and the 256 bytes included. StarCoder2 has 49152 (paper, section 5.1);
+    # a small model spends most of its parameters on the embedding, so the default is small.
+    vocab_size: int = 8192
+    # Bytes of text to train on at most; of a larger corpus a seeded sample of whole files is taken.
+    max_training_bytes: int = 30_000_000
+    # Share of the characters of the training text that get a token of their own; the rest are written in bytes.
+    character_coverage: float = 0.9999
+
+    def __post_init__(self) -> None:
+        smallest = len(Special) + 1 + BYTES
+        if self.vocab_size <= smallest:
+            raise UserError(
+                f"vocab_size {self.vocab_size} is too small: special tokens and bytes alone take {smallest}; use 512 or more"
+            )
+        if self.max_training_bytes < 1:
+            raise UserError(f"max_training_bytes is {self.max_training_bytes}; use 1 or more")
+        if not 0.9 <= self.character_coverage <= 1:
+            raise UserError(f"character_coverage {self.character_coverage} is not between 0.9 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class FimConfig:
+    """Repository-context fill-in-the-middle (StarCoder2 paper, section 5.1)."""
+
+    # Where it is applied: "context" to the windows that the model is trained on, as StarCoder2 does, so that a cut
+    # window always holds a whole task; "document" before windows are cut, so that no token is lost; or "off".
+    level: str = "context"
+    # Chance of a repository to be chosen at all (and of a document without files to be transformed).
+    rate: float = 0.5
+    # Chance of each file of a chosen repository to be transformed: a quarter of all files with both at 0.5.
+    file_rate: float = 0.5
+    # Share of the transformed files written suffix first; the reference implementations use 0.5, the paper is silent.
+    spm_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise UserError(f"fim.level {self.level!r} is unknown; use one of {', '.join(LEVELS)}")
+        for name in ("rate", "file_rate", "spm_rate"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UserError(f"fim.{name} {value} is not between 0 and 1")

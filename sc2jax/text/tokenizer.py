@@ -1,0 +1,194 @@
+"""Tokenizers: pieces to ids and back, lossless, with special tokens that no text can forge.
+
+Two kinds of file are opened, behind one class: a SentencePiece model (`.model`, as `train_tokenizer` writes it) and a
+byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2 is released).
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import fsspec
+
+from sc2jax.errors import UserError
+from sc2jax.text.special_tokens import Piece, Special
+
+UNKNOWN_ID = len(Special)
+"""The id that SentencePiece insists on for the unknown; with byte fallback no text encodes to it."""
+
+_SPECIALS = {int(token): token for token in Special}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary of `vocab_size` ids, of which those of `Special` stand for special tokens and the others for text.
+
+    Text is any string of Unicode scalar values; `decode` gives it back unchanged.
+    """
+
+    vocab_size: int
+    digest: str  # sha256 of the file
+    _encode: Callable[[str], list[int]]
+    _decode: Callable[[list[int]], str]
+
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of text, none of which is a special token's, whatever the text spells.
+
+        Raises:
+            UserError: the string holds lone surrogates, which are no text.
+        """
+        try:
+            return self._encode(text)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"a text cannot be encoded: {error.object[error.start]!r} at character {error.start} is half of a surrogate "
+                "pair and no character; decode the file with errors='replace'"
+            ) from error
+
+    def encode(self, pieces: Sequence[Piece]) -> list[int]:
+        """The ids of a document; every text piece is encoded by itself."""
+        ids: list[int] = []
+        for piece in pieces:
+            if isinstance(piece, Special):
+                ids.append(int(piece))
+            else:
+                ids.extend(self.encode_text(piece))
+        return ids
+
+    def pieces(self, ids: Sequence[int]) -> list[Piece]:
+        """The inverse of `encode`; texts that were encoded one after the other come back as one.
+
+        A character of which only some bytes are left, as at the edge of a window, becomes U+FFFD.
+
+        Raises:
+            ValueError: an id lies outside of the vocabulary.
+        """
+        return list(self._pieces(ids))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens written as their literals: for people to read, not to be encoded again."""
+        return "".join(piece.literal if isinstance(piece, Special) else piece for piece in self._pieces(ids))
+
+    def _pieces(self, ids: Sequence[int]) -> Iterator[Piece]:
+        run: list[int] = []
+        for token in map(int, ids):
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"token {token} is outside of the vocabulary of {self.vocab_size}")
+            special = _SPECIALS.get(token)
+            if special is None:
+                run.append(token)
+                continue
+            if run:
+                yield self._decode(run)
+                run = []
+            yield special
+        if run:
+            yield self._decode(run)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Opens a tokenizer: `.model` for SentencePiece, `.json` for byte-level BPE; a local path or a URL.
+
+    StarCoder2's own vocabulary lacks 14 byte symbols, so that with it U+40000 to U+7FFFF, where Unicode has no
+    characters yet, do not survive.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or its special tokens are not StarCoder2's.
+    """
+    try:
+        with fsspec.open(path, "rb") as file:
+            content: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"there is no tokenizer at {path}; train one with `sc2jax tokenizer`") from error
+    if path.endswith(".model"):
+        return _sentencepiece(content, path)
+    if path.endswith(".json"):
+        return _byte_level(content, path)
+    raise UserError(f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)")
+
+
+def _sentencepiece(content: bytes, path: str) -> Tokenizer:
+    import sentencepiece
+
+    try:
+        # An empty message is a valid protocol buffer, so emptiness is tested first.
+        processor = sentencepiece.SentencePieceProcessor(model_proto=content) if content else None
+    except RuntimeError:
+        processor = None
+    if processor is None:
+        raise _damaged(path)
+    size = processor.vocab_size()
+    for token in Special:
+        if size <= token or processor.id_to_piece(int(token)) != token.literal or not processor.is_control(int(token)):
+            raise _foreign(path, token)
+
+    def encode(text: str) -> list[int]:
+        text.encode()  # The library's own complaint about surrogates does not say what is wrong.
+        return processor.encode(escape(text))
+
+    return Tokenizer(
+        vocab_size=size,
+        digest=hashlib.sha256(content).hexdigest(),
+        _encode=encode,
+        _decode=lambda ids: unescape(processor.decode(ids)),
+    )
+
+
+def _byte_level(content: bytes, path: str) -> Tokenizer:
+    import tokenizers
+
+    try:
+        model = tokenizers.Tokenizer.from_str(content.decode())
+    except Exception as error:  # The library raises this very class.
+        raise _damaged(path) from error
+    for token in Special:
+        if model.token_to_id(token.literal) != int(token):
+            raise _foreign(path, token)
+    # Without this, a source file that spells a special token would become one.
+    model.encode_special_tokens = True
+    model.no_padding()
+    model.no_truncation()
+
+    def encode(text: str) -> list[int]:
+        text.encode()
+        return model.encode(text, add_special_tokens=False).ids
+
+    return Tokenizer(
+        vocab_size=model.get_vocab_size(with_added_tokens=True),
+        digest=hashlib.sha256(content).hexdigest(),
+        _encode=encode,
+        _decode=lambda ids: model.decode(ids, skip_special_tokens=False),
+    )
+
+
+def _damaged(path: str) -> UserError:
+    return UserError(f"the tokenizer {path} is damaged; delete it and train or download it again")
+
+
+def _foreign(path: str, token: Special) -> UserError:
+    return UserError(
+        f"the tokenizer {path} was not made for StarCoder2: its id {int(token)} is not {token.literal}; "
+        "train one with `sc2jax tokenizer`"
+    )
+
+
+# SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is therefore
+# written as two control characters that no program text uses, and so is the first of these if it does occur. The second
+# character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
+_SPACE_SYMBOL = "\u2581"
+_ESCAPE = "\x10"
+_ESCAPED = {_SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
+_UNESCAPED = {pair: character for character, pair in _ESCAPED.items()}
+_TO_ESCAPE = re.compile(f"[{_SPACE_SYMBOL}{_ESCAPE}]")
+_TO_UNESCAPE = re.compile(f"{_ESCAPE}[\x11\x12]")
+
+
+def escape(text: str) -> str:
+    """Writes text without U+2581, reversibly, for SentencePiece."""
+    return _TO_ESCAPE.sub(lambda match: _ESCAPED[match[0]], text)
+
+
+def unescape(text: str) -> str:
+    """The inverse of `escape`."""
+    return _TO_UNESCAPE.sub(lambda match: _UNESCAPED[match[0]], text)

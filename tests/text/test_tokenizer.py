@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sc2jax.errors import UserError
+from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.tokenizer import Tokenizer, escape, load_tokenizer, unescape
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+# StarCoder2's released vocabulary has no token for the lead byte of these code points, all unassigned.
+LOSSY = range(0x40000, 0x80000)
+AWKWARD = [
+    "a\tb\t\n", "a\r\nb\r", "\x00", "\x00\x00a", "😀👩‍👩‍👧", "\ufeffx = 1", "▁", "▁▁ ▁a ", "▅", "⁇", " ⁇ ", "\x10", "\x10\x11▁\x10\x12",
+    "  x  ", " ", "", "\n\n\n", "\u2028\x85\u00a0", "\ufffd", "\ufdd0\uffff", "\U0010ffff", "é e\u0301", "ﬁ ℡ Å", "x" * 5000, " " * 5000,
+]  # fmt: skip
+
+
+def assert_lossless(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode_text(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.pieces(ids) == ([text] if text else [])
+    assert all(len(Special) <= token < tokenizer.vocab_size for token in ids)
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back_from_sentencepiece(sentencepiece_tokenizer: Tokenizer, text: str) -> None:
+    assert_lossless(sentencepiece_tokenizer, text)
+
+
+@given(text=ANY_TEXT.filter(lambda text: not any(ord(character) in LOSSY for character in text)))
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back_from_starcoder2(starcoder2_tokenizer: Tokenizer, text: str) -> None:
+    assert_lossless(starcoder2_tokenizer, text)
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_awkward_texts_come_back(tokenizer: Tokenizer, text: str) -> None:
+    assert_lossless(tokenizer, text)
+
+
+def test_every_plane_comes_back(sentencepiece_tokenizer: Tokenizer) -> None:
+    for start in range(0, 0x110000, 0x1000):
+        if not 0xD800 <= start < 0xE000:
+            assert_lossless(sentencepiece_tokenizer, "".join(map(chr, range(start, start + 64))))
+
+
+@given(text=ANY_TEXT | st.text(st.sampled_from("\x10\x11\x12▁a ")))
+def test_escaping_is_reversible_and_removes_the_space_symbol(text: str) -> None:
+    assert "▁" not in escape(text)
+    assert unescape(escape(text)) == text
+
+
+@pytest.mark.parametrize("token", list(Special))
+def test_special_tokens_have_their_ids_and_cannot_be_forged(tokenizer: Tokenizer, token: Special) -> None:
+    assert tokenizer.encode([token]) == [int(token)]
+    assert tokenizer.decode([int(token)]) == token.literal
+    for text in (token.literal, f"x = '{token.literal}'\n", token.literal * 3, f" {token.literal} "):
+        assert_lossless(tokenizer, text)
+        assert tokenizer.pieces(tokenizer.encode([token, text, token])) == [token, text, token]
+
+
+@pytest.mark.parametrize("text", ["<unk>", "<s>", "</s>", "<0x41>", "<pad>"])
+def test_names_of_sentencepiece_symbols_are_text(tokenizer: Tokenizer, text: str) -> None:
+    assert_lossless(tokenizer, text)
+
+
+@given(
+    pieces=st.lists(
+        st.sampled_from(list(Special)) | st.text(st.characters(codec="utf-8", max_codepoint=0x2FFFF), min_size=1)
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_pieces_invert_encoding(sentencepiece_tokenizer: Tokenizer, pieces: list[Piece]) -> None:
+    joined: list[Piece] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if isinstance(piece, str) and not isinstance(piece, Special) and isinstance(last, str):
+            joined[-1] = last + piece
+        else:
+            joined.append(piece)
+    ids = sentencepiece_tokenizer.encode(pieces)
+    assert sentencepiece_tokenizer.pieces(ids) == joined
+    assert sentencepiece_tokenizer.decode(ids) == "".join(
+        piece.literal if isinstance(piece, Special) else piece for piece in pieces
+    )
+
+
+def test_digits_stand_alone(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode_text("1234567890")
+    assert [tokenizer.decode([token]) for token in ids] == list("1234567890")
+
+
+def test_lone_surrogates_are_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="character 1 is half of a surrogate pair"):
+        tokenizer.encode_text("a\ud800")
+
+
+def test_ids_outside_of_the_vocabulary_are_refused(tokenizer: Tokenizer) -> None:
+    for token in (-1, tokenizer.vocab_size):
+        with pytest.raises(ValueError, match="outside of the vocabulary"):
+            tokenizer.decode([token])
+
+
+def test_starcoder2_vocabulary(starcoder2_tokenizer: Tokenizer) -> None:
+    assert starcoder2_tokenizer.vocab_size == 49152
+    # Newline and indentation are one token: the pre-tokenizer is that of GPT-2.
+    ids = starcoder2_tokenizer.encode_text("def f():\n    return 1")
+    assert [starcoder2_tokenizer.decode([token]) for token in ids] == ["def", " f", "():", "\n   ", " return", " ", "1"]
+
+
+def test_missing_damaged_and_foreign_files(tmp_path: Path, model_file: Path) -> None:
+    with pytest.raises(UserError, match="there is no tokenizer at"):
+        load_tokenizer(str(tmp_path / "none.model"))
+    content = model_file.read_bytes()
+    for name, damaged in (
+        ("empty.model", b""),
+        ("cut.model", content[:1000]),
+        ("junk.json", b"{"),
+        ("bin.json", b"\xff"),
+    ):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged"):
+            load_tokenizer(str(tmp_path / name))
+    (tmp_path / "tokenizer.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"should end in \.model"):
+        load_tokenizer(str(tmp_path / "tokenizer.txt"))
+    foreign = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}
+    (tmp_path / "foreign.json").write_text(json.dumps(foreign))
+    with pytest.raises(UserError, match="its id 0 is not"):
+        load_tokenizer(str(tmp_path / "foreign.json"))
+
+
+def test_the_digest_is_that_of_the_file(model_file: Path) -> None:
+    import hashlib
+
+    assert load_tokenizer(str(model_file)).digest == hashlib.sha256(model_file.read_bytes()).hexdigest()
