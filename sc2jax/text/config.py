@@ -15,8 +15,8 @@ LEVELS = ("context", "document", "off")
 class TokenizerConfig:
     """How a SentencePiece BPE tokenizer is trained."""
 
-    # Tokens, the 38 special ones, the unknown one and the 256 bytes included. StarCoder2 has 49152 (paper, section 5.1);
-    # a small model spends most of its parameters on the embedding, so the default is small.
+    # Tokens, the 38 special ones, the unknown one and the 256 bytes included. StarCoder2 has 49152 (paper, section
+    # 5.1); a small model spends most of its parameters on the embedding, so the default is small.
     vocab_size: int = 8192
     # Bytes of text to train on at most; of a larger corpus a seeded sample of whole files is taken.
     max_training_bytes: int = 30_000_000
@@ -27,7 +27,8 @@ class TokenizerConfig:
         smallest = len(Special) + 1 + BYTES
         if self.vocab_size <= smallest:
             raise UserError(
-                f"vocab_size {self.vocab_size} is too small: special tokens and bytes alone take {smallest}; use 512 or more"
+                f"vocab_size {self.vocab_size} is too small: special tokens and bytes alone take {smallest}; "
+                "use 512 or more"
             )
         if self.max_training_bytes < 1:
             raise UserError(f"max_training_bytes is {self.max_training_bytes}; use 1 or more")

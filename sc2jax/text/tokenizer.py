@@ -42,8 +42,8 @@ class Tokenizer:
             return self._encode(text)
         except UnicodeEncodeError as error:
             raise UserError(
-                f"a text cannot be encoded: {error.object[error.start]!r} at character {error.start} is half of a surrogate "
-                "pair and no character; decode the file with errors='replace'"
+                f"a text cannot be encoded: {error.object[error.start]!r} at character {error.start} is half of "
+                "a surrogate pair and no character; decode the file with errors='replace'"
             ) from error
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
@@ -173,9 +173,9 @@ def _foreign(path: str, token: Special) -> UserError:
     )
 
 
-# SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is therefore
-# written as two control characters that no program text uses, and so is the first of these if it does occur. The second
-# character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
+# SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is
+# therefore written as two control characters that no program text uses, and so is the first of these if it does occur.
+# The second character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
 _SPACE_SYMBOL = "\u2581"
 _ESCAPE = "\x10"
 _ESCAPED = {_SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}

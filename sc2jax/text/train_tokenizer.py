@@ -103,12 +103,12 @@ def _explained(error: RuntimeError, config: TokenizerConfig) -> UserError | Runt
     message = str(error)
     if found := re.search(r"Please set it to a value <= (\d+)", message):
         return UserError(
-            f"the corpus is too small for a vocabulary of {config.vocab_size} tokens: {found[1]} is the greatest possible; "
-            f"set tokenizer.vocab_size to at most {found[1]}, or add source code"
+            f"the corpus is too small for a vocabulary of {config.vocab_size} tokens: {found[1]} is the greatest "
+            f"possible; set tokenizer.vocab_size to at most {found[1]}, or add source code"
         )
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return UserError(
-            f"a vocabulary of {config.vocab_size} tokens is too small for the characters of the corpus, which need {found[1]}; "
-            "raise tokenizer.vocab_size or lower tokenizer.character_coverage"
+            f"a vocabulary of {config.vocab_size} tokens is too small for the characters of the corpus, which need "
+            f"{found[1]}; raise tokenizer.vocab_size or lower tokenizer.character_coverage"
         )
     return error
