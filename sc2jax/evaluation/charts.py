@@ -1,0 +1,98 @@
+"""The geometry of the report's line charts; the template draws it, so that no markup is made here."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+WIDTH, HEIGHT = 1000, 300
+"""The drawing's own units; the page stretches it to whatever room it has."""
+
+_MOST_POINTS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """A labelled place on an axis, in percent of its length."""
+
+    percent: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LineChart:
+    """A curve: the values as they are, their running mean (equal for a short or smooth curve), and both axes."""
+
+    values: str
+    mean: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def line_chart(
+    x: Sequence[float], y: Sequence[float], *, noisy: bool = True, from_zero: bool = False
+) -> LineChart | None:
+    """The chart of `y` over ascending `x`, points that are not finite left out; None if there is none.
+
+    More points than the eye can tell apart are averaged in groups of neighbours.
+    """
+    points = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)], np.float64)
+    if not len(points):
+        return None
+    groups = np.array_split(points, min(len(points), _MOST_POINTS))
+    xs, ys = np.array([group.mean(axis=0) for group in groups]).T
+    y_ticks = ticks(0.0 if from_zero else float(ys.min()), float(ys.max()), 4)
+    x_ticks = [tick for tick in ticks(float(points[0, 0]), float(points[-1, 0]), 5) if tick <= points[-1, 0]]
+    x_low, x_high = float(min(points[0, 0], x_ticks[0])), float(points[-1, 0])
+    return LineChart(
+        values=_polyline(xs, ys, (x_low, x_high), (y_ticks[0], y_ticks[-1])),
+        mean=_polyline(xs, running_mean(ys, len(ys) // 50 if noisy else 0), (x_low, x_high), (y_ticks[0], y_ticks[-1])),
+        x_ticks=_labelled(x_ticks, x_low, x_high),
+        y_ticks=_labelled(y_ticks, y_ticks[0], y_ticks[-1]),
+    )
+
+
+def ticks(low: float, high: float, intervals: int) -> list[float]:
+    """Round places that enclose [low, high], about `intervals` of them: steps of 1, 2 or 5 times a power of ten."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / intervals
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """The mean of each value and its neighbours up to `reach` places to either side, as many on both: fewer at the ends."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    reach_at = np.minimum(reach, np.minimum(places, places[::-1]))
+    start, end = places - reach_at, places + reach_at + 1
+    return (sums[end] - sums[start]) / (end - start)
+
+
+def _polyline(xs: np.ndarray, ys: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
+    across = _fraction(xs, *x_range) * WIDTH
+    down = (1 - _fraction(ys, *y_range)) * HEIGHT
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
+
+
+def _fraction(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+
+
+def _labelled(places: Sequence[float], low: float, high: float) -> tuple[Tick, ...]:
+    percents = 100 * _fraction(np.array(places), low, high)
+    return tuple(
+        Tick(round(float(percent), 2), tick_label(place)) for place, percent in zip(places, percents, strict=True)
+    )
+
+
+def tick_label(value: float) -> str:
+    """A short number: `12k`, `1.5M`, `0.002`."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
+    return f"{value:.4g}"

@@ -1,0 +1,194 @@
+"""The report of a run: one HTML page that needs no network, no script and no other file.
+
+Its bytes depend on its inputs alone: no clock and no timing. Everything that comes from source code, a path or a
+model is escaped by the template engine, and characters that could hide or reorder text are made visible, so a
+hostile file cannot speak to the reader's browser; the page's own policy forbids it to load anything in any case.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import markupsafe
+
+from sc2jax.evaluation import charts
+from sc2jax.evaluation.results import (
+    BitsPerByte,
+    CompletionSample,
+    CorpusStatistics,
+    Evaluation,
+    Infilling,
+    InfillSample,
+    NotMeasured,
+    Provenance,
+    Rates,
+    Training,
+    TrainingMetrics,
+)
+
+_TEMPLATE = "report.html.jinja"
+_MOST_ROWS = 12  # of a chart of languages or licences; the rest is summed
+_MOST_CHARACTERS = 4000  # of one text shown
+_SHOWN_OF_EACH_VERDICT = 4  # infilling samples
+_LAST_SHARE = 20  # the final loss is the mean of the last twentieth of the rows
+
+
+def render_report(
+    corpus: CorpusStatistics,
+    training: Training,
+    evaluation: Evaluation,
+    samples: Sequence[CompletionSample],
+    provenance: Provenance,
+) -> str:
+    """The whole page as text, to be written as UTF-8."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "count": count,
+        "size": size,
+        "percent": percent,
+        "words": words,
+        "figure": lambda value, digits=3: f"{value:.{digits}f}",
+        "head": lambda text: shortened(text, _MOST_CHARACTERS),
+        "tail": lambda text: shortened(text, -_MOST_CHARACTERS),
+        "most_first": _most_first,
+    }
+    bits, infilling = evaluation["bits_per_byte"], evaluation["infilling"]
+    metrics = training["metrics"]
+    return environment.get_template(_TEMPLATE).render(
+        corpus=corpus,
+        language_bars=_largest({name: share["bytes"] for name, share in corpus["languages"].items()}),
+        license_bars=_largest(corpus["licenses"]),
+        training=training,
+        final_loss=_final_loss(metrics),
+        curves=_curves(metrics),
+        metric_rows=_evenly(metrics, _MOST_ROWS),
+        bits=bits,
+        bits_rows=_language_rates(bits),
+        infilling=infilling,
+        infill_samples=_shown(infilling),
+        samples=samples,
+        provenance=provenance,
+        settings=list(_flat(provenance["config"])),
+        width=charts.WIDTH,
+        height=charts.HEIGHT,
+    )
+
+
+def visible(value: object) -> object:
+    """Text with the characters that a reader cannot see, or that reorder what is seen, written out."""
+    if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
+        return value
+    return _UNSEEN.sub(_written_out, value.replace("\r\n", "\n"))
+
+
+# Control characters but tab and line feed, zero-width and bidirectional ones, and halves of surrogate pairs.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands marked."""
+    return f"{value:,}"
+
+
+def size(value: int) -> str:
+    """A number of bytes in decimal units."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return f"{value} bytes"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share of one in percent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def words(name: str) -> str:
+    """A stage, reason or key as it reads in a sentence."""
+    return name.replace("_", " ")
+
+
+def shortened(text: str, characters: int) -> str:
+    """At most so many characters of a text: its start, or its end if the number is negative."""
+    if len(text) <= abs(characters):
+        return text
+    return f"{text[:characters]} …" if characters > 0 else f"… {text[characters:]}"
+
+
+def _final_loss(metrics: Sequence[TrainingMetrics]) -> tuple[float, int] | None:
+    """The mean loss of the last rows, and how many they are; None where the run has no loss or it diverged."""
+    last = metrics[-max(1, len(metrics) // _LAST_SHARE) :]
+    losses = [row["loss"] for row in last]
+    return (statistics.fmean(losses), len(losses)) if losses and all(map(math.isfinite, losses)) else None
+
+
+def _curves(metrics: Sequence[TrainingMetrics]) -> dict[str, charts.LineChart | None]:
+    steps = [row["step"] for row in metrics]
+    return {
+        "loss": charts.line_chart(steps, [row["loss"] for row in metrics]),
+        "learning_rate": charts.line_chart(
+            steps, [row["learning_rate"] for row in metrics], noisy=False, from_zero=True
+        ),
+        "gradient_norm": charts.line_chart(steps, [row["gradient_norm"] for row in metrics], from_zero=True),
+    }
+
+
+def _evenly(rows: Sequence[TrainingMetrics], most: int) -> list[TrainingMetrics]:
+    """The first row, the last, and some evenly between them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
+
+
+def _most_first(amounts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(amounts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _largest(amounts: Mapping[str, int]) -> list[tuple[str, int, float]]:
+    """Name, amount and share of the whole, the largest first; beyond some rows, the rest as one."""
+    ordered = _most_first(amounts)
+    if len(ordered) > _MOST_ROWS:
+        rest = ordered[_MOST_ROWS - 1 :]
+        ordered = [*ordered[: _MOST_ROWS - 1], (f"{len(rest)} others", sum(amount for _, amount in rest))]
+    whole = sum(amounts.values())
+    return [(name, amount, amount / whole if whole else 0.0) for name, amount in ordered]
+
+
+def _language_rates(bits: BitsPerByte | NotMeasured) -> list[tuple[str, Rates]]:
+    if bits["measured"] is False:
+        return []
+    ordered = sorted(bits["by_language"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
+    return ordered[:_MOST_ROWS]
+
+
+def _shown(infilling: Infilling | NotMeasured) -> list[InfillSample]:
+    """The first right and the first wrong samples, in the order in which they were drawn."""
+    if infilling["measured"] is False:
+        return []
+    right = [sample for sample in infilling["items"] if sample["exact"]]
+    wrong = [sample for sample in infilling["items"] if not sample["exact"]]
+    return right[:_SHOWN_OF_EACH_VERDICT] + wrong[:_SHOWN_OF_EACH_VERDICT]
+
+
+def _flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in sorted(config.items()):
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
