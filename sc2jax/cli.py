@@ -1,0 +1,158 @@
+"""The command line: `sc2jax VERB --config=NAME --config.section.key=value --workdir=DIR`.
+
+A table from verb to function; only the verb that is called is imported. What a user can cause ends in one message and
+exit status 2, an interruption in status 130; `--debug` shows the traceback.
+"""
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sc2jax
+from sc2jax.errors import UserError
+
+VERBS = {
+    "quickstart": "the whole path at toy scale: curate, tokenizer, train, evaluate, complete, and a report page",
+    "curate": "source trees -> a curated, deduplicated, documented corpus",
+    "tokenizer": "the corpus -> a SentencePiece tokenizer",
+    "show": "one packed training row, readable: its segments and special tokens",
+    "train": "the corpus and a tokenizer -> checkpoints; run again, it goes on where it was",
+    "evaluate": "a checkpoint -> held-out bits per byte and exact-match infilling",
+    "complete": "a prompt, or the text around a gap -> a completion",
+    "report": "a run's folder -> one HTML page",
+}
+"""Each verb is the function of its name in sc2jax/verbs.py."""
+
+INTERRUPTED = 130
+USER_ERROR = 2
+
+
+def usage() -> str:
+    """The help text."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    return f"""sc2jax {sc2jax.__version__}: StarCoder2 and The Stack v2 in JAX
+
+usage: sc2jax VERB [--config=NAME] [--config.SECTION.KEY=VALUE ...] [--workdir=DIR]
+
+{verbs}
+
+  --config   a name in configs/ (default: quickstart), a Python file, or a run's config.json
+  --workdir  the run's folder (default: runs/ and the name of the config)
+  --debug    show the traceback of an error
+
+`sc2jax VERB --help` lists every config key with its value."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one verb and exits: 0 done, 2 an error that the user can mend, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        status = run([argument for argument in arguments if argument != "--debug"])
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, status = describe(error)
+        verb = arguments[0] if arguments else ""
+        print(f"sc2jax {verb}: {message}" if verb in VERBS else f"sc2jax: {message}", file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """The message and exit status of what a user, the machine or Ctrl-C caused."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; nothing half-written counts: the same command goes on where it was", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        what = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what += "; nothing half-written counts: make room and run the same command again"
+        return f"{where}{what}", USER_ERROR
+    return str(error), USER_ERROR
+
+
+def run(arguments: list[str]) -> int:
+    """Parses the arguments and calls the verb.
+
+    Raises:
+        UserError: the arguments are wrong, or the verb says so.
+    """
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(usage())  # noqa: T201
+        return 0 if arguments else USER_ERROR
+    verb, *rest = arguments
+    if verb == "--version":
+        print(sc2jax.__version__)  # noqa: T201
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"there is no verb {verb!r}{hint} The verbs are {', '.join(VERBS)}")
+    wants_help = "--help" in rest
+    name, config, workdir = parse([argument for argument in rest if argument != "--help"])
+    if wants_help:
+        print(f"sc2jax {verb}: {VERBS[verb]}\n\nconfig {name}:\n{config}")  # noqa: T201
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    verbs = importlib.import_module("sc2jax.verbs")
+    getattr(verbs, verb)(importlib.import_module("sc2jax.config").to_settings(config), workdir)
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[str, Any, str]:
+    """The config's name, the overridden ConfigDict and the working folder.
+
+    Raises:
+        UserError: an argument is unknown or does not fit.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    from sc2jax.config import check_key, load_config
+
+    name, arguments = _take(arguments, "config", "quickstart")
+    stem = Path(name.partition(":")[0]).stem
+    is_rerun = name.endswith(".json")
+    workdir, arguments = _take(arguments, "workdir", "" if is_rerun else f"runs/{stem}")
+    if not workdir:
+        raise UserError(f"--config={name} runs a config again: say where with --workdir=DIR")
+    config = load_config(name)
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if not key.startswith("--config."):
+            raise UserError(f"unknown argument {argument!r}; see `sc2jax --help`")
+        check_key(config, key.removeprefix("--config."))
+    parsed = flags.FlagValues()
+    holder = config_flags.DEFINE_config_dict("config", config, flag_values=parsed)
+    try:
+        parsed(["sc2jax", *arguments])
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(f"an override does not fit its type: {str(error).strip()}") from error
+    return name, holder.value, workdir
+
+
+def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
+    value, rest = default, []
+    queue = iter(arguments)
+    for argument in queue:
+        if argument.startswith(f"--{name}="):
+            value = argument.partition("=")[2]
+        elif argument == f"--{name}":
+            value = next(queue, "")
+        else:
+            rest.append(argument)
+    if not value and value != default:
+        raise UserError(f"--{name} needs a value")
+    return value, rest
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The config: a `ConfigDict` with one section a room, made from the rooms' dataclasses and turned back into them.
+
+Defaults live in the dataclasses; a file of `configs/` sets what differs, the command line overrides both. A field whose
+value is derived from others (0 or "") is filled in when the dataclasses are built, so that the config written beside a
+run is complete.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sc2jax.assets import asset_path
+from sc2jax.corpus.config import CorpusConfig
+from sc2jax.errors import UserError
+from sc2jax.evaluation.config import EvaluationConfig
+from sc2jax.feed.config import FeedConfig
+from sc2jax.inference.config import CompletionConfig
+from sc2jax.model.config import ModelConfig
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.text.config import FimConfig, TokenizerConfig
+from sc2jax.training.config import TrainingConfig
+
+CONFIG_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PathsConfig:
+    """Where a run's inputs lie; each a local path or a URL; "" is a folder of the workdir."""
+
+    source: str = ""  # folders of repositories, separated by commas; "": this machine's Python standard library
+    corpus: str = ""  # what `curate` wrote
+    tokenizer: str = ""  # what `tokenizer` wrote
+    train: str = ""  # what `train` wrote
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The whole config as frozen dataclasses, one a room."""
+
+    seed: int = 0  # every random choice of a run follows from it
+    paths: PathsConfig = dataclasses.field(default_factory=PathsConfig)
+    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
+    feed: FeedConfig = dataclasses.field(default_factory=FeedConfig)
+    fim: FimConfig = dataclasses.field(default_factory=FimConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
+
+
+def default_config() -> ConfigDict:
+    """Every key with its default, locked: a key that does not exist cannot be set."""
+    sections: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(Settings).items():
+        if dataclasses.is_dataclass(kind):
+            sections[name] = {field.name: field.default for field in dataclasses.fields(kind)}
+        else:
+            sections[name] = getattr(Settings, name)
+    return ConfigDict(sections).lock()
+
+
+def to_settings(config: ConfigDict) -> Settings:
+    """The dataclasses of a config, with derived fields filled in.
+
+    Raises:
+        UserError: a dataclass refuses its values.
+    """
+    values: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(Settings).items():
+        section = config[name]
+        values[name] = kind(**section.to_dict()) if isinstance(section, ConfigDict) else section
+    return Settings(**values)
+
+
+def settings_json(settings: Settings) -> str:
+    """The resolved config as it is written beside a run."""
+    return json.dumps(dataclasses.asdict(settings), indent=1, sort_keys=True) + "\n"
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config of a name in `configs/` (`quickstart`), a Python file or a run's config.json.
+
+    What follows a colon after a Python config is handed to its `get_config`: `starcoder2:3b`.
+
+    Raises:
+        UserError: there is no such config, or it sets what does not exist.
+    """
+    if name.endswith(".json"):
+        return _load_json(name)
+    file, colon, argument = name.partition(":")
+    path = _find(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(argument) if colon else module.get_config()
+    except (AttributeError, KeyError, TypeError) as error:
+        # ConfigDict names the nearest key in its message.
+        raise UserError(f"config {name}: {str(error).strip()}") from error
+
+
+def _find(file: str) -> Path:
+    named = file if file.endswith(".py") else f"{file}.py"
+    if Path(named).is_file():
+        return Path(named)
+    folder = asset_path("configs")
+    shipped = folder / named.removeprefix("configs/")
+    if shipped.is_file():
+        return shipped
+    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
+    raise UserError(f"there is no config {file!r}{_nearest(file, names)}; the shipped ones are {', '.join(names)}")
+
+
+def _load_json(name: str) -> ConfigDict:
+    try:
+        values = json.loads(Path(name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no config file {name}") from error
+    except ValueError as error:
+        raise UserError(f"the config file {name} is no JSON: {error}") from error
+    config = default_config()
+    for key, value in _leaves(values):
+        check_key(config, key)
+        set_value(config, key, tuple(value) if isinstance(value, list) else value)
+    return config
+
+
+def set_value(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a dotted key.
+
+    Raises:
+        UserError: the value is of another type than the default.
+    """
+    section, _, field = key.rpartition(".")
+    node = config[section] if section else config
+    try:
+        node[field] = value
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"config key {key} is of type {type(node[field]).__name__} (now {node[field]!r}); {value!r} does not fit"
+        ) from error
+
+
+def check_key(config: ConfigDict, key: str) -> None:
+    """Refuses a dotted key that does not exist.
+
+    Raises:
+        UserError: naming the nearest keys that do.
+    """
+    keys = [name for name, _ in _leaves(config.to_dict())]
+    if key not in keys:
+        raise UserError(f"there is no config key {key!r}{_nearest(key, keys)}")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The dotted keys whose values differ between two nested mappings."""
+    left, right = dict(_leaves(one)), dict(_leaves(other))
+    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    # A key given without its section, or in the wrong one, is near to its namesakes.
+    namesakes = [other for other in words if other.rpartition(".")[2] == word.rpartition(".")[2]]
+    near = namesakes[:3] or difflib.get_close_matches(word, words, n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
