@@ -65,7 +65,7 @@ def ticks(low: float, high: float, intervals: int) -> list[float]:
 
 
 def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """The mean of each value and its neighbours up to `reach` places to either side, as many on both: fewer at the ends."""
+    """The mean of each value and up to `reach` neighbours to either side, as many on both: fewer near the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     reach_at = np.minimum(reach, np.minimum(places, places[::-1]))

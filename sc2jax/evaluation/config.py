@@ -34,10 +34,12 @@ class EvaluationConfig:
     """Letters that a line must have to be asked for: leaves out blank lines, brackets and rules of dashes."""
     max_line_characters: int = 80
     """Length of the longest line asked for, without its indentation."""
-    prefix_characters: int = 800
-    """Text shown before the hidden line, cut at the start of a line: about 250 tokens, within a tiny model's rows."""
-    suffix_characters: int = 400
-    """Text shown after the hidden line, cut at the end of a line."""
+    prefix_characters: int = 480
+    """Text shown before the hidden line, cut at the start of a line. Together with the suffix and the completion about
+    250 tokens, so that the question fits the rows that a tiny model was trained on."""
+    suffix_characters: int = 160
+    """Text shown after the hidden line, cut at the end of a line. In the prompt it stands between the prefix and the
+    answer, so a long one pushes the prefix out of a narrow attention window."""
 
     def __post_init__(self) -> None:
         may_be_zero = ("max_bytes", "unigram_bytes", "infill_samples", "min_line_letters")

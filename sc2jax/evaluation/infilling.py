@@ -49,10 +49,10 @@ class Completed(Protocol):
 
 
 class Generate(Protocol):
-    """Completes prompts greedily: at most so many tokens each, ending at any of the stop tokens."""
+    """Completes prompts greedily, `batch_size` at once: at most so many tokens each, up to a stop token."""
 
     def __call__(
-        self, prompts: list[list[int]], *, max_new_tokens: int, stop_ids: frozenset[int]
+        self, prompts: list[list[int]], /, *, max_new_tokens: int, stop_ids: frozenset[int], batch_size: int
     ) -> Sequence[Completed]:
         """One completion for each prompt, in their order."""
         ...
@@ -158,7 +158,9 @@ def _complete(
     generate: Generate, tokenizer: Tokenizer, hidden: Sequence[HiddenLine], config: EvaluationConfig
 ) -> list[InfillSample]:
     prompts = [tokenizer.encode(infill_prompt(*cut_context(line.prefix, line.suffix, config))) for line in hidden]
-    completions = generate(prompts, max_new_tokens=config.infill_tokens, stop_ids=STOP_IDS)
+    completions = generate(
+        prompts, max_new_tokens=config.infill_tokens, stop_ids=STOP_IDS, batch_size=config.infill_batch
+    )
     return [
         _judge(tokenizer, line, prompt, completion)
         for line, prompt, completion in zip(hidden, prompts, completions, strict=True)

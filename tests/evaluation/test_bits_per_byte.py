@@ -1,0 +1,129 @@
+import gzip
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sc2jax.errors import UserError
+from sc2jax.evaluation.bits_per_byte import bits_per_byte, gzip_bits, text_token_counts, unigram_bits
+from sc2jax.evaluation.config import EvaluationConfig
+from sc2jax.evaluation.heldout import CodeFile
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import Tokenizer
+
+HELD_OUT = [
+    CodeFile("one", "a.py", "Python", "def f(x):\n    return x + 1\n"),
+    CodeFile("one", "b.c", "C", "int f(int x) { return x + 1; } /* é <file_sep> */\n"),
+    CodeFile("two", "c.py", "Python", "x"),
+]
+TRAIN = [
+    CodeFile("three", "d.py", "Python", "def g(y):\n    return y\n"),
+    CodeFile("three", "e.py", "Python", "y = 3\n"),
+]
+CONFIG = EvaluationConfig(unigram_bytes=0)
+
+
+def constant(nats: float):
+    return lambda rows: [np.full(len(row) - 1, -nats, np.float32) for row in rows]
+
+
+def test_uniform_model_costs_log2_of_the_vocabulary_for_each_token(byte_tokenizer: Tokenizer) -> None:
+    result = bits_per_byte(constant(math.log(byte_tokenizer.vocab_size)), byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+    assert result["measured"] is True
+    # One token a byte: the special tokens around a text are not counted, a special token that a text spells is text.
+    assert result["total"]["tokens"] == result["total"]["bytes"] == sum(file.bytes for file in HELD_OUT)
+    assert result["total"]["model"] == pytest.approx(math.log2(38 + 256))
+    assert result["by_language"]["C"]["model"] == pytest.approx(math.log2(38 + 256))
+
+
+def test_rows_are_documents_and_only_their_text_is_counted(byte_tokenizer: Tokenizer) -> None:
+    seen: list[list[int]] = []
+
+    def score(rows: list[list[int]]) -> Sequence[np.ndarray]:
+        seen.extend(rows)
+        return [np.where(np.array(row[1:]) == Special.END_OF_TEXT, -1000.0, -math.log(2)) for row in rows]
+
+    result = bits_per_byte(score, byte_tokenizer, HELD_OUT[2:], TRAIN, CONFIG, 0)
+    assert seen == [[Special.FILE_SEP, 38 + ord("x"), Special.END_OF_TEXT]]
+    assert result["measured"] is True and result["total"]["model"] == pytest.approx(1.0)
+
+
+def test_every_byte_weighs_the_same(byte_tokenizer: Tokenizer) -> None:
+    def score(rows: list[list[int]]) -> Sequence[np.ndarray]:
+        return [np.full(len(row) - 1, -math.log(2) * len(row)) for row in rows]
+
+    result = bits_per_byte(score, byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+    sizes = [file.bytes for file in HELD_OUT]
+    assert result["measured"] is True
+    assert result["total"]["model"] == pytest.approx(sum(n * (n + 2) for n in sizes) / sum(sizes))
+    assert result["by_language"]["Python"]["files"] == 2
+    assert result["by_language"]["C"]["model"] == pytest.approx(sizes[1] + 2)
+
+
+def test_unigram_equals_direct_computation(byte_tokenizer: Tokenizer) -> None:
+    result = bits_per_byte(constant(1.0), byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+    counts = Counter(byte for file in TRAIN for byte in file.text.encode())
+    whole = sum(counts.values()) + 256
+    held_out = [byte for file in HELD_OUT for byte in file.text.encode()]
+    expected = sum(-math.log2((counts[byte] + 1) / whole) for byte in held_out) / len(held_out)
+    assert result["measured"] is True
+    assert result["total"]["unigram"] == pytest.approx(expected)
+    assert result["unigram"] == {"files": 2, "bytes": whole - 256, "tokens": whole - 256}
+    assert result["ratio_to_unigram"] == pytest.approx(1 / math.log(2) / expected)
+
+
+def test_unigram_probabilities_sum_to_one(byte_tokenizer: Tokenizer) -> None:
+    bits = unigram_bits(text_token_counts(byte_tokenizer, TRAIN))
+    assert np.sum(2.0**-bits) == pytest.approx(1.0)
+    assert np.isinf(bits[: len(Special)]).all() and np.isfinite(bits[len(Special) :]).all()
+
+
+@pytest.mark.parametrize(("share", "reached"), [(0.79, True), (0.81, False)])
+def test_twenty_percent_below_unigram(byte_tokenizer: Tokenizer, share: float, reached: bool) -> None:
+    reference = bits_per_byte(constant(1.0), byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+    assert reference["measured"] is True
+    nats = reference["total"]["unigram"] * math.log(2) * share
+    result = bits_per_byte(constant(nats), byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+    assert result["measured"] is True and result["at_least_20_percent_below_unigram"] is reached
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_gzip_is_gzip_without_its_container(text: str) -> None:
+    assert gzip_bits(text) == 8 * (len(gzip.compress(text.encode(), 9)) - 18)
+
+
+def test_order_of_files_does_not_matter(byte_tokenizer: Tokenizer) -> None:
+    first, second = (
+        bits_per_byte(constant(1.5), byte_tokenizer, files, train, CONFIG, 3)
+        for files, train in ((HELD_OUT, TRAIN), (HELD_OUT[::-1], TRAIN[::-1]))
+    )
+    assert first == second
+
+
+def test_nothing_is_invented_where_nothing_is_held_out(byte_tokenizer: Tokenizer) -> None:
+    empty = CodeFile("one", "empty.py", "Python", "")
+    for files in ([], [empty]):
+        result = bits_per_byte(constant(1.0), byte_tokenizer, files, TRAIN, CONFIG, 0)
+        assert result == {"measured": False, "reason": "no repository with text is held out"}
+    off = bits_per_byte(constant(1.0), byte_tokenizer, HELD_OUT, TRAIN, EvaluationConfig(max_bytes=0), 0)
+    assert off["measured"] is False and "max_bytes" in off["reason"]
+
+
+def test_diverged_model_is_refused(byte_tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match=r"one/a\.py|one/b\.c|two/c\.py"):
+        bits_per_byte(constant(math.nan), byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+
+
+def test_scorer_that_loses_a_token_is_a_defect(byte_tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        bits_per_byte(lambda rows: [np.zeros(len(row)) for row in rows], byte_tokenizer, HELD_OUT, TRAIN, CONFIG, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"max_files": 0}, {"max_bytes": -1}, {"infill_tokens": 0}, {"min_line_letters": 99}])
+def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        EvaluationConfig(**wrong)

@@ -1,0 +1,162 @@
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from sc2jax.evaluation.report import render_report, visible
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</pre>"
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page; refuses tags that do not close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def words(page: Page) -> str:
+    return " ".join(page.text.split())
+
+
+def test_the_figures_are_on_the_page(run: dict[str, Any]) -> None:
+    text = words(Page(render_report(**run)))
+    for figure in (
+        "9,991 of 14,982 found", "43.8 MB in 15 languages", "3,245,312 parameters", "1,873 excluded extension",
+        "2.012 40.3 % below the unigram code", "13.3 % 17 of 128 held-out lines", "is reached", "reStructuredText",
+        "700 steps, 5,734,400 tokens", "8.5 % to 20.3 %", "training.learning_rate 0.002", "4 others",
+    ):  # fmt: skip
+        assert figure in text
+
+
+def test_bytes_depend_on_nothing_else(run: dict[str, Any]) -> None:
+    reordered = copy.deepcopy(run)
+    for key in ("languages", "licenses", "split"):
+        reordered["corpus"][key] = dict(reversed(reordered["corpus"][key].items()))
+    reordered["provenance"]["config"] = dict(reversed(reordered["provenance"]["config"].items()))
+    assert render_report(**run) == render_report(**reordered)
+
+
+def test_the_page_stands_alone(run: dict[str, Any]) -> None:
+    html = render_report(**run)
+    page = Page(html)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
+    for _, attributes in page.tags:
+        assert not {"src", "href", "srcset", "data", "action", "xlink:href"} & attributes.keys()
+        assert not [name for name in attributes if name.startswith("on")]
+    assert not re.search(r"url\(|@import|https?:|//", html.replace("# http", ""))
+    policies = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert len(html.encode()) < 200_000
+
+
+def poisoned(value: Any) -> Any:
+    """The same structure with hostile text in place of every string but those of a fixed set, and in keys."""
+    if isinstance(value, dict):
+        return {key: value[key] if key in ("kind", "finish") else poisoned(value[key]) for key in value}
+    if isinstance(value, (list, tuple)):
+        return [poisoned(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_hostile_text_is_only_text(run: dict[str, Any]) -> None:
+    harmless = Page(render_report(**run))
+    bad = poisoned(run)
+    bad["corpus"]["funnel"][1]["dropped"] = {HOSTILE: 214, "b" + HOSTILE: 12}
+    bad["corpus"]["languages"] = {
+        HOSTILE + str(i): share for i, share in enumerate(run["corpus"]["languages"].values())
+    }
+    bad["corpus"]["licenses"] = {HOSTILE + str(i): count for i, count in enumerate(run["corpus"]["licenses"].values())}
+    rates = bad["evaluation"]["bits_per_byte"]
+    rates["by_language"] = {HOSTILE + str(i): rate for i, rate in enumerate(rates["by_language"].values())}
+    bad["provenance"]["manifests"] = {HOSTILE + str(i): HOSTILE for i in range(3)}
+    bad["provenance"]["config"] = {HOSTILE + str(i): HOSTILE for i in range(8)}
+    page = Page(render_report(**bad))
+    assert [tag for tag, _ in page.tags if tag in ("script", "img")] == []
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+    assert (
+        page.text.count("<img src=x onerror=alert(1)>") > 30
+        and "{{ 7 * 7 }}" in page.text
+        and "49</pre>" not in page.text
+    )
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in harmless.tags}
+
+
+def test_what_cannot_be_seen_is_written_out() -> None:
+    assert visible("a\x00b\x1b[0m\r\nc\td\u202ee\ud800") == "a␀b␛[0m\nc\td⟨U+202E⟩e⟨U+D800⟩"
+    assert visible("naïve 😀 \u2581") == "naïve 😀 \u2581"
+
+
+def test_any_text_can_be_written_as_utf8(run: dict[str, Any]) -> None:
+    run["samples"][0]["completion"] = "\ud800\x00"
+    assert "␀" in render_report(**run).encode().decode()
+
+
+def test_long_texts_keep_the_page_small(run: dict[str, Any]) -> None:
+    long = "x" * 300_000
+    run["samples"] = [sample | {"completion": long, "prompt": long, "prefix": long} for sample in run["samples"]]
+    for item in run["evaluation"]["infilling"]["items"]:
+        item["before"] = item["completion"] = long
+    run["training"]["metrics"] *= 30
+    assert len(render_report(**run).encode()) < 300_000
+
+
+def test_what_was_not_measured_is_said(run: dict[str, Any]) -> None:
+    run["evaluation"] = {
+        "bits_per_byte": {"measured": False, "reason": "no repository with text is held out"},
+        "infilling": {"measured": False, "reason": "no held-out file has a line to ask for"},
+    }
+    text = words(Page(render_report(**run)))
+    assert text.count("no repository with text is held out") == 2
+    assert text.count("not measured") == 2 and text.count("Not measured: ") == 2
+    assert "unigram" not in text
+
+
+def test_a_missed_goal_and_a_higher_rate_are_said(run: dict[str, Any]) -> None:
+    run["evaluation"]["bits_per_byte"] |= {"ratio_to_unigram": 1.25, "at_least_20_percent_below_unigram": False}
+    text = words(Page(render_report(**run)))
+    assert "25.0 % more bits than the unigram code" in text and "is not reached" in text
+
+
+def test_an_empty_run_still_has_a_page(run: dict[str, Any]) -> None:
+    run["corpus"] = {"funnel": [], "languages": {}, "licenses": {}, "split": {}}
+    run["training"] = {"metrics": [], "parameters": 0}
+    run["samples"] = []
+    run["provenance"] = {"version": "0", "manifests": {}, "config": {}}
+    text = words(Page(render_report(**run)))
+    assert "Files kept unknown" in text and "No samples were written" in text and "nothing was recorded" in text
+
+
+@pytest.mark.parametrize("rows", [1, 2, 13])
+def test_short_runs(run: dict[str, Any], rows: int) -> None:
+    run["training"]["metrics"] = run["training"]["metrics"][:rows]
+    page = Page(render_report(**run))
+    assert "polyline" in {tag for tag, _ in page.tags} and "last record" in words(page)
+
+
+def test_a_diverged_run_has_no_final_loss(run: dict[str, Any]) -> None:
+    run["training"]["metrics"][-1]["loss"] = float("nan")
+    assert "no finite loss at the end" in words(Page(render_report(**run)))
