@@ -14,9 +14,9 @@ class EvaluationConfig:
 
     max_files: int = 256
     """Held-out files that may be scored: a bound for corpora of many tiny files."""
-    max_bytes: int = 600_000
-    """UTF-8 bytes of held-out text to score, about 200,000 tokens; 0 leaves bits per byte out."""
-    max_file_bytes: int = 32_768
+    max_bytes: int = 300_000
+    """UTF-8 bytes of held-out text to score, about 90,000 tokens; 0 leaves bits per byte out."""
+    max_file_bytes: int = 16_384
     """Bytes scored of one file, from its start, so that one large file cannot stand for the whole corpus."""
     score_batch: int = 8
     """Rows that the scorer runs at once; memory grows with it, the figures do not depend on it."""

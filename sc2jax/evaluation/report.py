@@ -21,6 +21,7 @@ from sc2jax.evaluation.results import (
     CorpusStatistics,
     Evaluation,
     Infilling,
+    InfillRates,
     InfillSample,
     NotMeasured,
     Provenance,
@@ -76,6 +77,7 @@ def render_report(
         bits=bits,
         bits_rows=_language_rates(bits),
         infilling=infilling,
+        infill_rows=_language_exact(infilling),
         infill_samples=_shown(infilling),
         samples=samples,
         provenance=provenance,
@@ -110,13 +112,13 @@ def size(value: int) -> str:
     """A number of bytes in decimal units."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if value >= scale:
-            return f"{value / scale:.1f} {unit}"
+            return f"{value / scale:.1f}\N{NO-BREAK SPACE}{unit}"
     return f"{value} bytes"
 
 
 def percent(share: float, digits: int = 1) -> str:
     """A share of one in percent."""
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def words(name: str) -> str:
@@ -174,6 +176,13 @@ def _language_rates(bits: BitsPerByte | NotMeasured) -> list[tuple[str, Rates]]:
     if bits["measured"] is False:
         return []
     ordered = sorted(bits["by_language"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
+    return ordered[:_MOST_ROWS]
+
+
+def _language_exact(infilling: Infilling | NotMeasured) -> list[tuple[str, InfillRates]]:
+    if infilling["measured"] is False:
+        return []
+    ordered = sorted(infilling["by_language"].items(), key=lambda item: (-item[1]["samples"], item[0]))
     return ordered[:_MOST_ROWS]
 
 
