@@ -1,0 +1,225 @@
+"""Batches for training: made ahead in the background, and resumed exactly."""
+
+import dataclasses
+import hashlib
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+
+from sc2jax.errors import UserError
+from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.draws import keyed_generator
+from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.packing import FEATURES, pack_row
+from sc2jax.feed.streams import Stream
+from sc2jax.records.manifest import canonical_json, read_manifest
+from sc2jax.text.config import FimConfig
+from sc2jax.text.fim import transform_window
+from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+
+Batch = dict[str, np.ndarray]
+
+
+def open_batches(
+    *,
+    corpus: str,
+    tokenizer: str,
+    config: FeedConfig,
+    fim: FimConfig,
+    batch_size: int,
+    seed: int,
+    rows: Sequence[int] | None = None,
+) -> "Batches":
+    """Batches of `batch_size` rows from the training split of a curated corpus, without end.
+
+    Row r of every batch comes from virtual stream r, so a process that reads only some of the `rows` gets them as
+    they are in the whole batch.
+
+    Raises:
+        UserError: the corpus, the tokenizer or the mixture cannot be used.
+    """
+    from sc2jax.feed.tasks import training_sources  # imports TensorFlow
+
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} rows is empty; use 1 or more")
+    rows = range(batch_size) if rows is None else rows
+    if not rows or not all(0 <= row < batch_size for row in rows):
+        raise ValueError(f"rows {list(rows)} are not rows of a batch of {batch_size}")
+    loaded = load_tokenizer(tokenizer)
+    sources = training_sources(corpus, loaded, config, fim)
+    identity = {
+        "corpus": read_manifest(corpus).digest,
+        "tokenizer": loaded.digest,
+        "mixture": [dataclasses.asdict(part) for part in read_mixture(config.mixture)],
+        "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "prefetch"},
+        "fim": dataclasses.asdict(fim),
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    streams = [Stream(sources, row, batch_size, seed, config.row_length) for row in rows]
+    producer = _Producer(streams, loaded, config, fim, seed)
+    return Batches(producer, batch_size, config.prefetch, _fingerprint(identity))
+
+
+class Batches:
+    """An endless iterator of batches: for each name of `FEATURES` an array of (rows, row_length).
+
+    `wait_seconds` is how long the last batch was waited for. Use as a context manager, or call `close`.
+    """
+
+    def __init__(self, producer: "_Producer", batch_size: int, prefetch: int, fingerprint: int) -> None:
+        self._producer = producer
+        self._batch_size = batch_size
+        self._prefetch = prefetch
+        self._fingerprint = fingerprint
+        self._positions = producer.positions()
+        self._background: _Background | None = None
+        self._closed = False
+        self.wait_seconds = 0.0
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise ValueError("the feed is closed")
+        started = time.perf_counter()
+        if self._background is None:
+            self._background = _Background(self._producer, self._prefetch)
+        batch, self._positions = self._background.take()
+        self.wait_seconds = time.perf_counter() - started
+        return batch
+
+    def state(self) -> np.ndarray:
+        """Where the last batch handed out ends: int64 (batch_size, fields), zero in the rows that are not read here.
+
+        The sum over processes that read different rows is the state of the whole feed.
+        """
+        state = np.zeros((self._batch_size, 1 + len(self._positions[0])), np.int64)
+        for stream, position in zip(self._producer.streams, self._positions, strict=True):
+            state[stream.stream] = [self._fingerprint, *position]
+        return state
+
+    def restore(self, state: np.ndarray) -> None:
+        """Goes on behind the batch at which `state` was taken, whichever rows were read there.
+
+        Raises:
+            UserError: the state is that of another corpus, tokenizer, seed, batch or config.
+        """
+        rows = [stream.stream for stream in self._producer.streams]
+        expected = (self._batch_size, 1 + len(self._positions[0]))
+        if state.shape != expected or (state[rows, 0] != self._fingerprint).any():
+            raise UserError(
+                "the checkpoint's place in the training data is that of another corpus, tokenizer, mixture, seed, "
+                "batch size or feed and fim config; go on with those of the run, or start a new one in another folder"
+            )
+        self._stop()
+        self._producer.seek(state[rows, 1:])
+        self._positions = self._producer.positions()
+
+    def close(self) -> None:
+        """Ends the background thread."""
+        self._stop()
+        self._closed = True
+
+    def _stop(self) -> None:
+        if self._background is not None:
+            self._background.stop()
+            self._background = None
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Producer:
+    """Makes batches one after the other."""
+
+    def __init__(
+        self, streams: Sequence[Stream], tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig, seed: int
+    ) -> None:
+        self.streams = streams
+        self._tokenizer, self._config, self._fim, self._seed = tokenizer, config, fim, seed
+
+    def produce(self) -> Batch:
+        rows = [self._row(stream) for stream in self.streams]
+        return {name: np.stack([row[name] for row in rows]) for name in FEATURES}
+
+    def positions(self) -> list[list[int]]:
+        return [stream.position() for stream in self.streams]
+
+    def seek(self, positions: np.ndarray) -> None:
+        for stream, position in zip(self.streams, positions.tolist(), strict=True):
+            stream.seek(position)
+
+    def _row(self, stream: Stream) -> dict[str, np.ndarray]:
+        number = stream.windows
+        window = stream.next_window()
+        if self._fim.level == "context":
+            draws = keyed_generator("window", self._seed, stream.stream, number)
+            window = np.array(transform_window(window.tolist(), self._tokenizer, self._fim, draws), np.int32)
+        return pack_row(window, self._config.row_length, self._config.cross_document_attention)
+
+
+class _Background:
+    """A thread that keeps `depth` batches ready, and hands on its exception in place of a batch.
+
+    The thread ends when this object is stopped or forgotten, and at the end of the program.
+    """
+
+    def __init__(self, producer: _Producer, depth: int) -> None:
+        self._ready: queue.SimpleQueue[tuple[Batch, list[list[int]]] | BaseException] = queue.SimpleQueue()
+        self._free = threading.Semaphore(depth)
+        self._error: BaseException | None = None
+        ending = threading.Event()
+        thread = threading.Thread(
+            target=_fill, args=(producer, self._ready, self._free, ending), name="sc2jax-feed", daemon=True
+        )
+        self.stop = weakref.finalize(self, _end, thread, self._free, ending)
+        thread.start()
+
+    def take(self) -> tuple[Batch, list[list[int]]]:
+        if self._error is None:
+            item = self._ready.get()
+            if not isinstance(item, BaseException):
+                self._free.release()
+                return item
+            self._error = item
+        raise self._error
+
+
+def _fill(
+    producer: _Producer,
+    ready: "queue.SimpleQueue[tuple[Batch, list[list[int]]] | BaseException]",
+    free: threading.Semaphore,
+    ending: threading.Event,
+) -> None:
+    try:
+        while True:
+            free.acquire()
+            if ending.is_set():
+                return
+            ready.put((producer.produce(), producer.positions()))
+    except BaseException as error:  # it is raised where the batch is waited for
+        ready.put(error)
+
+
+def _end(thread: threading.Thread, free: threading.Semaphore, ending: threading.Event) -> None:
+    ending.set()
+    free.release()
+    thread.join()
+
+
+def _fingerprint(identity: Mapping[str, object]) -> int:
+    """62 bits that tell feeds apart; never 0, which stands for a row that is not read here."""
+    digest = hashlib.sha256(canonical_json(identity).encode()).digest()
+    return 1 + int.from_bytes(digest[:8], "little") % (2**62)

@@ -1,0 +1,32 @@
+"""Settings of the feed: how a corpus becomes token rows."""
+
+import dataclasses
+
+from sc2jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedConfig:
+    """How documents are drawn, written and packed into rows."""
+
+    # Name of a mixture in data/mixtures, or the path of a file like those.
+    mixture: str = "repositories"
+    # Tokens of a row. StarCoder2 trains with 4096, then 16384 (paper, section 6.2); the default suits a small model.
+    row_length: int = 512
+    # Chance of a repository to be written with its name and its files' paths (paper, section 5.1).
+    metadata_rate: float = 0.5
+    # Whether a row is one sequence, as in StarCoder2's training, in which documents see those before them; otherwise
+    # each document has a segment id of its own, its positions start anew, and attention stays inside of it.
+    cross_document_attention: bool = False
+    # Batches made ahead in the background, so that a training step does not wait for the next one.
+    prefetch: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.mixture:
+            raise UserError("feed.mixture is empty; use the name of a mixture such as 'repositories'")
+        if self.row_length < 2:
+            raise UserError(f"feed.row_length {self.row_length} leaves nothing to predict; use 2 or more")
+        if not 0 <= self.metadata_rate <= 1:
+            raise UserError(f"feed.metadata_rate {self.metadata_rate} is not between 0 and 1")
+        if self.prefetch < 1:
+            raise UserError(f"feed.prefetch is {self.prefetch}; use 1 or more")

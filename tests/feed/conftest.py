@@ -1,0 +1,49 @@
+from typing import Any
+
+import pytest
+from feed_corpora import Open, Repositories, make_repositories, split_units, write_corpus
+
+from sc2jax.feed.batches import Batches, open_batches
+from sc2jax.feed.config import FeedConfig
+from sc2jax.text.config import FimConfig, TokenizerConfig
+from sc2jax.text.train_tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="session")
+def repositories() -> Repositories:
+    return make_repositories(23)
+
+
+@pytest.fixture(scope="session")
+def corpus(repositories: Repositories, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """23 repositories in 8 row groups of 2 parts, and a held-out split."""
+    units = split_units(repositories, 3)
+    return write_corpus(tmp_path_factory.mktemp("corpus"), [units[:5], units[5:]], make_repositories(2, seed=9))
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(repositories: Repositories, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    texts = [text for files in repositories.values() for _, text in files]
+    path.write_bytes(train_tokenizer(texts, TokenizerConfig(vocab_size=400), seed=0))
+    return str(path)
+
+
+@pytest.fixture
+def open_feed(corpus: str, tokenizer_path: str, request: pytest.FixtureRequest) -> Open:
+    """Opens the feed of the tiny corpus; what is opened is closed after the test."""
+
+    def open_feed(**changes: Any) -> Batches:
+        arguments: dict = {
+            "corpus": corpus,
+            "tokenizer": tokenizer_path,
+            "config": FeedConfig(row_length=64, prefetch=2),
+            "fim": FimConfig(),
+            "batch_size": 4,
+            "seed": 1,
+        }
+        feed = open_batches(**(arguments | changes))
+        request.addfinalizer(feed.close)
+        return feed
+
+    return open_feed

@@ -1,0 +1,73 @@
+"""Tiny corpora for the tests of this room."""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from sc2jax.feed.batches import Batches
+from sc2jax.records.dataset import write_part
+from sc2jax.records.manifest import Manifest, commit
+from sc2jax.records.schemas import SOURCE_FILE
+
+Open = Callable[..., Batches]
+Files = list[tuple[str, str]]
+Repositories = dict[str, Files]
+WORDS = ["def", "return", "self", "import", "value", "=", "(", ")", ":", "yield", "42", "+", "\n\n   ", "\n"]
+
+
+def make_repositories(count: int, seed: int = 0, longest: int = 300) -> Repositories:
+    """Repositories of one to six files of pseudo-code, some of them empty, each text unlike every other."""
+    rng = random.Random(seed)
+
+    def text(name: str) -> str:
+        words = rng.choices(WORDS, k=rng.choice([0, 3, longest // 4, longest]))
+        return f"# {name} é😀\n" + " ".join(words) if words else ""
+
+    return {
+        f"owner/repository{number:03d}": [
+            (f"src/file{file}.py", text(f"{seed}/{number}/{file}")) for file in range(rng.randint(1, 6))
+        ]
+        for number in range(count)
+    }
+
+
+def write_corpus(folder: Path, parts: Sequence[Sequence[Repositories]], heldout: Repositories | None = None) -> str:
+    """A curated corpus: for each part its row groups, each a set of repositories."""
+    outputs = [
+        write_part(str(folder), "train", index, map(_table, row_groups), SOURCE_FILE)
+        for index, row_groups in enumerate(parts)
+    ]
+    if heldout:
+        outputs.append(write_part(str(folder), "heldout", 0, [_table(heldout)], SOURCE_FILE))
+    commit(str(folder), Manifest("curate", "key", {}, {}, tuple(outputs), {}))
+    return str(folder)
+
+
+def _table(repositories: Repositories) -> pa.Table:
+    rows = [
+        {
+            "repository": repository,
+            "path": path,
+            "content": text,
+            "swhid": "swh:1:cnt:" + hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+            "revision": "",
+            "source_bytes": len(text.encode()),
+            "encoding": "utf-8",
+            "language": "Python",
+            "licenses": [],
+            "license_type": "no_license",
+            "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+        for repository, files in repositories.items()
+        for path, text in files
+    ]
+    return pa.Table.from_pylist(rows, SOURCE_FILE)
+
+
+def split_units(repositories: Repositories, size: int) -> list[Repositories]:
+    """Row groups of `size` repositories each."""
+    names = list(repositories)
+    return [{name: repositories[name] for name in names[at : at + size]} for at in range(0, len(names), size)]

@@ -1,0 +1,241 @@
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from feed_corpora import Open, Repositories, split_units, write_corpus
+
+from sc2jax.errors import UserError
+from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.packing import FEATURES
+from sc2jax.text.config import FimConfig
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import load_tokenizer
+
+LEVELS = ("context", "document", "off")
+Batch = dict[str, np.ndarray]
+
+
+def assert_equal(batches: Iterable[Batch], expected: Iterable[Batch]) -> None:
+    for batch, other in zip(batches, expected, strict=True):
+        for name in FEATURES:
+            np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
+
+
+def take(feed: Iterable[Batch], count: int) -> list[Batch]:
+    return [batch for _, batch in zip(range(count), feed, strict=False)]
+
+
+def test_shapes_and_types(open_feed: Open) -> None:
+    batch = next(open_feed())
+    assert list(batch) == list(FEATURES)
+    for name, values in batch.items():
+        assert values.shape == (4, 64)
+        assert values.dtype == (np.float32 if name == "weights" else np.int32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("at", [0, 1, 5, 33])
+def test_restored_goes_on_bit_for_bit(open_feed: Open, level: str, at: int) -> None:
+    feed = open_feed(fim=FimConfig(level=level))
+    take(feed, at)
+    state = feed.state()
+    expected = take(feed, 20)
+    again = open_feed(fim=FimConfig(level=level))
+    take(again, 3)  # it may have been used before
+    again.restore(state)
+    np.testing.assert_array_equal(again.state(), state)
+    assert_equal(take(again, 20), expected)
+    np.testing.assert_array_equal(again.state(), feed.state())
+
+
+def test_rows_read_elsewhere_are_the_same(open_feed: Open) -> None:
+    whole = open_feed()
+    expected = take(whole, 7)
+    hosts = {rows: open_feed(rows=rows) for rows in ((0, 1, 3), (2,))}
+    for rows, host in hosts.items():
+        part = [{name: values[list(rows)] for name, values in batch.items()} for batch in expected]
+        assert_equal(take(host, 7), part)
+    # The states of the hosts add up to that of the whole, from which other hosts can go on.
+    state = np.sum([host.state() for host in hosts.values()], axis=0)
+    np.testing.assert_array_equal(state, whole.state())
+    following = take(whole, 5)
+    for rows in ((0, 2), (1, 3)):
+        host = open_feed(rows=rows)
+        host.restore(state)
+        assert_equal(take(host, 5), [{name: values[list(rows)] for name, values in b.items()} for b in following])
+
+
+def test_the_state_is_that_of_the_last_batch_handed_out(open_feed: Open) -> None:
+    slow, fast = (
+        open_feed(config=FeedConfig(row_length=64, prefetch=1)),
+        open_feed(config=FeedConfig(row_length=64, prefetch=8)),
+    )
+    for feed in (slow, fast):
+        take(feed, 3)
+    np.testing.assert_array_equal(slow.state(), fast.state())
+    assert slow.state().dtype == np.int64
+    assert (slow.state()[:, 1] == 3).all()
+
+
+def test_equal_seeds_give_equal_batches(open_feed: Open) -> None:
+    assert_equal(take(open_feed(), 5), take(open_feed(), 5))
+    first, other = next(open_feed()), next(open_feed(seed=2))
+    assert (first["tokens"] != other["tokens"]).any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("cross", [False, True])
+def test_every_end_of_text_is_a_target_that_counts(open_feed: Open, level: str, cross: bool) -> None:
+    """The end of text has id 0, which others take for padding."""
+    config = FeedConfig(row_length=64, cross_document_attention=cross)
+    batches = take(open_feed(config=config, fim=FimConfig(level=level)), 30)
+    targets, weights = (np.concatenate([batch[name] for batch in batches]) for name in ("targets", "weights"))
+    ends = targets == Special.END_OF_TEXT
+    assert ends.sum() > 10
+    assert (weights[ends] == 1).all()
+    tokens = np.concatenate([batch["tokens"] for batch in batches])
+    after_end = (tokens == Special.END_OF_TEXT) & (targets != Special.FIM_PAD)
+    assert (weights[after_end] == (1 if cross else 0)).all()
+
+
+def test_targets_are_the_next_tokens(open_feed: Open) -> None:
+    for batch in take(open_feed(), 20):
+        real = batch["segment_ids"][:, 1:] > 0
+        np.testing.assert_array_equal(batch["targets"][:, :-1][real], batch["tokens"][:, 1:][real])
+        padding = batch["segment_ids"] == 0
+        assert (batch["weights"][padding] == 0).all()
+        assert (batch["tokens"][padding] == Special.FIM_PAD).all()
+
+
+@pytest.mark.parametrize("level", ["context", "document"])
+def test_infilling_is_in_the_rows(open_feed: Open, level: str) -> None:
+    tokens = np.concatenate([b["tokens"] for b in take(open_feed(fim=FimConfig(level=level)), 60)])
+    counts = [int((tokens == token).sum()) for token in (Special.FIM_PREFIX, Special.FIM_SUFFIX, Special.FIM_MIDDLE)]
+    assert min(counts) > 10
+    if level == "document":
+        assert not (tokens == Special.FIM_PAD).any()
+
+
+def test_without_infilling_there_is_none(open_feed: Open) -> None:
+    tokens = np.concatenate([batch["tokens"] for batch in take(open_feed(fim=FimConfig(level="off")), 20)])
+    assert not np.isin(tokens, [Special.FIM_PREFIX, Special.FIM_MIDDLE, Special.FIM_SUFFIX, Special.FIM_PAD]).any()
+
+
+def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer_path: str) -> None:
+    """Files in another order in every epoch, metadata in half of the cases."""
+    feed = open_feed(batch_size=1, fim=FimConfig(level="off"), config=FeedConfig(row_length=512))
+    tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, 120)])
+    written = load_tokenizer(tokenizer_path).decode(tokens.tolist()).split("<|endoftext|>")[:-1]
+    by_files = {tuple(sorted(text for _, text in files)): (name, dict(files)) for name, files in repositories.items()}
+    with_metadata, orders = 0, set()
+    for document in written:
+        head, *files = document.split("<file_sep>")
+        if head:
+            with_metadata += 1
+            name = head.removeprefix("<repo_name>")
+            assert dict(file.split("\n", 1) for file in files) == dict(repositories[name])
+            orders.add((name, tuple(files)))
+        else:
+            assert tuple(sorted(files)) in by_files
+    assert len(written) > 3 * len(repositories)
+    assert 0.35 < with_metadata / len(written) < 0.65
+    assert len(orders) > len({name for name, _ in orders})
+
+
+def test_a_state_of_another_feed_is_refused(open_feed: Open) -> None:
+    state = open_feed().state()
+    for changes in (
+        {"seed": 2},
+        {"fim": FimConfig(level="off")},
+        {"config": FeedConfig(row_length=32)},
+        {"batch_size": 8},
+    ):
+        with pytest.raises(UserError, match="another corpus, tokenizer, mixture, seed"):
+            open_feed(**changes).restore(state)
+    # How many batches are made ahead changes nothing.
+    open_feed(config=FeedConfig(row_length=64, prefetch=7)).restore(state)
+
+
+def overwrite(part: Path, at: int) -> None:
+    content = bytearray(part.read_bytes())
+    content[at : at + 20] = bytes(byte ^ 0xFF for byte in content[at : at + 20])
+    part.write_bytes(content)
+
+
+@pytest.mark.parametrize("row_group", [0, 1])
+def test_a_corrupt_part_ends_in_one_message(
+    open_feed: Open, repositories: Repositories, tmp_path: Path, row_group: int
+) -> None:
+    folder = write_corpus(tmp_path, [split_units(repositories, 12)])
+    part = next((tmp_path / "train").glob("*.parquet"))
+    content = pq.read_metadata(part).row_group(row_group).column(2)
+    assert content.path_in_schema == "content"
+    overwrite(part, content.dictionary_page_offset + 100)
+    with pytest.raises(UserError, match=rf"{part} is damaged"):
+        take(open_feed(corpus=folder, batch_size=2), 500)
+
+
+def test_an_error_stays(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, [split_units(repositories, 3)])
+    feed = open_feed(corpus=folder)
+    part = next((tmp_path / "train").glob("*.parquet"))
+    part.unlink()
+    for _ in range(2):
+        with pytest.raises(UserError, match="it is missing"):
+            take(feed, 500)
+
+
+def test_missing_short_and_empty_corpora(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+        open_feed(corpus=str(tmp_path / "none"))
+    with pytest.raises(UserError, match="no files in its split 'train'"):
+        open_feed(corpus=write_corpus(tmp_path / "empty", []))
+    folder = write_corpus(tmp_path / "short", [split_units(repositories, 12)])
+    part = next((tmp_path / "short" / "train").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is damaged"):
+        open_feed(corpus=folder)
+    folder = write_corpus(tmp_path / "footer", [split_units(repositories, 12)])
+    part = next((tmp_path / "footer" / "train").glob("*.parquet"))
+    overwrite(part, part.stat().st_size - 300)
+    with pytest.raises(UserError, match="is damaged"):
+        take(open_feed(corpus=folder), 500)
+    part.unlink()
+    with pytest.raises(UserError, match="it is missing"):
+        open_feed(corpus=folder)
+
+
+def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no tokenizer"):
+        open_feed(tokenizer=str(tmp_path / "none.model"))
+    with pytest.raises(UserError, match=r"no mixture 'repositoris'; use one of .*repositories"):
+        open_feed(config=FeedConfig(mixture="repositoris"))
+    with pytest.raises(UserError, match="a batch of 0 rows"):
+        open_feed(batch_size=0)
+    with pytest.raises(ValueError, match="are not rows of a batch"):
+        open_feed(rows=[4])
+
+
+@pytest.mark.parametrize("bad", [{"row_length": 1}, {"metadata_rate": 2.0}, {"prefetch": 0}, {"mixture": ""}])
+def test_bad_settings(bad: dict) -> None:
+    with pytest.raises(UserError, match=r"feed\."):
+        FeedConfig(**bad)
+
+
+def test_closing_ends_the_thread(open_feed: Open) -> None:
+    def feeds() -> int:
+        return sum(thread.name == "sc2jax-feed" for thread in threading.enumerate())
+
+    before = feeds()
+    feed = open_feed()
+    next(feed)
+    assert feeds() == before + 1
+    assert feed.wait_seconds > 0
+    feed.close()
+    feed.close()
+    assert feeds() == before
+    with pytest.raises(ValueError, match="closed"):
+        next(feed)

@@ -1,0 +1,34 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sc2jax.assets import asset_path
+from sc2jax.errors import UserError
+from sc2jax.feed.mixtures import SourceShare, read_mixture
+
+GOOD = {"name": "source_code", "format": "repository", "share": 1.0}
+
+
+def test_shipped_mixtures_can_be_read() -> None:
+    assert read_mixture("repositories") == [SourceShare(**GOOD)]
+    for path in asset_path("data", "mixtures").glob("*.json"):
+        assert read_mixture(path.stem) == read_mixture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not a mixture"),
+        ("[]", "is not a mixture"),
+        (json.dumps({"sources": [{**GOOD, "shares": 1}]}), "is not a mixture"),
+        (json.dumps({"sources": []}), "at least one source"),
+        (json.dumps({"sources": [GOOD, GOOD]}), "different names"),
+        (json.dumps({"sources": [{**GOOD, "share": 0}]}), "it should be positive"),
+        (json.dumps({"sources": [{**GOOD, "share": "half"}]}), "it should be positive"),
+    ],
+)
+def test_bad_mixtures(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_mixture(str(tmp_path / "mine.json"))

@@ -1,0 +1,71 @@
+import re
+
+import numpy as np
+import pytest
+
+from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.packing import pack_row
+from sc2jax.feed.show import render_row, show_row
+from sc2jax.text.config import FimConfig
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_path: str) -> Tokenizer:
+    return load_tokenizer(tokenizer_path)
+
+
+def row(tokenizer: Tokenizer, length: int = 24) -> dict[str, np.ndarray]:
+    pieces = [Special.FILE_SEP, "a = 1\n", Special.END_OF_TEXT, Special.FILE_SEP, "b\x1b[31m"]
+    return pack_row(np.array(tokenizer.encode(pieces)), length, cross_document_attention=False)
+
+
+def test_a_row_without_colours(tokenizer: Tokenizer) -> None:
+    header, _, *text = render_row(row(tokenizer), tokenizer, color=False).split("\n")
+    assert re.fullmatch(r"24 tokens: \d+ in segment 1, \d+ in segment 2, \d+ of padding; \d+ with weight 0", header)
+    # The escape character of the text is drawn, so that it cannot colour the terminal.
+    padding = re.fullmatch(r"<file_sep>a = 1\n<\|endoftext\|><file_sep>b␛\[31m<fim_pad> x (\d+)", "\n".join(text))
+    assert padding
+    assert f"{padding[1]} of padding" in header
+
+
+def test_a_row_in_colours(tokenizer: Tokenizer) -> None:
+    plain = render_row(row(tokenizer), tokenizer, color=False)
+    coloured = render_row(row(tokenizer), tokenizer, color=True)
+    assert ANSI.sub("", coloured) == plain
+    # Special tokens are bold; the end of text has weight 0, so it is dim too.
+    assert "\x1b[1;35m<file_sep>\x1b[0m" in coloured
+    assert "\x1b[2;1;35m<|endoftext|>\x1b[0m" in coloured
+    # The second document has the other colour.
+    first, second = (re.search(rf"\x1b\[(\d+)m{text}", coloured) for text in ("a = 1", "b"))
+    assert first
+    assert second
+    assert first[1] != second[1]
+
+
+def test_the_row_that_training_sees(
+    corpus: str, tokenizer_path: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sc2jax.feed.batches import open_batches
+
+    arguments: dict = {
+        "corpus": corpus,
+        "tokenizer": tokenizer_path,
+        "config": FeedConfig(row_length=48),
+        "fim": FimConfig(),
+        "batch_size": 4,
+        "seed": 0,
+    }
+    with open_batches(**arguments) as batches:
+        next(batches)
+        second = next(batches)
+    expected = render_row({name: values[3] for name, values in second.items()}, tokenizer, color=False)
+    assert show_row(**arguments, row=3, step=1) == f"batch 1, row 3\n{expected}"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in show_row(**arguments)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in show_row(**arguments)
