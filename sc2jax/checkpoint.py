@@ -102,10 +102,8 @@ class Checkpoints:
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
             return self._manager.restore(step, args=args)
-        except (ValueError, KeyError, FileNotFoundError, OSError) as error:
-            raise self._damaged(
-                step, str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            ) from error
+        except Exception as error:  # Orbax raises this very class for an array that cannot be read.
+            raise self._damaged(step, (str(error).strip() or repr(error)).splitlines()[0][:300]) from error
 
     def _verify(self, step: int, name: str, tree: Any, described: Any) -> None:
         found, expected = fingerprint(tree), described["fingerprints"][name]

@@ -13,7 +13,7 @@ MASKED = -1e30
 def rotary_angles(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines of the rotary embedding for each position, float32, (B, T, H / 2)."""
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    angles_BTH = positions_BT[..., None].astype(jnp.float32) * theta**-exponents
+    angles_BTH = positions_BT[..., None].astype(jnp.float32) * (theta**-exponents)[None, None]
     return jnp.cos(angles_BTH), jnp.sin(angles_BTH)
 
 
@@ -38,7 +38,7 @@ def attention_mask(segment_ids_BT: jax.Array, window: int) -> jax.Array:
     visible_TS = distance_TS >= 0
     if window:
         visible_TS &= distance_TS < window
-    return visible_TS[None] & (segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :])
+    return visible_TS[None, :, :] & (segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :])
 
 
 def reference_attention(

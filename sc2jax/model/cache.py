@@ -50,8 +50,8 @@ def prefill(
     hidden_BTD, keys = forward_with_keys(params, tokens_BT, config, keep_keys=True)
     last_BD = jnp.take_along_axis(hidden_BTD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
     # The newest position below the length that falls into each slot.
-    slot_S = jnp.arange(slots)
-    positions_BS = slot_S + (lengths_B[:, None] - 1 - slot_S) // slots * slots
+    slot_1S = jnp.arange(slots)[None]
+    positions_BS = slot_1S + (lengths_B[:, None] - 1 - slot_1S) // slots * slots
     source_BS = jnp.clip(positions_BS, 0)
 
     def to_slots(x_LBTKH: jax.Array) -> jax.Array:

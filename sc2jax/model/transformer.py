@@ -135,8 +135,8 @@ def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1) -
     """
     kernel, bias = params["kernel"], params["bias"]
     outputs = kernel.shape[input_dims:]
-    flat = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size)
-    return flat.reshape(*x.shape[:-input_dims], *outputs) + bias
+    flat = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size) + bias.reshape(1, -1)
+    return flat.reshape(*x.shape[:-input_dims], *outputs)
 
 
 def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) -> jax.Array:
@@ -145,7 +145,8 @@ def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) ->
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     centred = x32 - mean
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]).astype(x.dtype)
+    scale, bias = (params[name].reshape((1,) * (x.ndim - 1) + (-1,)) for name in ("scale", "bias"))
+    return (centred * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(x.dtype)
 
 
 def cast_params(params: Params, config: ModelConfig) -> Params:

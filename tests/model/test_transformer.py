@@ -1,0 +1,85 @@
+"""Properties of the whole model: what a token can depend on, and that ways of computing it agree."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import init_params
+from sc2jax.model.transformer import forward, output_logits
+
+TINY = ModelConfig(
+    vocab_size=40,
+    context_length=12,
+    embed_dim=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    window=3,
+    rope_theta=100.0,
+    init_stddev=0.3,
+    compute_dtype="float32",
+)
+TOKENS = jax.random.randint(jax.random.key(7), (2, 12), 0, 40)
+
+
+def logits(params, tokens=TOKENS, config=TINY, **options):
+    return output_logits(params, forward(params, tokens, config, **options), config)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(TINY, jax.random.key(0))
+
+
+def test_a_token_reaches_just_the_positions_that_its_window_and_depth_allow(params):
+    changed = TOKENS.at[0, 4].set((TOKENS[0, 4] + 1) % 40)
+    moved = np.abs(logits(params) - logits(params, changed)).max(axis=-1)[0] > 1e-6
+    # Each layer hands information on by at most window - 1 = 2 positions: from 4 it reaches 4..8 in two layers.
+    assert moved.tolist() == [False] * 4 + [True] * 5 + [False] * 3
+
+
+def test_full_attention_reaches_all_that_follow(params):
+    config = dataclasses.replace(TINY, window=0)
+    changed = TOKENS.at[0, 4].set((TOKENS[0, 4] + 1) % 40)
+    moved = np.abs(logits(params, config=config) - logits(params, changed, config)).max(axis=-1)[0] > 1e-6
+    assert moved.tolist() == [False] * 4 + [True] * 8
+
+
+def test_packed_documents_are_computed_as_if_alone(params):
+    segments = jnp.array([[1] * 5 + [2] * 7] * 2)
+    positions = jnp.array([[*range(5), *range(7)]] * 2)
+    packed = logits(params, segment_ids_BT=segments, positions_BT=positions)
+    np.testing.assert_allclose(packed[:, :5], logits(params, TOKENS[:, :5]), atol=1e-5)
+    np.testing.assert_allclose(packed[:, 5:], logits(params, TOKENS[:, 5:]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rematerialization": "full"}, {"rematerialization": "dots"}, {"scan_unroll": 2}],
+    ids=lambda change: next(iter(change)) + "=" + str(next(iter(change.values()))),
+)
+def test_ways_of_computing_give_the_same_gradients(params, change):
+    def loss(params, config):
+        return jnp.mean(logits(params, config=config) ** 2)
+
+    expected = jax.grad(loss)(params, TINY)
+    found = jax.grad(loss)(params, dataclasses.replace(TINY, **change))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
+def test_bfloat16_is_close_and_its_logits_are_float32(params):
+    low = logits(params, config=dataclasses.replace(TINY, compute_dtype="bfloat16"))
+    assert low.dtype == jnp.float32
+    assert np.corrcoef(low.ravel(), logits(params).ravel())[0, 1] > 0.999
+
+
+def test_dropout_needs_a_key_and_follows_it(params):
+    config = dataclasses.replace(TINY, embedding_dropout=0.2, attention_dropout=0.2, residual_dropout=0.2)
+    np.testing.assert_array_equal(logits(params, config=config), logits(params))
+    one, same, other = (logits(params, config=config, dropout_key=jax.random.key(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0.01

@@ -1,0 +1,112 @@
+"""The loop: interrupted anywhere and started again, it ends as if nothing had happened."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from sc2jax.errors import UserError
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
+from sc2jax.training.config import TrainingConfig
+from sc2jax.training.loop import train
+from sc2jax.training.metrics import METRICS, MetricsLog, read_metrics
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return create_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def run(folder, feed, model, training, mesh, key="a key"):
+    return train(feed, model, training, mesh, folder=str(folder), key=key, seed=5)
+
+
+def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
+    whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
+    for stop_after in (1, 5):
+        feed = make_feed()
+        feed.stop_after = stop_after
+        folder = tmp_path / f"stopped after {stop_after}"
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, feed, model, training, mesh)
+        again = run(folder, make_feed(), model, training, mesh)
+        assert again == whole
+        assert (folder / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
+    assert [row["step"] for row in read_metrics(str(tmp_path / "whole"))] == [2, 4, 6, 8]
+
+
+def test_resumes_onto_another_mesh(tmp_path, model, training, mesh, make_feed):
+    whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
+    feed = make_feed()
+    feed.stop_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "moved", feed, model, training, mesh)
+    eight = create_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    assert run(tmp_path / "moved", make_feed(), model, training, eight).steps == whole.steps
+    one, other = (read_metrics(str(tmp_path / name)) for name in ("whole", "moved"))
+    np.testing.assert_allclose([row["loss"] for row in one], [row["loss"] for row in other], rtol=1e-4)
+
+
+def test_a_finished_run_does_nothing_more(tmp_path, model, training, mesh, make_feed):
+    first = run(tmp_path, make_feed(), model, training, mesh)
+    feed = make_feed()
+    assert run(tmp_path, feed, model, training, mesh) == first
+    assert feed.count == 8  # put at the end, and nothing drawn
+
+
+def test_another_key_is_refused(tmp_path, model, training, mesh, make_feed):
+    run(tmp_path, make_feed(), model, training, mesh)
+    with pytest.raises(UserError, match="another config or other inputs"):
+        run(tmp_path, make_feed(), model, training, mesh, key="another key")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    tmp_path, model, training, mesh, make_feed, damage
+):
+    whole = run(tmp_path, make_feed(), model, training, mesh)
+    newest = tmp_path / "checkpoints" / "8"
+    data = max((path for path in (newest / "params").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        data.write_bytes(content)
+    elif damage == "truncate":
+        data.write_bytes(content[: len(content) // 2])
+    else:
+        data.unlink()
+    with pytest.raises(UserError, match=r"checkpoints/8 cannot be restored.*delete that folder to go on from step 6"):
+        run(tmp_path, make_feed(), model, training, mesh)
+    shutil.rmtree(newest)
+    assert run(tmp_path, make_feed(), model, training, mesh) == whole
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed):
+    diverging = dataclasses.replace(training, peak_learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(UserError, match="not finite at step"):
+        run(tmp_path, make_feed(), model, diverging, mesh)
+
+
+def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path):
+    rows = [json.dumps({"step": step, "tokens": 10 * step}) for step in (2, 4, 6)]
+    Path(tmp_path, METRICS).write_text("\n".join(rows) + '\n{"step": 8, "tok')
+    log = MetricsLog(str(tmp_path), every=2, step=4)
+    for step in (5, 6):
+        metrics = {"loss": float(step), "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}
+        log.add(step, metrics, seconds=1.0, waited=0.0, last=False)
+    assert [(row["step"], row["tokens"]) for row in read_metrics(str(tmp_path))] == [(2, 20), (4, 40), (6, 60)]
+    assert read_metrics(str(tmp_path))[-1]["loss"] == 5.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"warmup_steps": 100, "steps": 100}, {"log_every": 3, "checkpoint_every": 10}, {"batch_size": 0}],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UserError, match="training"):
+        TrainingConfig(**wrong)

@@ -1,0 +1,122 @@
+"""The train step: the same on one device and on eight, and equal to an optimizer written out by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sc2jax.errors import UserError
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
+from sc2jax.training.loop import local_rows, place_batch
+from sc2jax.training.optimizer import learning_rate_schedule
+from sc2jax.training.step import batch_sharding, compile_train_step, init_state, token_losses
+
+MESHES = {
+    "one device": (MeshConfig(), 1),
+    "data": (MeshConfig(data=8, fsdp=1), 8),
+    "fsdp": (MeshConfig(fsdp=8), 8),
+    "tensor": (MeshConfig(fsdp=2, tensor=4), 8),
+    "data x fsdp x tensor": (MeshConfig(data=2, fsdp=2, tensor=2), 8),
+}
+
+
+def run_steps(model, training, mesh, feed, count):
+    state = init_state(model, training, mesh, seed=3)
+    step = compile_train_step(model, training, mesh, seed=3)
+    rows = local_rows(mesh, training, model)
+    placement = batch_sharding(mesh, training.batch_size, model.context_length)
+    losses = []
+    for _ in range(count):
+        state, metrics = step(state, place_batch(next(feed), placement, rows, training.batch_size))
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.fixture(scope="module")
+def single(model, training, request):
+    mesh = create_mesh(MeshConfig(), jax.devices()[:1])
+    feed = request.getfixturevalue("make_feed_module")()
+    return run_steps(model, training, mesh, feed, 4)
+
+
+@pytest.fixture(scope="module")
+def make_feed_module(model, training):
+    from conftest import CountingFeed  # pyright: ignore[reportAttributeAccessIssue]
+
+    return lambda: CountingFeed(list(range(8)), training.batch_size, model.context_length, model.vocab_size)
+
+
+@pytest.mark.parametrize("name", [name for name in MESHES if name != "one device"])
+def test_every_mesh_trains_to_the_same_losses(name, model, training, single, make_feed):
+    config, devices = MESHES[name]
+    state, losses = run_steps(model, training, create_mesh(config, jax.devices()[:devices]), make_feed(), 4)
+    np.testing.assert_allclose(losses, single[1], rtol=2e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
+        jax.device_get(state.params),
+        jax.device_get(single[0].params),
+    )
+
+
+def test_each_device_holds_its_part_of_parameters_and_moments(model, training):
+    mesh = create_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    state = init_state(model, training, mesh, seed=0)
+    whole = sum(array.size for array in jax.tree.leaves((state.params, state.optimizer_state)))
+    device = mesh.devices.flat[0]
+    held = sum(
+        shard.data.size
+        for array in jax.tree.leaves((state.params, state.optimizer_state))
+        for shard in array.addressable_shards
+        if shard.device == device
+    )
+    assert held < whole / 3  # kernels in eighths; norms and key-value heads less
+
+
+def test_the_first_update_is_adamw_by_hand(model, training, make_feed):
+    mesh = create_mesh(MeshConfig(), jax.devices()[:1])
+    training = dataclasses.replace(training, warmup_steps=0, max_gradient_norm=0.5)
+    before = jax.device_get(init_state(model, training, mesh, seed=3).params)
+    batch = next(make_feed())
+
+    def mean_loss(params):
+        losses = token_losses(params, batch, model, None, jax.random.key(0))
+        return jnp.sum(losses * batch["weights"]) / batch["weights"].sum()
+
+    gradients = jax.grad(mean_loss)(before)
+    norm = np.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(gradients)))
+    assert norm > 0.5
+    state, _ = run_steps(model, training, mesh, make_feed(), 1)
+    rate = training.peak_learning_rate
+    for path, decayed in ((("mlp", "up", "kernel"), True), (("mlp", "up", "bias"), False)):
+        old, gradient, new = (tree["layers"][path[0]][path[1]][path[2]] for tree in (before, gradients, state.params))
+        clipped = np.asarray(gradient) * 0.5 / norm
+        # After one step the corrected moments are the gradient and its square.
+        update = clipped / (np.abs(clipped) + training.epsilon) + training.weight_decay * decayed * old
+        np.testing.assert_allclose(new, old - rate * update, atol=1e-5)
+
+
+def test_schedule_has_its_published_shape(training):
+    training = dataclasses.replace(training, steps=1000, warmup_steps=100, peak_learning_rate=3e-4)
+    schedule = learning_rate_schedule(training)
+    np.testing.assert_allclose([schedule(step) for step in (0, 50, 100)], [0, 1.5e-4, 3e-4], rtol=1e-5)
+    np.testing.assert_allclose([schedule(550), schedule(1000)], [(3e-4 + 3e-5) / 2, 3e-5], rtol=1e-4)
+
+
+def test_weights_select_targets(model, training, make_feed):
+    mesh = create_mesh(MeshConfig(), jax.devices()[:1])
+    params = init_state(model, training, mesh, seed=3).params
+    batch = next(make_feed())
+    state = init_state(model, training, mesh, seed=3)
+    _, metrics = compile_train_step(model, training, mesh, seed=3)(state, batch)
+    losses = token_losses(params, batch, model, None, jax.random.key(0))[:, :-1]
+    np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
+    assert metrics["tokens"] == losses.size
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused(model, training):
+    mesh = create_mesh(MeshConfig(data=8, fsdp=1))
+    with pytest.raises(UserError, match="12 elements"):
+        local_rows(mesh, dataclasses.replace(training, batch_size=12), model)
