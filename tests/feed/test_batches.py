@@ -1,3 +1,4 @@
+import gc
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from feed_corpora import Open, Repositories, split_units, write_corpus
 
 from sc2jax.errors import UserError
+from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.packing import FEATURES
 from sc2jax.text.config import FimConfig
@@ -239,3 +241,13 @@ def test_closing_ends_the_thread(open_feed: Open) -> None:
     assert feeds() == before
     with pytest.raises(ValueError, match="closed"):
         next(feed)
+
+
+def test_a_forgotten_feed_ends_its_thread(corpus: str, tokenizer_path: str) -> None:
+    arguments: dict = {"corpus": corpus, "tokenizer": tokenizer_path, "config": FeedConfig(), "fim": FimConfig()}
+    feed = open_batches(**arguments, batch_size=2, seed=0)
+    next(feed)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "sc2jax-feed")
+    del feed
+    gc.collect()
+    assert not thread.is_alive()
