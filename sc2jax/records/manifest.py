@@ -8,14 +8,18 @@ hand has nothing to do.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from sc2jax.errors import UserError
 
 MANIFEST = "manifest.json"
+_UNFINISHED = ".unfinished"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,8 @@ def commit(folder: str, manifest: Manifest) -> Manifest:
 
 
 def _is_part(path: str) -> bool:
-    return path.rsplit("/", 1)[-1].startswith("part-")
+    name = path.rsplit("/", 1)[-1]
+    return name.startswith("part-") or (name.startswith(".") and name.endswith(_UNFINISHED))
 
 
 def write_output(folder: str, path: str, content: bytes, rows: int = 0) -> Output:
@@ -113,11 +118,28 @@ def write_output(folder: str, path: str, content: bytes, rows: int = 0) -> Outpu
 
 
 def write_atomically(path: str, content: bytes) -> None:
-    """Writes a whole file or nothing: readers see the old content or the new, on local disk and object stores alike."""
+    """Writes a whole file or nothing: readers see the old content or the new, on local disk and object stores alike.
+
+    An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
+    target, are synced, and take its name in one step; fsspec's own transactions go through the temporary folder of the
+    machine, from where a file may have to be copied, and a kill would leave half of it.
+    """
     fs, target = fsspec.core.url_to_fs(path)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-    with fs.transaction, fs.open(target, "wb") as file:
-        file.write(content)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(target, content)
+        return
+    final = Path(target)
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}{_UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(final)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def join(folder: str, path: str) -> str:
