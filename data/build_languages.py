@@ -1,4 +1,6 @@
-"""Writes languages.tsv from a languages.yml of Linguist: `python data/build_languages.py languages.yml > data/languages.tsv`.
+"""Writes languages.tsv from a languages.yml of Linguist.
+
+    python data/build_languages.py languages.yml > data/languages.tsv
 
 Where several languages claim a name, exactly one is chosen, by the first of these rules that decides:
 

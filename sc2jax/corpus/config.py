@@ -83,5 +83,6 @@ class CorpusConfig:
         unknown = sorted(set(self.keep_license_types) - set(LICENSE_TYPES))
         if unknown or not self.keep_license_types:
             raise UserError(
-                f"corpus.keep_license_types is {self.keep_license_types}; name one or more of {', '.join(LICENSE_TYPES)}"
+                f"corpus.keep_license_types is {self.keep_license_types}; "
+                f"name one or more of {', '.join(LICENSE_TYPES)}"
             )

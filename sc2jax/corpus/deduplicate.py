@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """The stages of deduplication: exact copies anywhere, then near-duplicates within a language.
 
 Files are known by their row number; what is kept is a list of numbers, and no text is copied. Of several copies the
@@ -12,6 +14,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from sc2jax.corpus.config import LICENSE_TYPES, MIB, CorpusConfig
@@ -93,9 +96,7 @@ def write_near(
 def license_ranks(files: Rows) -> np.ndarray:
     """How welcome each file's license type is, 0 first."""
     places = pa.array(LICENSE_TYPES)
-    found = [
-        pa.compute.index_in(table["license_type"], places).to_numpy() for _, table in files.groups(["license_type"])
-    ]
+    found = [pc.index_in(table["license_type"], places).to_numpy() for _, table in files.groups(["license_type"])]
     return np.concatenate(found).astype(np.int8) if found else np.zeros(0, np.int8)
 
 

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """From listed files to texts: reading, decoding, language, licence and filters, batch by batch."""
 
 import hashlib

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """The filters of source code (StarCoder2 paper, section 2.1): which files are dropped, why, and by which figure.
 
 Each takes a batch and says for each of its rows whether it falls. The paper's text is their only published

@@ -1,5 +1,6 @@
 """The last stages: splitting the repositories, and writing each side as row groups of whole repositories."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -78,7 +79,7 @@ def _by_repository(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         names = table["repository"].to_numpy()
         cuts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in itertools.pairwise(cuts):
             yield table.slice(low, high - low)
 
 

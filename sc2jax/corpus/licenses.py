@@ -44,7 +44,7 @@ _LEGAL_WORDS = re.compile(r"warrant|public licen[cs]e|permission|redistribut")
 
 
 def is_license_file(name: str) -> bool:
-    """Whether a base name promises a licence; README and ABOUT do (the rule of The Stack v2, from go-license-detector)."""
+    """Whether a base name promises a licence; README and ABOUT do (The Stack v2's rule, from go-license-detector)."""
     return _LICENSE_FILE.fullmatch(name) is not None
 
 
@@ -64,7 +64,7 @@ def detect(text: str, confidence: float) -> str:
     """
     if len(text) > MAX_LICENSE_BYTES or not _LEGAL_WORDS.search(text.lower()):
         return ""
-    license_ = askalono.identify(text)
+    license_ = askalono.identify(text)  # pyright: ignore[reportAttributeAccessIssue]
     if license_ is None or license_.score < confidence:
         return ""
     if license_.name == "Pixar" and "modified apache" not in normalized(text):

@@ -1,6 +1,8 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """The recipe: from source trees to a curated corpus, in stages that each run once.
 
-    sources -> licenses -> files (decoding, language, licence, filters) -> exact -> signatures -> near -> split -> corpus
+    sources -> licenses -> files (decoding, language, licence, filters) -> exact -> signatures -> near -> split
 
 The stages lie below `stages/` of the output, each with its parts, its rejects and its manifest. They depend on the
 content of the sources, on their own settings and on the tables in `data/`; killed at any moment, the next run
@@ -13,11 +15,12 @@ import functools
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from sc2jax.assets import asset_path
@@ -88,7 +91,7 @@ def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"the disk that holds {output} is full; make room and run the same command again, finished stages are kept"
+                f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
             ) from error
         raise
 
@@ -147,7 +150,7 @@ def _run(
     name: str,
     fields: Sequence[str],
     inputs: Mapping[str, str],
-    write: Any,
+    write: Callable[[str], Written],
 ) -> Manifest:
     """Runs one stage, which depends on these settings alone."""
     everything = {**dataclasses.asdict(config), "seed": seed}
@@ -218,8 +221,8 @@ def _write_files(folder: str, listed: pa.Table, config: CorpusConfig) -> Written
     decide = functools.partial(decide_files, config=config)
     decided = map_units(listed, cuts, decide, DECIDED)
     for table in tqdm(decided, total=len(cuts), desc="files", unit="batch", disable=None):
-        fallen = pa.compute.not_equal(table["reason"], "")
-        kept.add(table.filter(pa.compute.invert(fallen)).select(SOURCE_FILE.names))
+        fallen = pc.not_equal(table["reason"], "")
+        kept.add(table.filter(pc.invert(fallen)).select(SOURCE_FILE.names))
         lost = table.filter(fallen).select(REJECTED_FILE.names)
         rejects.add(lost)
         for stage, reason, lost_bytes in zip(

@@ -23,7 +23,7 @@ def run_stage(
     inputs: Mapping[str, str],
     write: Callable[[str], Written],
 ) -> Manifest:
-    """Runs a stage into its folder, unless a manifest says that it has run to its end with the same config and inputs."""
+    """Runs a stage into its folder, unless a manifest says that it is complete for the same config and inputs."""
     key = stage_key(name, version, config, inputs)
     done = completed(folder, key)
     if done is not None:

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """A batch of texts as flat numpy arrays: what the filters and the deduplication measure without a loop over rows."""
 
 import functools
@@ -68,8 +70,10 @@ class Texts:
             before_newline &= ~np.isin(returns + 1, self.starts)
             breaks[returns[~before_newline]] = True
         filled = np.flatnonzero(self.ends > self.starts)
-        openings = np.unique(np.concatenate([self.starts[filled], np.flatnonzero(breaks) + 1]))
-        openings = openings[openings < len(self.raw)]
+        opens = np.zeros(len(self.raw), bool)
+        opens[1:] = breaks[:-1]
+        opens[self.starts[filled]] = True
+        openings = np.flatnonzero(opens)
         counted = _running_sum(content)
         lengths = np.diff(np.append(counted[openings], counted[-1]))
         lines, longest = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
@@ -105,9 +109,8 @@ class Texts:
         changes = np.flatnonzero(inside[1:] != inside[:-1])
         begins, stops = changes[::2], changes[1::2]
         total, longest = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
-        if not len(begins):
-            return total, longest
-        begins, stops = self._cut_at_texts(begins, stops)
+        long_enough = stops - begins >= shortest  # most are not, and cutting a run makes it no longer
+        begins, stops = self._cut_at_texts(begins[long_enough], stops[long_enough])
         counts = stops - begins
         keep = counts >= shortest
         if also is not None:
@@ -121,6 +124,8 @@ class Texts:
 
     def _cut_at_texts(self, begins: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Splits runs that go on from one text into the next."""
+        if not len(begins):
+            return begins, stops
         edges = self.starts[1:]
         run = np.searchsorted(begins, edges, side="right") - 1
         inside = (run >= 0) & (begins[np.maximum(run, 0)] < edges) & (edges < stops[np.maximum(run, 0)])

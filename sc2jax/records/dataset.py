@@ -1,8 +1,10 @@
 """Datasets: Parquet parts with content-derived names, readable once a manifest lists them."""
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -25,11 +27,13 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
             rows += table.num_rows
     content = buffer.getvalue()
     name = f"part-{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    return write_output(folder, join(prefix, name) if prefix else name, content, rows)
+    output = write_output(folder, join(prefix, name) if prefix else name, content)
+    footer = _footer(io.BytesIO(content), len(content))
+    return dataclasses.replace(output, rows=rows, footer_sha256=hashlib.sha256(footer).hexdigest())
 
 
 def open_part(folder: str, output: Output) -> pq.ParquetFile:
-    """Opens one part for reading by row group, with its page checksums verified.
+    """Opens one part for reading by row group, with its footer and the checksums of its pages verified.
 
     Raises:
         UserError: the file is missing, of another size than its manifest says, or no Parquet file.
@@ -40,11 +44,22 @@ def open_part(folder: str, output: Output) -> pq.ParquetFile:
         size = fs.size(local)
         if size != output.bytes:
             raise damaged(path, f"it has {size} bytes instead of {output.bytes}")
-        return pq.ParquetFile(fs.open(local, "rb"), page_checksum_verification=True)
+        file = fs.open(local, "rb")
+        if hashlib.sha256(_footer(file, size)).hexdigest() != output.footer_sha256:
+            raise damaged(path, "its footer is not the one that was written")
+        return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise damaged(path, "it is missing") from error
     except pa.ArrowInvalid as error:
         raise damaged(path, str(error)) from error
+
+
+def _footer(file: Any, size: int) -> bytes:
+    """A Parquet file ends in its footer, the footer's length in 4 bytes, and the letters PAR1."""
+    file.seek(size - 8)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(size - 8 - length, 0))
+    return file.read(length + 8)
 
 
 def read_row_group(folder: str, output: Output, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -54,23 +69,33 @@ def read_row_group(folder: str, output: Output, index: int, columns: Sequence[st
         UserError: the part is damaged.
     """
     with open_part(folder, output) as part:
-        try:
-            return part.read_row_group(index, columns=list(columns) if columns else None)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise damaged(join(folder, output.path), str(error)) from error
+        return _row_group(part, index, columns, join(folder, output.path))
 
 
 def read_tables(
     folder: str, manifest: Manifest, prefix: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """All row groups of the parts under `prefix`, in the order of their names."""
+    """All row groups of the parts under `prefix`, in the order of their names.
+
+    Raises:
+        UserError: a part is damaged.
+    """
     for output in manifest.under(prefix):
         with open_part(folder, output) as part:
             for index in range(part.num_row_groups):
-                try:
-                    yield part.read_row_group(index, columns=list(columns) if columns else None)
-                except (pa.ArrowInvalid, OSError) as error:
-                    raise damaged(join(folder, output.path), str(error)) from error
+                yield _row_group(part, index, columns, join(folder, output.path))
+
+
+def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str) -> pa.Table:
+    try:
+        table = part.read_row_group(index, columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise damaged(path, str(error)) from error
+    # The checksum of a page does not cover its header, which says how many values it holds.
+    expected = part.metadata.row_group(index).num_rows
+    if table.num_rows != expected:
+        raise damaged(path, f"row group {index} has {table.num_rows} rows instead of {expected}")
+    return table
 
 
 def damaged(path: str, what: str) -> UserError:

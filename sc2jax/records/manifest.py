@@ -24,12 +24,16 @@ _UNFINISHED = ".unfinished"
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One file that a stage wrote: its path relative to the stage's folder, and what is needed to check it."""
+    """One file that a stage wrote: its path relative to the stage's folder, and what is needed to check it.
+
+    `rows` and `footer_sha256` are those of a Parquet part: its pages carry checksums, its footer does not.
+    """
 
     path: str
     bytes: int
     sha256: str
     rows: int = 0
+    footer_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +71,8 @@ def read_manifest(folder: str) -> Manifest:
     """
     path = join(folder, MANIFEST)
     try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            fields = json.load(file)
+        fs, local = fsspec.core.url_to_fs(path)
+        fields = json.loads(fs.cat_file(local))
         outputs = tuple(Output(**output) for output in fields.pop("outputs"))
         return Manifest(outputs=outputs, **fields)
     except FileNotFoundError as error:
@@ -111,10 +115,10 @@ def _is_part(path: str) -> bool:
     return name.startswith("part-") or (name.startswith(".") and name.endswith(_UNFINISHED))
 
 
-def write_output(folder: str, path: str, content: bytes, rows: int = 0) -> Output:
+def write_output(folder: str, path: str, content: bytes) -> Output:
     """Writes one file of a stage and returns its entry for the manifest."""
     write_atomically(join(folder, path), content)
-    return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=rows)
+    return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def write_atomically(path: str, content: bytes) -> None:

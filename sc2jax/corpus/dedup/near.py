@@ -19,6 +19,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _BASE = 0xD1342543DE82EF95  # odd, so that its powers have inverses modulo 2**64
 _STEP = 0x2545F4914F6CDD1D
 _MODULUS = 1 << 64
+_sign = rensa.RMinHash.digest_matrix_from_flat_token_hashes  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def signatures(texts: list[str], ngram: int, permutations: int, seed: int) -> tu
     if not len(rows):
         return rows, np.zeros((0, permutations), np.uint32)
     bounds = np.append(offsets[rows], offsets[-1]).astype(np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, bounds, permutations, seed)
+    matrix = _sign(hashes, bounds, permutations, seed)
     return rows, np.asarray(matrix.to_rows(), np.uint32)
 
 
@@ -127,7 +128,7 @@ def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _token_hashes(codes: np.ndarray, begins: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Polynomial hashes of `codes[begins[i]:stops[i]]` from one running sum, modulo 2**64."""
-    powers, inverses = _powers(max(1 << 21, 1 << int(len(codes)).bit_length()))
+    powers, inverses = _powers(max(1 << 21, 1 << len(codes).bit_length()))
     terms = _scramble(codes.astype(np.uint64) + _MIX)
     terms *= powers[: len(codes)]
     total = np.zeros(len(codes) + 1, np.uint64)
