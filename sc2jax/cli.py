@@ -113,10 +113,7 @@ def parse(arguments: list[str]) -> tuple[str, Any, str]:
     Raises:
         UserError: an argument is unknown or does not fit.
     """
-    from absl import flags
-    from ml_collections import config_flags
-
-    from sc2jax.config import check_key, load_config
+    from sc2jax.config import load_config, override
 
     name, arguments = _take(arguments, "config", "quickstart")
     stem = Path(name.partition(":")[0]).stem
@@ -126,17 +123,11 @@ def parse(arguments: list[str]) -> tuple[str, Any, str]:
         raise UserError(f"--config={name} runs a config again: say where with --workdir=DIR")
     config = load_config(name)
     for argument in arguments:
-        key = argument.partition("=")[0]
-        if not key.startswith("--config."):
+        key, equals, value = argument.partition("=")
+        if not key.startswith("--config.") or not equals:
             raise UserError(f"unknown argument {argument!r}; see `sc2jax --help`")
-        check_key(config, key.removeprefix("--config."))
-    parsed = flags.FlagValues()
-    holder = config_flags.DEFINE_config_dict("config", config, flag_values=parsed)
-    try:
-        parsed(["sc2jax", *arguments])
-    except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(f"an override does not fit its type: {str(error).strip()}") from error
-    return name, holder.value, workdir
+        override(config, key.removeprefix("--config."), value)
+    return name, config, workdir
 
 
 def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:

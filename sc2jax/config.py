@@ -5,6 +5,7 @@ value is derived from others (0 or "") is filled in when the dataclasses are bui
 run is complete.
 """
 
+import ast
 import dataclasses
 import difflib
 import importlib.util
@@ -20,7 +21,7 @@ from sc2jax.assets import asset_path
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.errors import UserError
 from sc2jax.evaluation.config import EvaluationConfig
-from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.config import FeedConfig, ShowConfig
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
@@ -53,6 +54,7 @@ class Settings:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    show: ShowConfig = dataclasses.field(default_factory=ShowConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
 
@@ -78,7 +80,14 @@ def to_settings(config: ConfigDict) -> Settings:
     for name, kind in typing.get_type_hints(Settings).items():
         section = config[name]
         values[name] = kind(**section.to_dict()) if isinstance(section, ConfigDict) else section
-    return Settings(**values)
+    settings = Settings(**values)
+    row_length = settings.feed.row_length or settings.model.context_length
+    if row_length != settings.model.context_length:
+        raise UserError(
+            f"feed.row_length {row_length} and model.context_length {settings.model.context_length} differ; leave "
+            "feed.row_length at 0"
+        )
+    return dataclasses.replace(settings, feed=dataclasses.replace(settings.feed, row_length=row_length))
 
 
 def settings_json(settings: Settings) -> str:
@@ -132,8 +141,30 @@ def _load_json(name: str) -> ConfigDict:
     config = default_config()
     for key, value in _leaves(values):
         check_key(config, key)
-        set_value(config, key, tuple(value) if isinstance(value, list) else value)
+        set_value(config, key, value)
     return config
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets a dotted key from what was written on the command line.
+
+    Raises:
+        UserError: there is no such key, or the text is no value of its type.
+    """
+    check_key(config, key)
+    default = _value(config, key)
+    try:
+        set_value(config, key, text if isinstance(default, str) else _parse(text, default))
+    except (ValueError, SyntaxError) as error:
+        raise _misfit(key, default, text) from error
+
+
+def _parse(text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    value = ast.literal_eval(text)
+    # One name needs no comma and no quotes to be a tuple of names: bash takes those away anyway.
+    return (value,) if isinstance(default, tuple) and not isinstance(value, list | tuple) else value
 
 
 def set_value(config: ConfigDict, key: str, value: Any) -> None:
@@ -142,14 +173,30 @@ def set_value(config: ConfigDict, key: str, value: Any) -> None:
     Raises:
         UserError: the value is of another type than the default.
     """
+    default = _value(config, key)
+    if isinstance(default, tuple):
+        value = tuple(value) if isinstance(value, list | tuple) else value
+        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        fits = type(value) is type(default)
+    if not fits:
+        raise _misfit(key, default, value)
     section, _, field = key.rpartition(".")
     node = config[section] if section else config
-    try:
-        node[field] = value
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"config key {key} is of type {type(node[field]).__name__} (now {node[field]!r}); {value!r} does not fit"
-        ) from error
+    node[field] = float(value) if isinstance(default, float) else value
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+    node: Any = config
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def _misfit(key: str, default: Any, value: Any) -> UserError:
+    return UserError(f"config key {key} is of type {type(default).__name__} (now {default!r}); {value!r} does not fit")
 
 
 def check_key(config: ConfigDict, key: str) -> None:

@@ -123,6 +123,8 @@ def show(settings: Settings, workdir: str) -> None:
         fim=settings.fim,
         batch_size=settings.training.batch_size,
         seed=settings.seed,
+        row=settings.show.row,
+        step=settings.show.step,
     )
     print(row)  # noqa: T201
 

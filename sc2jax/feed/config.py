@@ -11,8 +11,8 @@ class FeedConfig:
 
     # Name of a mixture in data/mixtures, or the path of a file like those.
     mixture: str = "repositories"
-    # Tokens of a row. StarCoder2 trains with 4096, then 16384 (paper, section 6.2); the default suits a small model.
-    row_length: int = 512
+    # Tokens of a row; 0: model.context_length. StarCoder2 trains with 4096, then 16384 (paper, section 6.2).
+    row_length: int = 0
     # Chance of a repository to be written with its name and its files' paths (paper, section 5.1).
     metadata_rate: float = 0.5
     # Whether a row is one sequence, as in StarCoder2's training, in which documents see those before them; otherwise
@@ -24,9 +24,23 @@ class FeedConfig:
     def __post_init__(self) -> None:
         if not self.mixture:
             raise UserError("feed.mixture is empty; use the name of a mixture such as 'repositories'")
-        if self.row_length < 2:
+        if self.row_length < 0 or self.row_length == 1:
             raise UserError(f"feed.row_length {self.row_length} leaves nothing to predict; use 2 or more")
         if not 0 <= self.metadata_rate <= 1:
             raise UserError(f"feed.metadata_rate {self.metadata_rate} is not between 0 and 1")
         if self.prefetch < 1:
             raise UserError(f"feed.prefetch is {self.prefetch}; use 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowConfig:
+    """Which training row is shown."""
+
+    # Batch, counted from 0, as the first training step sees it.
+    step: int = 0
+    # Row of the batch, counted from 0.
+    row: int = 0
+
+    def __post_init__(self) -> None:
+        if self.step < 0 or self.row < 0:
+            raise UserError(f"show.step {self.step} and show.row {self.row} count from 0")

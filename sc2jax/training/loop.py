@@ -177,6 +177,8 @@ def place_batch(
 def _whole_position(position: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return position
-    # Rows of other processes are zero here, so that the sum over processes is the whole.
-    gathered: Any = multihost_utils.process_allgather(position)
-    return np.asarray(gathered).sum(axis=0)
+    # Rows of other processes are zero here, so that the greatest over processes is the whole, also where two of them
+    # hold the same rows. The integers travel as pairs of 32-bit
+    # words: without its x64 mode JAX would cut them short.
+    gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(position).view(np.uint32))
+    return np.asarray(gathered).view(np.int64).max(axis=0)

@@ -66,12 +66,11 @@ def test_another_key_is_refused(tmp_path, model, training, mesh, make_feed):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
-    tmp_path, model, training, mesh, make_feed, damage
-):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, model, training, mesh, make_feed, damage):
     whole = run(tmp_path, make_feed(), model, training, mesh)
     newest = tmp_path / "checkpoints" / "8"
-    data = max((path for path in (newest / "params").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    files = [path for path in (newest / "params").rglob("*") if path.is_file()]
+    data = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(data.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1

@@ -1,0 +1,114 @@
+"""Generation against a plain loop over the uncached forward, and its stopping, sampling and batching."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sc2jax.errors import UserError
+from sc2jax.inference.generate import choose_tokens, generate
+from sc2jax.inference.score import token_log_likelihoods
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import init_params
+from sc2jax.model.transformer import forward, output_logits
+
+CONFIG = ModelConfig(
+    vocab_size=50,
+    context_length=16,
+    embed_dim=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    window=6,
+    rope_theta=100.0,
+    init_stddev=0.4,
+    compute_dtype="float32",
+)
+PROMPTS = [[1], [5, 6, 7], list(range(20)), [9] * 7]
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(CONFIG, jax.random.key(2))
+
+
+@jax.jit
+def last_logits(params, tokens, length):
+    return output_logits(params, forward(params, tokens, CONFIG), CONFIG)[0, length - 1]
+
+
+def plain_greedy(params, prompt, count):
+    ids = list(prompt)
+    for _ in range(count):
+        padded = jnp.zeros((1, 48), jnp.int32).at[0, : len(ids)].set(jnp.array(ids))
+        ids.append(int(jnp.argmax(last_logits(params, padded, len(ids)))))
+    return ids[len(prompt) :]
+
+
+def test_greedy_equals_a_plain_loop_past_the_window(params):
+    completions = generate(params, CONFIG, PROMPTS, max_new_tokens=20, stop_ids=frozenset())
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        assert completion.ids == plain_greedy(params, prompt, 20)
+        assert not completion.finished
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_completion_does_not_depend_on_its_batch(params, batch_size):
+    options = {"max_new_tokens": 8, "stop_ids": frozenset(), "temperature": 0.9, "top_p": 0.8, "seed": 4}
+    together = generate(params, CONFIG, PROMPTS, **options)
+    apart = generate(params, CONFIG, PROMPTS, batch_size=batch_size, **options)
+    assert [completion.ids for completion in apart] == [completion.ids for completion in together]
+
+
+def test_stops_before_a_stop_token(params):
+    free = plain_greedy(params, PROMPTS[1], 12)
+    stop = free[5]
+    expected = free[: free.index(stop)]
+    (completion,) = generate(params, CONFIG, [PROMPTS[1]], max_new_tokens=12, stop_ids=frozenset({stop}))
+    assert completion.ids == expected
+    assert completion.finished
+
+
+def test_seeds_decide_the_draws(params):
+    def draw(seed):
+        options = {"max_new_tokens": 12, "stop_ids": frozenset(), "temperature": 1.0}
+        return generate(params, CONFIG, [[3]] * 2, seed=seed, **options)
+
+    assert draw(1) == draw(1) != draw(2)
+    first, second = draw(1)
+    assert first != second
+
+
+def test_draws_follow_the_nucleus():
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    logits = jnp.broadcast_to(jnp.log(probabilities), (4000, 4))
+    drawn = np.asarray(choose_tokens(logits, keys, jnp.int32(0), jnp.array([1.0, 0.7]), greedy=False))
+    # 0.5 falls short of 0.7, so the second token is needed; the two others never are.
+    shares = np.bincount(drawn, minlength=4) / 4000
+    np.testing.assert_allclose(shares, [0.625, 0.375, 0, 0], atol=0.03)
+    every = np.asarray(choose_tokens(logits, keys, jnp.int32(0), jnp.array([1.0, 1.0]), greedy=False))
+    np.testing.assert_allclose(np.bincount(every, minlength=4) / 4000, probabilities, atol=0.03)
+
+
+def test_bad_requests_are_refused(params):
+    with pytest.raises(UserError, match="no token"):
+        generate(params, CONFIG, [[]], max_new_tokens=1, stop_ids=frozenset())
+    with pytest.raises(UserError, match="top_p"):
+        generate(params, CONFIG, [[1]], max_new_tokens=1, stop_ids=frozenset(), temperature=1.0, top_p=0.0)
+
+
+def test_scores_equal_the_forward_and_cover_every_token_once(params):
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 50, length).tolist() for length in (0, 1, 2, 15, 16, 17, 24, 41)]
+    scores = token_log_likelihoods(params, CONFIG, rows, batch_size=3)
+    assert [len(score) for score in scores] == [max(len(row) - 1, 0) for row in rows]
+    for row, score in zip(rows, scores, strict=True):
+        assert np.isfinite(score).all()
+        for token in range(1, len(row)):
+            # The context starts anew every half context: at 16, 24, 32, ... after the first whole one.
+            block_end = min(16 + -(-max(token + 1 - 16, 0) // 8) * 8, len(row))
+            start = max(block_end - 16, 0)
+            padded = jnp.zeros((1, 48), jnp.int32).at[0, : token - start].set(jnp.array(row[start:token]))
+            logits = last_logits(params, padded, token - start)
+            np.testing.assert_allclose(score[token - 1], jax.nn.log_softmax(logits)[row[token]], atol=1e-4)

@@ -1,0 +1,102 @@
+"""The command line as a user meets it: help, hints, exit statuses, and what it must not import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sc2jax import __version__
+from sc2jax.cli import VERBS, describe, main
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return exit_info.value.code, out, err
+
+
+def test_help_names_every_verb_and_every_verb_exists(capsys):
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert all(verb in out for verb in VERBS)
+    import sc2jax.verbs
+
+    assert all(callable(getattr(sc2jax.verbs, verb)) for verb in VERBS)
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, __version__ + "\n")
+
+
+def test_a_verb_lists_its_config(capsys):
+    status, out, _ = run(capsys, "train", "--help", "--config.training.steps=41")
+    assert status == 0
+    assert "steps: 41" in out
+
+
+def test_nothing_is_an_error(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2
+    assert "usage" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "--config=nowhere"], "there is no config 'nowhere'"),
+        (["train", "--config.training.stepz=1"], "did you mean training.steps"),
+        (["train", "--config.training.steps=0"], "training.steps is 0"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_message_and_status_2(capsys, arguments, hint):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert hint in err
+    assert len(err.splitlines()) == 1
+    assert not out
+
+
+def test_a_stage_without_its_input_says_which_one_to_run(capsys, tmp_path):
+    for verb, missing in (("tokenizer", "corpus"), ("train", "corpus"), ("evaluate", "corpus"), ("report", "corpus")):
+        status, _, err = run(capsys, verb, f"--workdir={tmp_path}")
+        assert status == 2
+        assert f"{tmp_path}/{missing} holds no manifest.json" in err
+
+
+def test_debug_adds_the_traceback(capsys, tmp_path):
+    status, _, err = run(capsys, "tokenizer", f"--workdir={tmp_path}", "--debug")
+    assert status == 2
+    assert "Traceback" in err
+
+
+def test_a_full_disk_and_ctrl_c_say_what_to_do():
+    message, status = describe(OSError(28, "No space left on device", "/runs/x"))
+    assert status == 2
+    assert message.startswith("/runs/x: No space left on device")
+    assert "same command again" in message
+    assert describe(KeyboardInterrupt()) == (
+        "interrupted; nothing half-written counts: the same command goes on where it was",
+        130,
+    )
+
+
+HEAVY = ("jax", "flax", "tensorflow", "seqio", "daft", "pyarrow", "sentencepiece")
+
+
+@pytest.mark.parametrize(
+    ("code", "forbidden"),
+    [
+        ("main(['--help'])", HEAVY),
+        ("main(['train', '--help'])", HEAVY),
+        ("main(['curate', '--config.paths.source=/nowhere/at/all'])", ("jax", "flax", "tensorflow", "seqio")),
+    ],
+)
+def test_heavy_libraries_are_imported_only_where_they_are_needed(tmp_path, code, forbidden):
+    program = (
+        f"import sys\nfrom sc2jax.cli import main\ntry:\n    {code}\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {forbidden!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

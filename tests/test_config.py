@@ -1,0 +1,121 @@
+"""The config contract: every key has a default, overrides are checked, and a saved config runs again."""
+
+import dataclasses
+import json
+
+import pytest
+
+from sc2jax.assets import asset_path
+from sc2jax.cli import parse
+from sc2jax.config import Settings, check_key, default_config, load_config, settings_json, to_settings
+from sc2jax.errors import UserError
+
+
+def test_dataclasses_and_config_hold_the_same_keys_and_none_is_none():
+    config = default_config().to_dict()
+    for section, values in dataclasses.asdict(Settings()).items():
+        if isinstance(values, dict):
+            assert set(config[section]) == set(values)
+            assert None not in config[section].values()
+
+
+def test_every_shipped_config_gives_settings():
+    for path in asset_path("configs").glob("*.py"):
+        to_settings(load_config(path.stem))
+
+
+def test_derived_values_are_filled_in():
+    settings = to_settings(load_config("quickstart"))
+    assert settings.model.mlp_dim == 4 * settings.model.embed_dim
+    assert settings.model.head_dim == settings.model.embed_dim // settings.model.num_heads
+    assert settings.feed.row_length == settings.model.context_length
+
+
+def test_overrides_take_the_type_of_their_default():
+    _, config, workdir = parse(
+        [
+            "--config=quickstart",
+            "--config.training.steps=70",
+            "--config.training.peak_learning_rate=1",
+            "--config.model.tie_embeddings=false",
+            "--config.corpus.keep_license_types=('permissive',)",
+            "--workdir=/somewhere",
+        ]
+    )
+    settings = to_settings(config)
+    assert (settings.training.steps, settings.training.peak_learning_rate) == (70, 1.0)
+    assert settings.model.tie_embeddings is False
+    assert settings.corpus.keep_license_types == ("permissive",)
+    assert workdir == "/somewhere"
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--config.training.stepz=7", "did you mean training.steps"),
+        ("--config.trainin.steps=7", "did you mean training.steps"),
+        ("--config.steps=7", "did you mean training.steps"),
+        ("--config.training.steps=many", "does not fit"),
+        ("--config.training.steps=1.5", "does not fit"),
+        ("--config.model.tie_embeddings=perhaps", "does not fit"),
+        ("--config.mesh=3", "no config key"),
+        ("--steps=7", "unknown argument"),
+        ("steps", "unknown argument"),
+        ("--workdir=", "needs a value"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_a_hint(argument, hint):
+    with pytest.raises(UserError, match=hint):
+        parse(["--config=quickstart", argument])
+
+
+def test_an_unknown_config_names_the_shipped_ones():
+    with pytest.raises(UserError, match=r"did you mean quickstart.*shipped ones are.*quickstart"):
+        load_config("quickstrat")
+
+
+def test_a_config_file_that_sets_what_does_not_exist_is_refused(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from sc2jax.config import default_config\n"
+        "def get_config():\n    config = default_config()\n    config.training.stepz = 3\n    return config\n"
+    )
+    with pytest.raises(UserError, match="stepz"):
+        load_config(str(path))
+    path.write_text(path.read_text().replace("stepz = 3", "steps = 'three'"))
+    with pytest.raises(UserError, match=r"mine\.py"):
+        load_config(str(path))
+
+
+def test_a_saved_config_runs_again(tmp_path):
+    settings = to_settings(load_config("quickstart"))
+    path = tmp_path / "config.json"
+    path.write_text(settings_json(settings))
+    assert to_settings(load_config(str(path))) == settings
+    _, config, _ = parse([f"--config={path}", "--config.training.steps=61", f"--workdir={tmp_path}"])
+    assert to_settings(config).training.steps == 61
+    with pytest.raises(UserError, match="workdir"):
+        parse([f"--config={path}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [("{", "is no JSON"), ('{"training": {"stepz": 1}}', "training.steps"), ('{"seed": "x"}', "does not fit")],
+)
+def test_a_damaged_saved_config_is_refused(tmp_path, content, hint):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=hint):
+        load_config(str(path))
+
+
+def test_check_key_knows_sections_from_fields():
+    check_key(default_config(), "training.steps")
+    with pytest.raises(UserError, match="no config key 'training'"):
+        check_key(default_config(), "training")
+
+
+def test_saved_configs_are_json_with_sorted_keys():
+    text = settings_json(Settings())
+    assert json.loads(text)["training"]["beta2"] == 0.95
+    assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
