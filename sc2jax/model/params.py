@@ -31,6 +31,24 @@ class Parameter:
     init: str  # normal (with the config's standard deviation), zeros or ones
     decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
     hf_name: str  # its name in Hugging Face's format; {layer} where there is one tensor a layer
+    # Which dimensions of one layer's array each dimension of Hugging Face's tensor flattens: heads and their sizes are
+    # one dimension there, and a kernel is stored (outputs, inputs).
+    hf_dims: tuple[tuple[int, ...], ...]
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it is stacked over the layers."""
+        return self.path[0] == "layers"
+
+    @property
+    def layer_shape(self) -> tuple[int, ...]:
+        """The shape of one layer's array, or of the whole one if it belongs to no layer."""
+        return self.shape[1:] if self.stacked else self.shape
+
+    @property
+    def hf_shape(self) -> tuple[int, ...]:
+        """The shape of its tensor in Hugging Face's format."""
+        return tuple(math.prod(self.layer_shape[dim] for dim in dims) for dims in self.hf_dims)
 
 
 def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
@@ -42,9 +60,10 @@ def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
 
     def norm(name: str, hf_name: str) -> list[Parameter]:
         path, shape, axes = ("layers", name), (L, D), (layers, embed)
+        weight, bias = f"model.layers.{{layer}}.{hf_name}.weight", f"model.layers.{{layer}}.{hf_name}.bias"
         return [
-            Parameter((*path, "scale"), shape, axes, "ones", False, f"model.layers.{{layer}}.{hf_name}.weight"),
-            Parameter((*path, "bias"), shape, axes, "zeros", False, f"model.layers.{{layer}}.{hf_name}.bias"),
+            Parameter((*path, "scale"), shape, axes, "ones", False, weight, ((0,),)),
+            Parameter((*path, "bias"), shape, axes, "zeros", False, bias, ((0,),)),
         ]
 
     def linear(
@@ -52,13 +71,15 @@ def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
     ) -> list[Parameter]:
         full = ("layers", *path)
         weight, bias = f"model.layers.{{layer}}.{hf_name}.weight", f"model.layers.{{layer}}.{hf_name}.bias"
+        into, out = tuple(range(inputs)), tuple(range(inputs, len(shape)))
+        out_shape, out_axes, out_dims = shape[inputs:], axes[inputs:], tuple(range(len(out)))
         return [
-            Parameter((*full, "kernel"), (L, *shape), (layers, *axes), "normal", True, weight),
-            Parameter((*full, "bias"), (L, *shape[inputs:]), (layers, *axes[inputs:]), "zeros", False, bias),
+            Parameter((*full, "kernel"), (L, *shape), (layers, *axes), "normal", True, weight, (out, into)),
+            Parameter((*full, "bias"), (L, *out_shape), (layers, *out_axes), "zeros", False, bias, (out_dims,)),
         ]
 
     table = [
-        Parameter(("embedding",), (V, D), (vocab, embed), "normal", True, "model.embed_tokens.weight"),
+        Parameter(("embedding",), (V, D), (vocab, embed), "normal", True, "model.embed_tokens.weight", ((0,), (1,))),
         *norm("attention_norm", "input_layernorm"),
         *linear(("attention", "q"), "self_attn.q_proj", (D, N, H), (embed, heads, head_dim), 1),
         *linear(("attention", "k"), "self_attn.k_proj", (D, K, H), (embed, kv_heads, head_dim), 1),
@@ -67,11 +88,11 @@ def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
         *norm("mlp_norm", "post_attention_layernorm"),
         *linear(("mlp", "up"), "mlp.c_fc", (D, F), (embed, mlp), 1),
         *linear(("mlp", "down"), "mlp.c_proj", (F, D), (mlp, embed), 1),
-        Parameter(("final_norm", "scale"), (D,), (embed,), "ones", False, "model.norm.weight"),
-        Parameter(("final_norm", "bias"), (D,), (embed,), "zeros", False, "model.norm.bias"),
+        Parameter(("final_norm", "scale"), (D,), (embed,), "ones", False, "model.norm.weight", ((0,),)),
+        Parameter(("final_norm", "bias"), (D,), (embed,), "zeros", False, "model.norm.bias", ((0,),)),
     ]
     if not config.tie_embeddings:
-        table.append(Parameter(("output",), (V, D), (vocab, embed), "normal", True, "lm_head.weight"))
+        table.append(Parameter(("output",), (V, D), (vocab, embed), "normal", True, "lm_head.weight", ((0,), (1,))))
     return tuple(table)
 
 
