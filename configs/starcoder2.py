@@ -1,0 +1,105 @@
+"""The released models at their real sizes: `--config=starcoder2:3b` (`:7b`, `:15b`), of the long-context stage.
+
+    sc2jax train --config=starcoder2:3b,stage=base --config.paths.corpus=CORPUS --workdir=RUN
+    sc2jax complete --config=starcoder2:3b --config.completion.prompt="def " --workdir=RUN
+
+The base stage trains at context 4096 from random weights; the long one, whose architecture is the released one, goes on
+at context 16384 with the same window and a larger rotary base (StarCoder2 paper, section 6.2). Shapes are those of the
+released config.json. Expected of a whole base stage: 5.94e22, 1.55e23 and 3.87e23 floating-point operations.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
+from sc2jax.config import default_config
+from sc2jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What differs between the released sizes."""
+
+    embed_dim: int
+    num_layers: int
+    num_heads: int  # of 128 elements everywhere
+    num_kv_heads: int
+    base_theta: float  # rotary base of the base stage (paper, section 6.2)
+    long_theta: float  # of the long one, as released
+    init_stddev: float
+    tie_embeddings: bool
+    base_batch: int  # rows of 4096 tokens: the multiple of 16 whose tokens round to the paper's 2.6, 3.5 and 4.1 M
+    base_steps: int  # 3.1, 3.5 and 4.1 T tokens
+
+
+SIZES = {
+    "3b": Size(3072, 30, 24, 2, 1e5, 999999.4420358813, 0.018042, True, 640, 1_200_000),
+    "7b": Size(4608, 32, 36, 4, 1e5, 1e6, 0.018042, True, 864, 1_000_000),
+    "15b": Size(6144, 40, 48, 4, 1e4, 1e5, 0.01275, False, 1008, 1_000_000),
+}
+STAGES = ("base", "long")
+
+WINDOW = 4096
+LONG_TOKENS = 200_000_000_000
+
+
+def get_config(argument: str = "3b") -> ConfigDict:
+    """The differences from the defaults; the argument is a size and, after a comma, a stage.
+
+    Raises:
+        UserError: there is no such size or stage.
+    """
+    size, stage = _parse(argument)
+    config = default_config()
+
+    config.tokenizer.vocab_size = 49152
+    config.tokenizer.max_training_bytes = 1_000_000_000
+
+    config.model.vocab_size = 49152
+    config.model.embed_dim = size.embed_dim
+    config.model.num_layers = size.num_layers
+    config.model.num_heads = size.num_heads
+    config.model.num_kv_heads = size.num_kv_heads
+    config.model.init_stddev = size.init_stddev
+    config.model.tie_embeddings = size.tie_embeddings
+    config.model.window = WINDOW
+    config.model.rematerialization = "full"  # at these sizes activations, not weights, fill the memory
+
+    if stage == "base":
+        config.model.context_length = WINDOW  # full causal attention: the window is the context
+        config.model.rope_theta = size.base_theta
+        config.training.batch_size = size.base_batch
+        config.training.steps = size.base_steps
+    else:
+        config.model.context_length = 4 * WINDOW
+        config.model.rope_theta = size.long_theta
+        config.training.batch_size = size.base_batch // 4  # as many tokens a step
+        config.training.steps = LONG_TOKENS // (size.base_batch * WINDOW)
+        # The paper holds this rate and then lets it fall; a cosine without a plateau is the nearest that there is here.
+        config.training.peak_learning_rate = 3e-5
+
+    return config
+
+
+def _parse(argument: str) -> tuple[Size, str]:
+    name, *options = argument.split(",")
+    if name not in SIZES:
+        raise UserError(f"starcoder2 has no size {name!r}{_nearest(name, SIZES)}; the sizes are {', '.join(SIZES)}")
+    stage = "long"
+    for option in options:
+        key, _, stage = option.partition("=")
+        if key != "stage":
+            raise UserError(f"starcoder2:{argument}: {key!r} is no argument{_nearest(key, ['stage'])}; give stage=base")
+        if stage not in STAGES:
+            raise UserError(
+                f"starcoder2:{argument}: there is no stage {stage!r}{_nearest(stage, STAGES)}; the stages are "
+                f"{' and '.join(STAGES)}"
+            )
+    return SIZES[name], stage
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.3)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,45 @@
+"""The released sizes against the published ones."""
+
+import pytest
+
+from sc2jax.config import load_config, to_settings
+from sc2jax.errors import UserError
+from sc2jax.model.params import count_params
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "base_theta", "long_theta", "tokens_a_step", "tokens"),
+    [
+        ("3b", 3_030_371_328, 1e5, 999999.4420358813, 2.6e6, 3.1e12),
+        ("7b", 7_173_923_840, 1e5, 1e6, 3.5e6, 3.5e12),
+        ("15b", 15_957_889_024, 1e4, 1e5, 4.1e6, 4.1e12),
+    ],
+)
+def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_step, tokens):
+    base = to_settings(load_config(f"starcoder2:{size},stage=base"))
+    long = to_settings(load_config(f"starcoder2:{size},stage=long"))
+    assert to_settings(load_config(f"starcoder2:{size}")) == long
+    assert count_params(base.model) == count_params(long.model) == parameters
+    assert (base.model.rope_theta, long.model.rope_theta) == (base_theta, long_theta)
+    assert (base.model.context_length, long.model.context_length) == (4096, 16384)
+    assert base.model.window == long.model.window == 4096
+    assert base.model.head_dim == 128
+    for settings in (base, long):
+        step = settings.training.batch_size * settings.model.context_length
+        assert round(step / 1e5) == round(tokens_a_step / 1e5)
+    assert round(base.training.steps * base.training.batch_size * 4096 / 1e11) == round(tokens / 1e11)
+    assert round(long.training.steps * long.training.batch_size * 16384 / 1e9) == 200
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("16b", "did you mean '15b'"),
+        ("", "the sizes are 3b, 7b, 15b"),
+        ("3b,stag=base", "did you mean 'stage'"),
+        ("3b,stage=basis", "did you mean 'base'"),
+    ],
+)
+def test_unknown_arguments_name_the_nearest(argument, message):
+    with pytest.raises(UserError, match=message):
+        load_config(f"starcoder2:{argument}")
