@@ -67,7 +67,6 @@ class Texts:
             followed = returns + 1 < len(self.raw)
             before_newline = np.zeros(len(returns), bool)
             before_newline[followed] = self.raw[returns[followed] + 1] == _NEWLINE
-            before_newline &= ~np.isin(returns + 1, self.starts)
             breaks[returns[~before_newline]] = True
         filled = np.flatnonzero(self.ends > self.starts)
         opens = np.zeros(len(self.raw), bool)

@@ -1,6 +1,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -17,8 +18,7 @@ def listed(root: str, paths: list[str], kind: str = "no_license", swhid: str = "
     rows = []
     for path in paths:
         location = f"{root}/{path}"
-        with open(location, "rb") as file:
-            content = file.read()
+        content = Path(location).read_bytes()
         row = ("r", path, os.fsencode(location), "", len(content), swhid or git_blob_id(content), [], kind)
         rows.append(dict(zip(LISTED.names, row, strict=True)))
     return pa.Table.from_pylist(rows, LISTED)

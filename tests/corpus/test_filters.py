@@ -83,10 +83,17 @@ def test_encoded_data_by_length_and_by_share() -> None:
     assert not drops("encoded_data", "\\u00e9" * 7 + "\n"), "too few to count"
 
 
-ALPHABETS = st.sampled_from(["ab=\n", "0f \n", "0fx\\,\n ", "u\\0ae", "0 f\u00a0,"])
+LETTERS = st.sampled_from(["ab=\n", "0f \n", "0fx\\,\n ", "u\\0ae", "0 f\u00a0,"]).flatmap(
+    lambda letters: st.text(alphabet=letters, max_size=90)
+)
+PATTERNS = st.sampled_from(["\\u00ae", "0xff,", "\\x1f", "de ad\t", "word "]).flatmap(
+    lambda pattern: st.integers(0, 40).map(lambda count: pattern * count)
+)
 
 
-@given(st.lists(ALPHABETS.flatmap(lambda letters: st.text(alphabet=letters, max_size=90)), min_size=1, max_size=5))
+@given(
+    st.lists(st.one_of(LETTERS, PATTERNS, st.tuples(PATTERNS, LETTERS, PATTERNS).map("".join)), min_size=1, max_size=5)
+)
 def test_encoded_data_equals_the_expressions_run_on_every_text(values: list[str]) -> None:
     """The search for suspects may only spare work."""
     config = CorpusConfig(max_encoded_run=70, max_encoded_share=0.5)

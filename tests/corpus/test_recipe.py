@@ -41,7 +41,10 @@ def source(plant: Callable[..., str], program: Callable[..., str], edited: Calla
     return plant("source", tree)
 
 
-def test_corpus_on_disk(source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]]) -> None:
+def test_corpus_on_disk(
+    source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
     output = str(tmp_path / "corpus")
     manifest = curate(CONFIG, [source], output, 3)
     sides = {side: rows_of(output, manifest, side) for side in ("train", "heldout", "rejects")}
@@ -185,7 +188,7 @@ def test_a_full_disk_leaves_nothing_that_counts(source: str, tmp_path: Path, mon
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="disk that holds .*corpus is full"):
+    with pytest.raises(UserError, match=r"disk that holds .*corpus is full"):
         curate(CONFIG, [source], output, 0)
     assert not (tmp_path / "corpus" / manifests.MANIFEST).exists()
     assert not [path for path in contents(tmp_path / "corpus") if path.endswith(".unfinished")]
@@ -207,7 +210,7 @@ def test_a_damaged_part_is_named(source: str, tmp_path: Path) -> None:
 
 def test_a_source_without_a_usable_file(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("src", {"pkg/data.bin": b"\0\1", "pkg/table.csv": "1,2\n"})
-    with pytest.raises(UserError, match="no usable file is left of the sources .*nul_byte 1"):
+    with pytest.raises(UserError, match=r"no usable file is left of the sources .*nul_byte 1"):
         curate(CONFIG, [root], str(tmp_path / "corpus"), 0)
     assert not (tmp_path / "corpus" / manifests.MANIFEST).exists()
 

@@ -1,5 +1,6 @@
 """The sample repositories hold one file for each decision: this is what becomes of them."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,5 +56,5 @@ def test_samples(samples: str, tmp_path: Path, rows_of: Callable[..., list[dict]
     funnel = manifest.statistics["funnel"]
     assert funnel[0]["files_in"] == len(KEPT) + len(REJECTED) + sum(map(len, KEPT.values())) - len(KEPT)
     assert funnel[-1]["files_out"] == len(train) + len(heldout)
-    for before, after in zip(funnel, funnel[1:], strict=False):
+    for before, after in itertools.pairwise(funnel):
         assert (before["files_out"], before["bytes_out"]) == (after["files_in"], after["bytes_in"])

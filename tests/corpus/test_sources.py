@@ -23,7 +23,7 @@ def names(listing: Listing) -> list[tuple[str, str]]:
 
 def licensed(listing: Listing) -> set[tuple[str, str, str]]:
     rows = listing.licenses.to_pylist()
-    return {(row["repository"], row["folder"], os.path.basename(os.fsdecode(row["location"]))) for row in rows}
+    return {(row["repository"], row["folder"], Path(os.fsdecode(row["location"])).name) for row in rows}
 
 
 def make_repository(folder: str, commit: bool = True) -> str:
@@ -53,8 +53,8 @@ def test_packages_of_a_plain_folder(plant: Callable[..., str]) -> None:
             "pkg/.hidden": "h",
         },
     )
-    os.symlink(f"{root}/module.py", f"{root}/pkg/link.py")
-    os.symlink("/", f"{root}/loop")
+    Path(root, "pkg/link.py").symlink_to(f"{root}/module.py")
+    Path(root, "loop").symlink_to("/")
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind(os.path.relpath(f"{root}/pkg/s"))
     listing = list_sources([Source(root)], LIMIT)
@@ -108,7 +108,7 @@ def test_tracked_links_are_not_followed(plant: Callable[..., str]) -> None:
     make_repository(root)
     Path(root, "real/a.py").unlink()
     Path(root, "real").rmdir()
-    os.symlink(f"{root}/secret", f"{root}/real")
+    Path(root, "real").symlink_to(f"{root}/secret")
     Path(root, "secret/a.py").write_text("not this one")
     assert names(list_sources([Source(root)], LIMIT)) == [("project", "secret/key.py")]
 
