@@ -1,0 +1,131 @@
+"""Checkpoints written block by block: restored as any other, onto any mesh, wide or as stored."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sc2jax.checkpoint import CHUNK_BYTES, Checkpoints, Progress, StreamedArray, block_sum, chunk_shape, fingerprint
+from sc2jax.errors import UserError
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import abstract_params, init_params
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
+
+TINY = ModelConfig(vocab_size=64, context_length=16, embed_dim=16, num_layers=2, num_heads=4, num_kv_heads=2, window=8)
+UP = ("layers", "mlp", "up", "kernel")
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(TINY, jax.random.key(0))
+
+
+def streamed(array, dtype) -> StreamedArray:
+    stored = np.asarray(array).astype(dtype)
+
+    def blocks(chunk):
+        for row in range(0, stored.shape[0], chunk[0]):
+            index = (slice(row, min(row + chunk[0], stored.shape[0])), *(slice(0, size) for size in stored.shape[1:]))
+            yield index, stored[index]
+
+    return StreamedArray(stored.shape, stored.dtype, blocks)
+
+
+def flat(tree):
+    return {tuple(entry.key for entry in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
+def test_restored_onto_any_mesh_wide_or_as_stored(tmp_path, params, dtype):
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    arrays = {path: streamed(leaf, dtype) for path, leaf in flat(params).items()}
+    fingerprints = checkpoints.save_streamed(7, "key", arrays)
+    checkpoints.close()
+
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    assert fingerprints == fingerprint(narrow)
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    assert (checkpoints.latest_step(), checkpoints.read_key(7)) == (7, "key")
+    assert checkpoints.read_fingerprints(7) == fingerprints
+    for sizes in ({"data": 2, "fsdp": 2, "tensor": 2}, {"data": 1, "fsdp": 8}):
+        abstract = abstract_params(TINY, create_mesh(MeshConfig(**sizes)))
+        wide = checkpoints.restore_params(7, abstract)
+        jax.tree.map(np.testing.assert_array_equal, wide, jax.tree.map(lambda leaf: leaf.astype(np.float32), narrow))
+        assert wide["embedding"].sharding == abstract["embedding"].sharding
+        as_stored = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding), abstract)
+        jax.tree.map(np.testing.assert_array_equal, checkpoints.restore_params(7, as_stored), narrow)
+    checkpoints.close()
+
+
+def test_parts_are_read_from_both_kinds_of_checkpoint(tmp_path, params):
+    expected = np.asarray(flat(params)[UP])
+    checkpoints = Checkpoints(str(tmp_path), 2)
+    checkpoints.save(Progress(1, "trained", np.zeros((1, 1), np.int64)), params, {"count": jnp.zeros(2)})
+    checkpoints.wait()
+    checkpoints.close()
+    other = Checkpoints(str(tmp_path), 2)
+    other.save_streamed(2, "converted", {path: streamed(leaf, np.float32) for path, leaf in flat(params).items()})
+    for step in (1, 2):
+        store = other.open_array(step, UP)
+        assert store.chunk_layout.read_chunk.shape[0] == 1  # one layer is read without the others
+        np.testing.assert_array_equal(store[1, 3:5].read().result(), expected[1, 3:5])
+    with pytest.raises(UserError, match="layers/mlp/none cannot be opened"):
+        other.open_array(2, ("layers", "mlp", "none"))
+    other.close()
+
+
+def test_damage_is_found(tmp_path, params):
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    checkpoints.save_streamed(0, "key", {path: streamed(leaf, np.float32) for path, leaf in flat(params).items()})
+    checkpoints.close()
+    chunk = next((tmp_path / "0" / "params" / ".".join(UP)).glob("1.*"))
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    chunk.write_bytes(content)
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    with pytest.raises(UserError, match="layers/mlp/up/kernel among them"):
+        checkpoints.restore_params(0, abstract_params(TINY, create_mesh(MeshConfig())))
+    checkpoints.close()
+
+
+def test_a_failure_leaves_no_checkpoint(tmp_path, params):
+    def broken(chunk):
+        yield from streamed(params["embedding"], np.float32).blocks(chunk)
+        raise RuntimeError("stopped")
+
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        checkpoints.save_streamed(0, "key", {("embedding",): StreamedArray((64, 16), np.dtype(np.float32), broken)})
+    checkpoints.close()
+    assert Checkpoints(str(tmp_path), 1).latest_step() is None
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+    dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16, np.float16]),
+    cuts=st.lists(st.integers(0, 5), max_size=2),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=20)
+def test_sums_of_blocks_make_the_fingerprint(shape, dtype, cuts, seed):
+    array = np.random.default_rng(seed).normal(size=shape).astype(dtype)
+    edges = sorted({0, shape[0], *(cut for cut in cuts if cut < shape[0])})
+    total = 0
+    for first, last in itertools.pairwise(edges):
+        index = (slice(first, last), *(slice(0, size) for size in shape[1:]))
+        total += block_sum(array[index], index, shape)
+    assert total % 2**32 == fingerprint({"a": jnp.asarray(array)})["a"]
+
+
+def test_chunks_hold_one_layer_and_are_small():
+    assert chunk_shape((30, 3072), 4, stacked=True) == (1, 3072)
+    for shape, stacked in (((40, 6144, 24576), True), ((40, 6144, 48, 128), True), ((49152, 6144), False)):
+        chunk = chunk_shape(shape, 2, stacked=stacked)
+        assert CHUNK_BYTES / 4 < np.prod(chunk) * 2 <= CHUNK_BYTES
+        assert chunk[0] == 1 or not stacked
