@@ -9,6 +9,8 @@ fit into memory are saved block by block (`save_streamed`) and read so (`open_ar
 import dataclasses
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -109,8 +111,15 @@ class Checkpoints:
         # Orbax is done with items that are saved in the foreground before it begins with those saved in the background:
         # the fingerprints are complete when the JSON is written.
         params_args = _StreamedSave(params, fingerprints)
-        self._manager.save(step, args=ocp.args.Composite(params=params_args, progress=ocp.args.JsonSave(described)))
-        self._manager.wait_until_finished()
+        args = ocp.args.Composite(params=params_args, progress=ocp.args.JsonSave(described))
+        try:
+            self._manager.save(step, args=args)
+            self._manager.wait_until_finished()
+        except ValueError as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore has one class for all that goes wrong.
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), self._folder) from error
         return fingerprints
 
     def open_array(self, step: int, path: tuple[str, ...]) -> ts.TensorStore:
