@@ -25,6 +25,7 @@ VERBS = {
     "train": "the corpus and a tokenizer -> checkpoints; run again, it goes on where it was",
     "evaluate": "a checkpoint -> held-out bits per byte and exact-match infilling",
     "complete": "a prompt, or the text around a gap -> a completion",
+    "convert": "a model from Hugging Face's format into the workdir, or from there into that format",
     "report": "a run's folder -> one HTML page",
 }
 """Each verb is the function of its name in sc2jax/verbs.py."""

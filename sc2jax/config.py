@@ -23,6 +23,7 @@ from sc2jax.errors import UserError
 from sc2jax.evaluation.config import EvaluationConfig
 from sc2jax.feed.config import FeedConfig, ShowConfig
 from sc2jax.inference.config import CompletionConfig
+from sc2jax.interop.config import ConvertConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.text.config import FimConfig, TokenizerConfig
@@ -57,6 +58,7 @@ class Settings:
     show: ShowConfig = dataclasses.field(default_factory=ShowConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
+    convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
 
 
 def default_config() -> ConfigDict:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from sc2jax.model.config import ModelConfig
     from sc2jax.text.tokenizer import Tokenizer
 
-STAGE_VERSIONS = {"tokenizer": 1, "train": 1, "evaluate": 1, "complete": 1, "report": 1}
+STAGE_VERSIONS = {"tokenizer": 1, "train": 1, "evaluate": 1, "complete": 1, "report": 1, "convert": 1}
 """Raised when a stage's code changes what it writes, so that folders written before are made anew."""
 
 TOKENIZER_FILE = "tokenizer.model"
 CHECKPOINTS = "checkpoints"
+HUGGINGFACE = "huggingface"
 SCORES, SAMPLES, REPORT, PARAMETERS = "scores.json", "samples.json", "index.html", "parameters.json"
 
 Work = Callable[[str], tuple[list[Output], dict[str, Any]]]
@@ -306,6 +308,84 @@ def print_sample(sample: Mapping[str, str]) -> None:
     print(f"--- {title} ({end})\n{before}\u27e6{sample['completion']}\u27e7{after}\n---")  # noqa: T201
 
 
+def convert(settings: Settings, workdir: str) -> None:
+    """Converts a model from Hugging Face's format, or into it."""
+    places = folders(settings, workdir)
+    if bool(settings.convert.from_huggingface) == bool(settings.convert.to_huggingface):
+        raise UserError(
+            "name one folder: --config.convert.from_huggingface=DIR to read a model into the workdir, or "
+            "--config.convert.to_huggingface=DIR to write the workdir's model"
+        )
+    if settings.convert.from_huggingface:
+        _import_model(settings, places)
+    else:
+        _export_model(settings, places)
+
+
+def _import_model(settings: Settings, places: Folders) -> None:
+    from sc2jax.interop.convert import TOKENIZER, import_model
+    from sc2jax.interop.folders import new_folder
+    from sc2jax.model.params import count_params
+
+    source = Path(settings.convert.from_huggingface)
+    with ExitStack() as stack:
+        folder = stack.enter_context(new_folder(places.train))
+        brings_tokenizer = (source / TOKENIZER).is_file() and not settings.paths.tokenizer
+        tokenizer_folder = stack.enter_context(new_folder(places.tokenizer)) if brings_tokenizer else ""
+        imported = import_model(source, join(folder, CHECKPOINTS), settings.model)
+        outputs = [write_output(folder, PARAMETERS, canonical_json(imported.fingerprints, indent=1).encode())]
+        for name, content in imported.kept.items():
+            outputs.append(write_output(folder, join(HUGGINGFACE, name), content))
+        parameters = count_params(imported.model)
+        write_config(folder, dataclasses.replace(settings, model=imported.model))
+        _commit_converted(
+            folder,
+            {"model": dataclasses.asdict(imported.model)},
+            outputs,
+            {"parameters": parameters, "steps": 0, "tokens": 0},
+        )
+        if brings_tokenizer:
+            _commit_converted(
+                tokenizer_folder, {}, [write_output(tokenizer_folder, TOKENIZER, imported.kept[TOKENIZER])]
+            )
+    say(f"{parameters:,} parameters", places.train)
+    if brings_tokenizer:
+        say("the tokenizer", places.tokenizer)
+
+
+def _commit_converted(
+    folder: str, config: Mapping[str, Any], outputs: list[Output], statistics: Mapping[str, Any] | None = None
+) -> None:
+    key = stage_key("convert", STAGE_VERSIONS["convert"], config, {output.path: output.sha256 for output in outputs})
+    commit(folder, Manifest("convert", key, {}, config, tuple(outputs), statistics or {}))
+
+
+def _export_model(settings: Settings, places: Folders) -> None:
+    from sc2jax.interop.convert import export_model
+    from sc2jax.interop.folders import new_folder
+    from sc2jax.model.config import ModelConfig
+
+    manifest = read_manifest(places.train)
+    kept = {
+        output.path.removeprefix(f"{HUGGINGFACE}/"): read_bytes(places.train, output.path)
+        for output in manifest.under(HUGGINGFACE)
+    }
+    if not kept:
+        path = tokenizer_path(settings, places)
+        kept = {f"tokenizer.{path.rpartition('.')[2]}": read_bytes(*path.rsplit("/", 1))}
+    target = settings.convert.to_huggingface
+    with new_folder(target) as folder:
+        files = export_model(
+            join(places.train, CHECKPOINTS),
+            manifest.statistics["steps"],
+            ModelConfig(**manifest.config["model"]),
+            kept,
+            Path(folder),
+            settings.convert,
+        )
+    say(f"{sum(len(file.tensors) for file in files):,} tensors in {len(files)} files", target)
+
+
 def report(settings: Settings, workdir: str) -> None:
     """Writes the run's page."""
     from sc2jax.evaluation.report import render_report
@@ -382,8 +462,7 @@ def tokenizer_path(settings: Settings, places: Folders) -> str:
     named = settings.paths.tokenizer
     if named.endswith((".model", ".json")):
         return named
-    read_manifest(places.tokenizer)
-    return join(places.tokenizer, TOKENIZER_FILE)
+    return join(places.tokenizer, read_manifest(places.tokenizer).outputs[0].path)
 
 
 def open_tokenizer(settings: Settings, places: Folders) -> "Tokenizer":
@@ -450,6 +529,12 @@ def read_json(folder: str, name: str) -> Any:
             return json.load(file)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete {folder} and run its stage again") from error
+
+
+def read_bytes(folder: str, name: str) -> bytes:
+    """A file of a stage."""
+    with fsspec.open(join(folder, name), "rb") as file:
+        return file.read()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def say(message: str, folder: str = "") -> None:

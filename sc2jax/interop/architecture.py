@@ -1,0 +1,110 @@
+"""The model's shape in Hugging Face's config.json: read in its old and newer styles, written for both."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sc2jax.errors import UserError
+from sc2jax.model.config import ModelConfig
+
+CONFIG = "config.json"
+
+# Our field: its key in config.json and the value that transformers takes where the key is missing.
+_FIELDS: dict[str, tuple[str, Any]] = {
+    "vocab_size": ("vocab_size", 49152),
+    "context_length": ("max_position_embeddings", 4096),
+    "embed_dim": ("hidden_size", 3072),
+    "num_layers": ("num_hidden_layers", 30),
+    "num_heads": ("num_attention_heads", 24),
+    "num_kv_heads": ("num_key_value_heads", 2),
+    "mlp_dim": ("intermediate_size", 12288),
+    "window": ("sliding_window", None),
+    "norm_epsilon": ("norm_epsilon", 1e-5),
+    "init_stddev": ("initializer_range", 0.018042),
+    "tie_embeddings": ("tie_word_embeddings", True),
+    "embedding_dropout": ("embedding_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+    "residual_dropout": ("residual_dropout", 0.0),
+}
+_FIXED: dict[str, Any] = {"model_type": "starcoder2", "hidden_act": "gelu_pytorch_tanh", "use_bias": True}
+_FIXED_ONCE: dict[str, Any] = {"norm_type": "layer_norm", "mlp_type": "default"}
+"""Keys of which StarCoder2 knows one value only, and those that config files no longer have."""
+
+_ROPE_THETA = 10000.0
+"""What transformers takes where no base is given."""
+
+
+def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
+    """The shape that a folder's config.json describes; `how` says how it is computed (types, rematerialization).
+
+    Raises:
+        UserError: there is no config.json, it is damaged, or it describes another architecture.
+    """
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"there is no {path}; give the folder of a model in Hugging Face's format") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object")
+    wrong = [
+        f"{key} is {values[key]!r}, not {only!r}"
+        for key, only in (_FIXED | _FIXED_ONCE).items()
+        if values.get(key, only) != only
+    ]
+    fields: dict[str, Any] = {}
+    for name, (key, default) in _FIELDS.items():
+        value = values.get(key, default)
+        if name == "window":
+            value = value or 0
+        kind = type(getattr(how, name))
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+            wrong.append(f"{key} is {value!r}, not of type {kind.__name__}")
+        else:
+            fields[name] = kind(value)
+    fields["rope_theta"] = _rope_theta(values, wrong)
+    if wrong:
+        raise UserError(f"{path} describes what is no StarCoder2 model: {'; '.join(wrong)}")
+    return ModelConfig(
+        **fields,
+        head_dim=values.get("head_dim") or 0,
+        compute_dtype=how.compute_dtype,
+        rematerialization=how.rematerialization,
+        scan_unroll=how.scan_unroll,
+    )
+
+
+def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
+    """The rotary base: a key of its own in the older style, in `rope_parameters` since transformers 5."""
+    parameters = values.get("rope_parameters") or {}
+    for key in ("rope_parameters", "rope_scaling"):
+        scaling = values.get(key) or {}
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        if kind != "default" or scaling.get("partial_rotary_factor", 1.0) != 1.0:
+            wrong.append(f"{key} is {scaling!r}, not of type 'default'")
+    theta = parameters.get("rope_theta", values.get("rope_theta", _ROPE_THETA))
+    if isinstance(theta, bool) or not isinstance(theta, (int, float)):
+        wrong.append(f"rope_theta is {theta!r}, not a number")
+        return _ROPE_THETA
+    return float(theta)
+
+
+def write_architecture(model: ModelConfig, dtype: str, end_of_text: int) -> bytes:
+    """The config.json of a model, which transformers of before and after version 5 read alike."""
+    values = {key: getattr(model, name) for name, (key, _) in _FIELDS.items()}
+    values["sliding_window"] = model.window or None
+    if model.head_dim * model.num_heads != model.embed_dim:
+        values["head_dim"] = model.head_dim
+    values |= {
+        "architectures": ["Starcoder2ForCausalLM"],
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
+        "torch_dtype": dtype,
+        "use_cache": True,
+    }
+    return (json.dumps(values | _FIXED, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,156 @@
+"""Models from Hugging Face's format to a checkpoint and back, one block of one tensor in memory at a time.
+
+What a folder holds beside its weights is kept with the checkpoint, and so is which tensor of which type lay in which
+file: the way back gives the same files.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sc2jax.checkpoint import Checkpoints
+from sc2jax.errors import UserError
+from sc2jax.interop.architecture import CONFIG, read_architecture, write_architecture
+from sc2jax.interop.config import ConvertConfig
+from sc2jax.interop.tensors import (
+    DTYPES,
+    INDEX,
+    Tensor,
+    TensorFile,
+    index_json,
+    read_layout,
+    split_into_files,
+    write_file,
+)
+from sc2jax.interop.weights import streamed_parameter, tensor_parameters, tensor_rows
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import parameter_table
+from sc2jax.text.special_tokens import Special
+
+RUN_KEY = "converted"
+"""Stands in the checkpoint in place of a training run's key: no run takes it for its own."""
+
+LAYOUT = "tensors.json"
+TOKENIZER = "tokenizer.json"
+KEPT = (
+    CONFIG,
+    INDEX,
+    TOKENIZER,
+    "added_tokens.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+"""Files of a folder that are kept beside the checkpoint and written back, byte for byte."""
+
+_WEIGHTS_ONLY = (CONFIG, INDEX, LAYOUT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What an import made beside the checkpoint: `kept` are the contents of files to be kept for the way back."""
+
+    model: ModelConfig
+    fingerprints: dict[str, int]
+    kept: dict[str, bytes]
+
+
+def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imported:
+    """Converts a folder in Hugging Face's format into the checkpoint of step 0.
+
+    Nothing is written before the headers of all files were found in order.
+
+    Raises:
+        UserError: the folder is not of this architecture, or tensors are missing, extra, misshapen or cut off.
+    """
+    model = read_architecture(source, how)
+    parameters = tensor_parameters(model)
+    files = read_layout(source, {name: parameter.hf_shape for name, (parameter, _) in parameters.items()})
+    tensors = {tensor.name: (file, tensor) for file in files for tensor in file.tensors}
+    progress = tqdm(total=len(tensors), desc="convert", unit="tensor", disable=None)
+    arrays = {
+        parameter.path: streamed_parameter(parameter, model, source, tensors, progress.update)
+        for parameter in parameter_table(model)
+    }
+    checkpoints = Checkpoints(checkpoints_folder, kept=1)
+    try:
+        fingerprints = checkpoints.save_streamed(0, RUN_KEY, arrays)
+    finally:
+        checkpoints.close()
+        progress.close()
+    kept = {name: (source / name).read_bytes() for name in KEPT if (source / name).is_file()}
+    return Imported(model, fingerprints, kept | {LAYOUT: _layout_json(files)})
+
+
+def export_model(
+    checkpoints_folder: str,
+    step: int,
+    model: ModelConfig,
+    kept: Mapping[str, bytes],
+    target: Path,
+    config: ConvertConfig,
+) -> tuple[TensorFile, ...]:
+    """Writes a checkpoint as a folder in Hugging Face's format; `kept` is what an import kept, or a tokenizer alone.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    parameters = tensor_parameters(model)
+    if config.export_dtype == "as_imported" and LAYOUT in kept:
+        files = _read_layout_json(kept[LAYOUT])
+        beside = {name: content for name, content in kept.items() if name != LAYOUT}
+    else:
+        dtype = "float32" if config.export_dtype == "as_imported" else config.export_dtype
+        header_name = next(name for name, kind in DTYPES.items() if kind.name == dtype)
+        tensors = [Tensor(name, header_name, parameter.hf_shape) for name, (parameter, _) in parameters.items()]
+        files = split_into_files(tensors, config.max_file_bytes)
+        beside = {name: content for name, content in kept.items() if name not in _WEIGHTS_ONLY}
+        beside[CONFIG] = write_architecture(model, dtype, int(Special.END_OF_TEXT))
+        if len(files) > 1:
+            beside[INDEX] = index_json(files)
+    sums: dict[str, int] = {}
+    checkpoints = Checkpoints(checkpoints_folder, kept=1)
+    progress = tqdm(total=len(parameters), desc="convert", unit="tensor", disable=None)
+
+    def rows(tensor: Tensor) -> Iterator[np.ndarray]:
+        parameter, layer = parameters[tensor.name]
+        store = checkpoints.open_array(step, parameter.path)
+        yield from tensor_rows(parameter, layer, store, DTYPES[tensor.dtype], sums)
+        progress.update()
+
+    try:
+        for file in files:
+            write_file(target, file, rows)
+        expected = checkpoints.read_fingerprints(step)
+    finally:
+        checkpoints.close()
+        progress.close()
+    wrong = sorted(path for path, total in expected.items() if sums.get(path) != total)
+    if wrong:
+        raise UserError(
+            f"the checkpoint {checkpoints_folder}/{step} is damaged: {len(wrong)} of its arrays are not what was "
+            f"saved, {wrong[0]} among them; nothing was written"
+        )
+    for name, content in beside.items():
+        (target / name).write_bytes(content)
+    return files
+
+
+def _layout_json(files: tuple[TensorFile, ...]) -> bytes:
+    return (json.dumps([dataclasses.asdict(file) for file in files], indent=1) + "\n").encode()
+
+
+def _read_layout_json(content: bytes) -> tuple[TensorFile, ...]:
+    def tensor(fields: dict) -> Tensor:
+        return Tensor(fields["name"], fields["dtype"], tuple(fields["shape"]))
+
+    return tuple(
+        TensorFile(fields["name"], tuple(map(tensor, fields["tensors"])), fields["metadata"])
+        for fields in json.loads(content)
+    )

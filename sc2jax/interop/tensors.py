@@ -1,0 +1,219 @@
+"""Folders of safetensors files: what they hold, checked before anything is written, and files written as a stream.
+
+Tensors are read with the library safetensors, a range of rows at a time and not through a memory map, whose pages would
+count as memory. Files are written by ourselves, because the library wants a file's tensors in memory all at once; the
+format is eight bytes of length, a JSON header and the tensors' bytes.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from sc2jax.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
+
+DTYPES: dict[str, np.dtype] = {
+    "BF16": np.dtype(jnp.bfloat16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
+"""The types that weights are released in, by their names in a safetensors header."""
+
+MOST_LISTED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file."""
+
+    name: str
+    dtype: str  # as in the header
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file: its tensors in the order of their bytes, and the header's free-form metadata."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    metadata: Mapping[str, str]
+
+
+def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[TensorFile, ...]:
+    """The files of a folder, which hold just the expected tensors with the expected shapes.
+
+    Raises:
+        UserError: naming every tensor that is missing, extra, misshapen, cut off, twice there or of an unknown type.
+    """
+    problems: dict[str, list[str]] = {}
+    files: list[TensorFile] = []
+    found: dict[str, str] = {}
+    for name, promised in _files(folder).items():
+        path = folder / name
+        if not path.is_file():
+            problems.setdefault(f"tensors of the missing file {name}", []).extend(sorted(promised))
+            found |= dict.fromkeys(promised, name)
+            continue
+        try:
+            file = _read_header(path)
+        except SafetensorError as error:
+            cut, whole = _cut_off(path)
+            if not cut:
+                problems.setdefault("unreadable files", []).append(f"{name} ({error})")
+            problems.setdefault("truncated tensors", []).extend(f"{tensor} in {name}" for tensor in cut)
+            found |= dict.fromkeys([*promised, *cut, *whole], name)
+            continue
+        files.append(file)
+        for tensor in file.tensors:
+            if tensor.name in found:
+                problems.setdefault("tensors that are there twice", []).append(
+                    f"{tensor.name} in {found[tensor.name]} and {name}"
+                )
+            found[tensor.name] = name
+            if tensor.name not in expected:
+                problems.setdefault("extra tensors", []).append(f"{tensor.name} in {name}")
+            elif tensor.shape != expected[tensor.name]:
+                problems.setdefault("misshapen tensors", []).append(
+                    f"{tensor.name} is {list(tensor.shape)}, not {list(expected[tensor.name])}"
+                )
+            elif tensor.dtype not in DTYPES:
+                problems.setdefault(f"tensors of a type other than {', '.join(DTYPES)}", []).append(
+                    f"{tensor.name} is {tensor.dtype}"
+                )
+            elif promised and tensor.name not in promised:
+                problems.setdefault(f"tensors that {INDEX} places elsewhere", []).append(f"{tensor.name} in {name}")
+    problems.setdefault("missing tensors", []).extend(tensor for tensor in expected if tensor not in found)
+    listed = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    if listed:
+        raise UserError(
+            f"{folder} does not hold the tensors that its config.json describes; nothing was written\n  "
+            + "\n  ".join(listed)
+        )
+    return tuple(files)
+
+
+def _files(folder: Path) -> dict[str, set[str]]:
+    """The files that transformers would load, each with the tensors that the index promises in it, if there is one."""
+    if (folder / SINGLE_FILE).exists():
+        return {SINGLE_FILE: set()}
+    index = folder / INDEX
+    if index.exists():
+        try:
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files: dict[str, set[str]] = {}
+            for tensor, name in weight_map.items():
+                files.setdefault(Path(name).name, set()).add(tensor)
+            return dict(sorted(files.items()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index} is damaged: {error!r}") from error
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not names:
+        raise UserError(f"{folder} holds no *.safetensors file; weights in other formats are not read")
+    return {name: set() for name in names}
+
+
+def _read_header(path: Path) -> TensorFile:
+    with safe_open(path, framework="np", backend="pread") as file:
+        tensors = []
+        for name in file.offset_keys():
+            part = file.get_slice(name)
+            tensors.append(Tensor(name, part.get_dtype(), tuple(part.get_shape())))
+        return TensorFile(path.name, tuple(tensors), file.metadata() or {})
+
+
+def _cut_off(path: Path) -> tuple[list[str], list[str]]:
+    """The tensors of a damaged file that lie behind its end, and the others, as far as its header can be read."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, size)))
+        ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return [], []
+    return [name for name, end in ends.items() if end > size], [name for name, end in ends.items() if end <= size]
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + rest
+
+
+def read_rows(path: Path, name: str, first: int, last: int) -> np.ndarray:
+    """Some rows of a tensor, as they are stored."""
+    with safe_open(path, framework="np", backend="pread") as file:
+        return file.get_slice(name)[first:last]
+
+
+def write_file(folder: Path, file: TensorFile, rows: Callable[[Tensor], Iterable[np.ndarray]]) -> None:
+    """Writes a safetensors file; `rows` gives a tensor's rows in order, in blocks of any size and of its type.
+
+    Given the order and metadata of a file that the library wrote, every byte comes out the same.
+
+    Raises:
+        OSError: the disk is full, for example.
+    """
+    with (folder / file.name).open("wb") as out:
+        out.write(_header(file))
+        for tensor in file.tensors:
+            start = out.tell()
+            for block in rows(tensor):
+                if block.dtype != DTYPES[tensor.dtype]:
+                    raise ValueError(f"{tensor.name}: a block of type {block.dtype} for a tensor of {tensor.dtype}")
+                # NumPy does not give a buffer of bfloat16 away.
+                out.write(np.ascontiguousarray(block).view(np.uint8).data)
+            if out.tell() - start != tensor.bytes:
+                raise ValueError(f"{tensor.name}: {out.tell() - start} bytes instead of {tensor.bytes}")
+
+
+def _header(file: TensorFile) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(file.metadata)} if file.metadata else {}
+    offset = 0
+    for tensor in file.tensors:
+        end = offset + tensor.bytes
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
+
+
+def split_into_files(tensors: Iterable[Tensor], max_bytes: int) -> tuple[TensorFile, ...]:
+    """Tensors in order, in as few files as the limit allows, named as transformers names them."""
+    groups: list[list[Tensor]] = []
+    for tensor in tensors:
+        if not groups or sum(other.bytes for other in groups[-1]) + tensor.bytes > max_bytes:
+            groups.append([])
+        groups[-1].append(tensor)
+    return tuple(
+        TensorFile(
+            SINGLE_FILE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors",
+            tuple(group),
+            {"format": "pt"},
+        )
+        for number, group in enumerate(groups, start=1)
+    )
+
+
+def index_json(files: Sequence[TensorFile]) -> bytes:
+    """The index of a model in several files."""
+    tensors: Iterator[tuple[Tensor, str]] = ((tensor, file.name) for file in files for tensor in file.tensors)
+    weight_map = {tensor.name: name for tensor, name in tensors}
+    total = sum(tensor.bytes for file in files for tensor in file.tensors)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(index, indent=2) + "\n").encode()

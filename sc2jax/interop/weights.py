@@ -1,0 +1,122 @@
+"""The map between Hugging Face's tensors and the parameter table, block by block.
+
+A block is a range along the first dimension of a tensor, which is the dimension `rows_dim` of the parameter; with the
+range chosen to end where chunks end, neither side is ever held whole.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import tensorstore as ts
+
+from sc2jax.checkpoint import Index, StreamedArray, block_sum, widen
+from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Parameter, parameter_table
+
+
+def tensor_parameters(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
+    """For each tensor's name the parameter that it is part of, and its layer (0 for what belongs to no layer)."""
+    found: dict[str, tuple[Parameter, int]] = {}
+    table = parameter_table(config)
+    first_layer = next(place for place, parameter in enumerate(table) if parameter.stacked)
+    for parameter in table[:first_layer]:
+        found[parameter.hf_name] = (parameter, 0)
+    for layer in range(config.num_layers):
+        for parameter in table:
+            if parameter.stacked:
+                found[parameter.hf_name.format(layer=layer)] = (parameter, layer)
+    for parameter in table[first_layer:]:
+        if not parameter.stacked:
+            found[parameter.hf_name] = (parameter, 0)
+    return found
+
+
+def streamed_parameter(
+    parameter: Parameter,
+    config: ModelConfig,
+    folder: Path,
+    tensors: Mapping[str, tuple[TensorFile, Tensor]],
+    tensor_done: Callable[[], object],
+) -> StreamedArray:
+    """A parameter whose blocks are read from a folder of safetensors files while it is saved.
+
+    It is stored in its tensors' type, or in float32 where the layers are of different ones.
+    """
+    layers = range(config.num_layers) if parameter.stacked else [0]
+    names = [parameter.hf_name.format(layer=layer) for layer in layers]
+    dtypes = {tensors[name][1].dtype for name in names}
+    dtype = DTYPES[dtypes.pop()] if len(dtypes) == 1 else np.dtype(np.float32)
+
+    def blocks(chunk: tuple[int, ...]) -> Iterator[tuple[Index, np.ndarray]]:
+        for layer, name in zip(layers, names, strict=True):
+            path = folder / tensors[name][0].name
+            for first, last in _ranges(parameter, chunk):
+                rows = _rows_of_one(parameter)
+                block = cast(read_rows(path, name, first * rows, last * rows), dtype)
+                block = from_huggingface(block, parameter)
+                yield _place(parameter, layer, first, last), block[None] if parameter.stacked else block
+            tensor_done()
+
+    return StreamedArray(parameter.shape, dtype, blocks)
+
+
+def tensor_rows(
+    parameter: Parameter, layer: int, store: ts.TensorStore, dtype: np.dtype, sums: dict[str, int]
+) -> Iterator[np.ndarray]:
+    """The rows of a tensor, read from a checkpoint's array; `sums` gathers the fingerprint of what was read."""
+    chunk = tuple(size or 1 for size in store.chunk_layout.read_chunk.shape or ())
+    for first, last in _ranges(parameter, chunk):
+        index = _place(parameter, layer, first, last)
+        block = np.asarray(store[index].read().result())
+        path = "/".join(parameter.path)
+        sums[path] = (sums.get(path, 0) + block_sum(block, index, parameter.shape)) % 2**32
+        yield cast(to_huggingface(block[0] if parameter.stacked else block, parameter), dtype)
+
+
+def from_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:
+    """Rows of a tensor with the parameter's dimensions, as a view."""
+    order = _dims_in_order(parameter)
+    sizes = [parameter.layer_shape[dim] for dim in order]
+    return block.reshape([-1, *sizes[1:]]).transpose(np.argsort(order))
+
+
+def to_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:
+    """The inverse of `from_huggingface`."""
+    return block.transpose(_dims_in_order(parameter)).reshape(-1, *parameter.hf_shape[1:])
+
+
+def cast(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers in another type: exactly where they fit, to the bit and NaN included, else rounded to the nearest."""
+    if block.dtype == dtype:
+        return block
+    wide = widen(block)
+    if dtype == jnp.bfloat16:
+        bits = np.ascontiguousarray(wide).view(np.uint32)
+        if not (bits & np.uint32(0xFFFF)).any():
+            return (bits >> np.uint32(16)).astype(np.uint16).view(dtype)
+    return wide.astype(dtype)
+
+
+def _dims_in_order(parameter: Parameter) -> list[int]:
+    return [dim for dims in parameter.hf_dims for dim in dims]
+
+
+def _rows_of_one(parameter: Parameter) -> int:
+    """How many rows of the tensor one step along the parameter's `rows_dim` is."""
+    return parameter.hf_shape[0] // parameter.layer_shape[parameter.hf_dims[0][0]]
+
+
+def _ranges(parameter: Parameter, chunk: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    dim = parameter.hf_dims[0][0]
+    size, step = parameter.layer_shape[dim], chunk[dim + parameter.stacked]
+    for first in range(0, size, step):
+        yield first, min(first + step, size)
+
+
+def _place(parameter: Parameter, layer: int, first: int, last: int) -> Index:
+    place = [slice(0, size) for size in parameter.layer_shape]
+    place[parameter.hf_dims[0][0]] = slice(first, last)
+    return (slice(layer, layer + 1), *place) if parameter.stacked else tuple(place)
