@@ -61,15 +61,15 @@ def write_signatures(folder: str, files: Rows, ids: np.ndarray, config: CorpusCo
         held.clear()
 
     signed_schema = schema.append(pa.field("language", pa.string()))
-    signed = map_units(units, cuts, sign, signed_schema)
-    for table in tqdm(signed, total=len(cuts), desc="near-duplicates", unit="batch", disable=None):
-        languages = table["language"].to_numpy()
-        for language in sorted(set(languages)):
-            held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
-        held_bytes += table.nbytes
-        if held_bytes > _HELD_BYTES:
-            flush()
-            held_bytes = 0
+    with map_units(units, cuts, sign, signed_schema) as signed:
+        for table in tqdm(signed, total=len(cuts), desc="near-duplicates", unit="batch", disable=None):
+            languages = table["language"].to_numpy()
+            for language in sorted(set(languages)):
+                held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
+            held_bytes += table.nbytes
+            if held_bytes > _HELD_BYTES:
+                flush()
+                held_bytes = 0
     flush()
     return outputs, {}
 

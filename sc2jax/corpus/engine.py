@@ -5,8 +5,12 @@ cores of this machine (or, with `DAFT_RUNNER=ray`, to those of a cluster), a bou
 results in the order of the units, so that neither the number of cores nor chance shows in what is written.
 """
 
+import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,51 +20,121 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
 
+_QUIET_SECONDS = 0.2
+"""How long no unit must have begun for a stopped job to count as over; in this time Daft's threads leave Python."""
 
+Function = Callable[[pa.Table], pa.Table]
+
+
+@contextlib.contextmanager
 def map_units(
-    rows: pa.Table,
-    cuts: Sequence[int] | np.ndarray,
-    function: Callable[[pa.Table], pa.Table],
-    schema: pa.Schema,
-) -> Iterator[pa.Table]:
-    """Applies `function` to the stretches of `rows` that begin at `cuts`, and yields its tables in order.
+    rows: pa.Table, cuts: Sequence[int] | np.ndarray, function: Function, schema: pa.Schema
+) -> Iterator[Iterator[pa.Table]]:
+    """Applies `function` to the stretches of `rows` that begin at `cuts`; gives an iterator over its tables, in order.
+
+    On leaving the context, however that comes about, no unit is being worked on any more.
 
     Args:
         rows: names the work; small.
         cuts: first row of each unit, ascending, beginning with 0.
         function: picklable; takes the rows of one unit and returns any number of rows. What it raises is raised here.
         schema: of the tables that it returns.
+
+    Raises:
+        KeyboardInterrupt: the engine was stopped before all units were done.
     """
+    job = next(_JOBS)
+    results = _results(rows, cuts, function, schema, job)
+    try:
+        yield results
+    finally:
+        results.close()
+        _WORKERS.stop(job, len(cuts))
+
+
+def _results(
+    rows: pa.Table, cuts: Sequence[int] | np.ndarray, function: Function, schema: pa.Schema, job: int
+) -> Generator[pa.Table]:
     if not rows.num_rows:
         return
-    given = rows.schema
     offsets = pa.array([*np.asarray(cuts).tolist(), rows.num_rows], pa.int64())
     units = pa.LargeListArray.from_arrays(offsets, _as_structs(rows))
-    result_type = pa.large_list(pa.struct(list(schema)))
+    given, result_type = rows.schema, pa.large_list(pa.struct(list(schema)))
 
     def run(series: daft.Series) -> pa.Array:
+        return _run(series, function, given, schema, job)
+
+    apply = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(result_type), batch_size=1)(run)
+    frame = daft.from_arrow(pa.table({"unit": units})).into_batches(1).select(apply(daft.col("unit")).alias("result"))
+    finished = 0
+    for batch in frame.to_arrow_iter():
+        for result in batch.column("result"):
+            finished += 1
+            yield pa.Table.from_struct_array(result.values).cast(schema)
+    if finished != len(units):
+        # On Ctrl-C Daft stops its workers and ends the stream as if it were complete.
+        raise KeyboardInterrupt(f"the engine was stopped after {finished} of {len(units)} units")
+
+
+def _run(series: daft.Series, function: Function, given: pa.Schema, schema: pa.Schema, job: int) -> pa.Array:
+    """What a worker does: a list of rows for each list of rows."""
+    with _WORKERS.busy(job):
         results = []
         for unit in series.to_arrow():
             table = pa.Table.from_struct_array(unit.values).cast(given)
             results.append(_as_structs(function(table).cast(schema)))
         bounds = pa.array(np.cumsum([0, *map(len, results)]), pa.int64())
-        return pa.LargeListArray.from_arrays(bounds, pa.concat_arrays(results)).cast(result_type)
-
-    apply = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(result_type), batch_size=1)(run)
-    frame = daft.from_arrow(pa.table({"unit": units})).into_batches(1).select(apply(daft.col("unit")).alias("result"))
-    for batch in frame.to_arrow_iter():
-        for result in batch.column("result"):
-            yield pa.Table.from_struct_array(result.values).cast(schema)
+        return pa.LargeListArray.from_arrays(bounds, pa.concat_arrays(results))
 
 
 def _as_structs(table: pa.Table) -> pa.StructArray:
     """The rows of a table as one array without chunks."""
     columns = [
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.array([], column.type)
-        for column in table.columns
+        pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type) for column in table.columns
     ]
     return pa.StructArray.from_arrays(columns, fields=list(table.schema))
+
+
+class _Workers:
+    """Knows which jobs' units are being worked on in this process.
+
+    Daft leaves its threads running when an iteration ends early; a thread that is inside Python while the interpreter
+    shuts down takes the process with it (`FATAL: exception not rethrown`), where Ctrl-C should end in one message.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._busy: Counter[int] = Counter()
+        self._begun: Counter[int] = Counter()
+        self._stopped: set[int] = set()
+
+    @contextlib.contextmanager
+    def busy(self, job: int) -> Iterator[None]:
+        """Marks a unit of a job as being worked on; refuses units of a job that was stopped."""
+        with self._changed:
+            self._begun[job] += 1
+            if job in self._stopped:
+                raise RuntimeError("the stage that this unit belongs to was stopped")
+            self._busy[job] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy[job] -= 1
+                self._changed.notify_all()
+
+    def stop(self, job: int, units: int) -> None:
+        """Waits for the units at work and lets no other begin, until none has tried to for a moment."""
+        with self._changed:
+            self._stopped.add(job)
+            while True:
+                self._changed.wait_for(lambda: not self._busy[job])
+                begun = self._begun[job]
+                if begun >= units:
+                    return
+                if not self._changed.wait_for(lambda: self._begun[job] != begun, timeout=_QUIET_SECONDS):  # noqa: B023
+                    return
+
+
+_WORKERS = _Workers()
+_JOBS = itertools.count()

@@ -219,17 +219,16 @@ def _write_files(folder: str, listed: pa.Table, config: CorpusConfig) -> Written
     rejects = PartWriter(folder, "rejects", REJECTED_FILE, config.part_bytes)
     dropped: dict[tuple[str, str], tuple[int, int]] = {}
     decide = functools.partial(decide_files, config=config)
-    decided = map_units(listed, cuts, decide, DECIDED)
-    for table in tqdm(decided, total=len(cuts), desc="files", unit="batch", disable=None):
-        fallen = pc.not_equal(table["reason"], "")
-        kept.add(table.filter(pc.invert(fallen)).select(SOURCE_FILE.names))
-        lost = table.filter(fallen).select(REJECTED_FILE.names)
-        rejects.add(lost)
-        for stage, reason, lost_bytes in zip(
-            *(lost[name].to_pylist() for name in ("stage", "reason", "source_bytes")), strict=True
-        ):
-            files, total = dropped.get((stage, reason), (0, 0))
-            dropped[stage, reason] = files + 1, total + lost_bytes
+    with map_units(listed, cuts, decide, DECIDED) as decided:
+        for table in tqdm(decided, total=len(cuts), desc="files", unit="batch", disable=None):
+            fallen = pc.not_equal(table["reason"], "")
+            kept.add(table.filter(pc.invert(fallen)).select(SOURCE_FILE.names))
+            lost = table.filter(fallen).select(REJECTED_FILE.names)
+            rejects.add(lost)
+            columns = (lost[name].to_pylist() for name in ("stage", "reason", "source_bytes"))
+            for stage, reason, lost_bytes in zip(*columns, strict=True):
+                files, total = dropped.get((stage, reason), (0, 0))
+                dropped[stage, reason] = files + 1, total + lost_bytes
     return kept.finish() + rejects.finish(), {"funnel": _file_funnel(len(size), int(size.sum()), dropped)}
 
 

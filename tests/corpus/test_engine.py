@@ -1,8 +1,13 @@
 import functools
+import itertools
+import time
+from typing import Any
 
+import daft
 import pyarrow as pa
 import pytest
 
+from sc2jax.corpus import engine
 from sc2jax.corpus.engine import map_units
 from sc2jax.errors import UserError
 
@@ -23,8 +28,13 @@ def given(count: int) -> pa.Table:
     return pa.table({"number": range(count), "name": [f"n{number}" for number in range(count)]}, schema=GIVEN)
 
 
+def collect(*job: Any) -> list[pa.Table]:
+    with map_units(*job) as results:
+        return list(results)
+
+
 def test_units_arrive_whole_and_results_in_their_order() -> None:
-    tables = list(map_units(given(100), [0, 1, 4, 50], square, RETURNED))
+    tables = collect(given(100), [0, 1, 4, 50], square, RETURNED)
     assert [table.schema for table in tables] == [RETURNED] * 4
     assert [len(table) for table in tables] == [0, 2, 23, 25]
     squares = [value for table in tables for value in table["square"].to_pylist()]
@@ -33,9 +43,29 @@ def test_units_arrive_whole_and_results_in_their_order() -> None:
 
 
 def test_no_rows_no_work() -> None:
-    assert list(map_units(given(0), [], square, RETURNED)) == []
+    assert collect(given(0), [], square, RETURNED) == []
 
 
 def test_what_a_function_raises_is_raised_here() -> None:
     with pytest.raises(UserError, match="no 7 please"):
-        list(map_units(given(20), [0, 5, 10], functools.partial(square, fail_at=7), RETURNED))
+        collect(given(20), [0, 5, 10], functools.partial(square, fail_at=7), RETURNED)
+
+
+def test_a_stopped_engine_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daft answers Ctrl-C by ending its stream early, as if that were all."""
+    whole = daft.DataFrame.to_arrow_iter
+    monkeypatch.setattr(daft.DataFrame, "to_arrow_iter", lambda frame: itertools.islice(whole(frame), 2))
+    with pytest.raises(KeyboardInterrupt, match="after 2 of 3 units"):
+        collect(given(20), [0, 5, 10], square, RETURNED)
+
+
+def slowly(rows: pa.Table) -> pa.Table:
+    time.sleep(0.05)
+    return square(rows)
+
+
+def test_nothing_is_at_work_after_the_context() -> None:
+    before = engine._WORKERS._busy.total()
+    with map_units(given(40), list(range(40)), slowly, RETURNED) as results:
+        next(results)
+    assert engine._WORKERS._busy.total() == before == 0
