@@ -7,7 +7,6 @@ exit status 2, an interruption in status 130; `--debug` shows the traceback.
 import difflib
 import errno
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -102,7 +101,6 @@ def run(arguments: list[str]) -> int:
     if wants_help:
         print(f"sc2jax {verb}: {VERBS[verb]}\n\nconfig {name}:\n{config}")  # noqa: T201
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     verbs = importlib.import_module("sc2jax.verbs")
     getattr(verbs, verb)(importlib.import_module("sc2jax.config").to_settings(config), workdir)
     return 0

@@ -68,11 +68,16 @@ def folders(settings: Settings, workdir: str) -> Folders:
     """The folders of a run; those of its inputs may be set in the config."""
     paths = settings.paths
     return Folders(
-        workdir=workdir,
-        corpus=paths.corpus or join(workdir, "corpus"),
-        tokenizer=paths.tokenizer or join(workdir, "tokenizer"),
-        train=paths.train or join(workdir, "train"),
+        workdir=absolute(workdir),
+        corpus=absolute(paths.corpus or join(workdir, "corpus")),
+        tokenizer=absolute(paths.tokenizer or join(workdir, "tokenizer")),
+        train=absolute(paths.train or join(workdir, "train")),
     )
+
+
+def absolute(path: str) -> str:
+    """A URL as it is, a local path from the root on: Orbax takes no other."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def curate(settings: Settings, workdir: str) -> None:

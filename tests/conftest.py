@@ -13,7 +13,7 @@ os.environ["DAFT_ANALYTICS_ENABLED"] = "0"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-from hypothesis import settings  # noqa: E402
+from hypothesis import settings
 
 # Deadlines measure the machine; the same examples are drawn every time.
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import queue
 import threading
 import time
@@ -37,8 +38,9 @@ def open_batches(
 ) -> "Batches":
     """Batches of `batch_size` rows from the training split of a curated corpus, without end.
 
-    Row r of every batch comes from virtual stream r, so a process that reads only some of the `rows` gets them as
-    they are in the whole batch.
+    Each row of the batch has `config.streams_per_row` virtual streams of its own, which it reads by turns: stream
+    r + i * batch_size in batch i, then all over again. A process that reads only some of the `rows` gets them as they
+    are in the whole batch.
 
     Raises:
         UserError: the corpus, the tokenizer or the mixture cannot be used.
@@ -61,7 +63,11 @@ def open_batches(
         "batch_size": batch_size,
         "seed": seed,
     }
-    streams = [Stream(sources, row, batch_size, seed, config.row_length) for row in rows]
+    count = batch_size * config.streams_per_row
+    streams = [
+        [Stream(sources, stream, count, seed, config.row_length) for stream in range(row, count, batch_size)]
+        for row in rows
+    ]
     producer = _Producer(streams, loaded, config, fim, seed)
     return Batches(producer, batch_size, config.prefetch, _fingerprint(identity))
 
@@ -98,11 +104,11 @@ class Batches:
     def state(self) -> np.ndarray:
         """Where the last batch handed out ends: int64 (batch_size, fields), zero in the rows that are not read here.
 
-        The sum over processes that read different rows is the state of the whole feed.
+        The greatest over the processes, element by element, is the state of the whole feed.
         """
         state = np.zeros((self._batch_size, 1 + len(self._positions[0])), np.int64)
-        for stream, position in zip(self._producer.streams, self._positions, strict=True):
-            state[stream.stream] = [self._fingerprint, *position]
+        for row, position in zip(self._producer.rows, self._positions, strict=True):
+            state[row] = [self._fingerprint, *position]
         return state
 
     def restore(self, state: np.ndarray) -> None:
@@ -111,7 +117,7 @@ class Batches:
         Raises:
             UserError: the state is that of another corpus, tokenizer, seed, batch or config.
         """
-        rows = [stream.stream for stream in self._producer.streams]
+        rows = self._producer.rows
         expected = (self._batch_size, 1 + len(self._positions[0]))
         if state.shape != expected or (state[rows, 0] != self._fingerprint).any():
             raise UserError(
@@ -142,24 +148,35 @@ class Batches:
 
 
 class _Producer:
-    """Makes batches one after the other."""
+    """Makes batches one after the other; `streams` holds for each row of this process those that it reads by turns."""
 
     def __init__(
-        self, streams: Sequence[Stream], tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig, seed: int
+        self, streams: Sequence[Sequence[Stream]], tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig, seed: int
     ) -> None:
-        self.streams = streams
+        self.rows = [of_row[0].stream for of_row in streams]
+        self._streams = streams
         self._tokenizer, self._config, self._fim, self._seed = tokenizer, config, fim, seed
+        self._batches = 0
 
     def produce(self) -> Batch:
-        rows = [self._row(stream) for stream in self.streams]
+        turn = self._batches % self._config.streams_per_row
+        rows = [self._row(of_row[turn]) for of_row in self._streams]
+        self._batches += 1
         return {name: np.stack([row[name] for row in rows]) for name in FEATURES}
 
     def positions(self) -> list[list[int]]:
-        return [stream.position() for stream in self.streams]
+        """For each row the batches made so far, and the positions of its streams."""
+        return [
+            [self._batches, *itertools.chain.from_iterable(stream.position() for stream in of_row)]
+            for of_row in self._streams
+        ]
 
     def seek(self, positions: np.ndarray) -> None:
-        for stream, position in zip(self.streams, positions.tolist(), strict=True):
-            stream.seek(position)
+        for of_row, (batches, *position) in zip(self._streams, positions.tolist(), strict=True):
+            self._batches = batches
+            size = len(position) // len(of_row)
+            for index, stream in enumerate(of_row):
+                stream.seek(position[index * size : (index + 1) * size])
 
     def _row(self, stream: Stream) -> dict[str, np.ndarray]:
         number = stream.windows

@@ -18,6 +18,9 @@ class FeedConfig:
     # Whether a row is one sequence, as in StarCoder2's training, in which documents see those before them; otherwise
     # each document has a segment id of its own, its positions start anew, and attention stays inside of it.
     cross_document_attention: bool = False
+    # Virtual streams that a row of the batch reads by turns. A stream follows one repository at a time, so that a small
+    # batch sees few of them at once; with more streams it sees more. Each holds one row group in memory.
+    streams_per_row: int = 1
     # Batches made ahead in the background, so that a training step does not wait for the next one.
     prefetch: int = 4
 
@@ -28,6 +31,8 @@ class FeedConfig:
             raise UserError(f"feed.row_length {self.row_length} leaves nothing to predict; use 2 or more")
         if not 0 <= self.metadata_rate <= 1:
             raise UserError(f"feed.metadata_rate {self.metadata_rate} is not between 0 and 1")
+        if self.streams_per_row < 1:
+            raise UserError(f"feed.streams_per_row is {self.streams_per_row}; use 1 or more")
         if self.prefetch < 1:
             raise UserError(f"feed.prefetch is {self.prefetch}; use 1 or more")
 

@@ -6,9 +6,11 @@ itself. seqio's own packing and feature converters take id 0 for padding, which 
 use `packing.py` instead. Context-level infilling needs windows, so only the stream applies it.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,28 @@ from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Piece, Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, Tokenizer
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow is loaded
 
-import seqio
-import tensorflow as tf
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keeps back what native code writes to standard error, unless it ends in an exception."""
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            captured.seek(0)
+            os.write(original, captured.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+# TensorFlow greets with the accelerators that it does not find, whatever its log level is.
+with _unheard():
+    import seqio
+    import tensorflow as tf
 
 # TensorFlow would take a whole accelerator for itself.
 tf.config.set_visible_devices([], "GPU")
