@@ -79,13 +79,16 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
 
 def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
     """The rotary base: a key of its own in the older style, in `rope_parameters` since transformers 5."""
-    parameters = values.get("rope_parameters") or {}
-    for key in ("rope_parameters", "rope_scaling"):
-        scaling = values.get(key) or {}
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind != "default" or scaling.get("partial_rotary_factor", 1.0) != 1.0:
-            wrong.append(f"{key} is {scaling!r}, not of type 'default'")
-    theta = parameters.get("rope_theta", values.get("rope_theta", _ROPE_THETA))
+    theta = values.get("rope_theta", _ROPE_THETA)
+    for key in ("rope_scaling", "rope_parameters"):
+        parameters = values.get(key) or {}
+        if not isinstance(parameters, Mapping):
+            wrong.append(f"{key} is {parameters!r}, not an object")
+            continue
+        kind = parameters.get("rope_type", parameters.get("type", "default"))
+        if kind != "default" or parameters.get("partial_rotary_factor", 1.0) != 1.0:
+            wrong.append(f"{key} is {parameters!r}, not of type 'default'")
+        theta = parameters.get("rope_theta", theta)
     if isinstance(theta, bool) or not isinstance(theta, (int, float)):
         wrong.append(f"rope_theta is {theta!r}, not a number")
         return _ROPE_THETA

@@ -1,0 +1,269 @@
+"""Conversion from Hugging Face's format and back, through the command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import hf_folders
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from hf_folders import TINY, random_bits, write_folder
+from safetensors.numpy import load_file, save_file
+
+from sc2jax.checkpoint import Checkpoints, Progress
+from sc2jax.cli import run
+from sc2jax.errors import UserError
+from sc2jax.interop.config import ConvertConfig
+from sc2jax.interop.convert import export_model, import_model
+from sc2jax.interop.tensors import write_file
+from sc2jax.interop.weights import cast
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import abstract_params, init_params
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
+from sc2jax.records.manifest import read_manifest
+
+BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
+
+
+def convert_in(source: Path, workdir: Path) -> None:
+    run(["convert", f"--config.convert.from_huggingface={source}", f"--workdir={workdir}"])
+
+
+def convert_out(target: Path, workdir: Path, *more: str) -> None:
+    run(["convert", f"--config.convert.to_huggingface={target}", f"--workdir={workdir}", *more])
+
+
+@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("dtypes", [(BF16,), (F16,), (F32,), (BF16, F32, F16)], ids=["bf16", "fp16", "fp32", "mixed"])
+def test_every_byte_comes_back(tmp_path, files, dtypes):
+    source = tmp_path / "source"
+    write_folder(source, dtypes=dtypes, files=files)
+    convert_in(source, tmp_path / "run")
+    convert_out(tmp_path / "back", tmp_path / "run")
+    (source / "README.md").unlink()
+    assert {path.name for path in source.iterdir()} == {path.name for path in (tmp_path / "back").iterdir()}
+    for path in source.iterdir():
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16, F32])
+def test_any_bits_come_back(tmp_path, dtype):
+    write_folder(tmp_path / "source", dtypes=(dtype,), values=random_bits)
+    convert_in(tmp_path / "source", tmp_path / "run")
+    convert_out(tmp_path / "back", tmp_path / "run")
+    assert (tmp_path / "back/model.safetensors").read_bytes() == (tmp_path / "source/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_key_value_heads": 1}, {"num_key_value_heads": 4}, {"tie_word_embeddings": True}, {"sliding_window": None}],
+    ids=str,
+)
+def test_every_shape_of_attention_and_output_converts(tmp_path, change):
+    tensors = write_folder(tmp_path / "source", TINY | change)
+    convert_in(tmp_path / "source", tmp_path / "run")
+    convert_out(tmp_path / "back", tmp_path / "run")
+    back = load_file(tmp_path / "back" / "model.safetensors")
+    assert back.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(back[name], tensor)
+
+
+def test_tensors_lie_where_the_model_looks_for_them(tmp_path):
+    tensors = write_folder(tmp_path / "source", dtypes=(F32,))
+    imported = import_model(tmp_path / "source", str(tmp_path / "checkpoints"), ModelConfig())
+    checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 1)
+    mesh = create_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    params = checkpoints.restore_params(0, abstract_params(imported.model, mesh))
+    checkpoints.close()
+    x = np.random.default_rng(0).standard_normal(16).astype(F32)
+    attention = params["layers"]["attention"]
+    q = np.einsum("d,dnh->nh", x, attention["q"]["kernel"][1])
+    expected = tensors["model.layers.1.self_attn.q_proj.weight"] @ x
+    np.testing.assert_allclose(q.reshape(-1), expected, rtol=1e-5)
+    o = np.einsum("nh,nhd->d", x.reshape(4, 4), attention["o"]["kernel"][2])
+    np.testing.assert_allclose(o, tensors["model.layers.2.self_attn.o_proj.weight"] @ x, rtol=1e-5)
+    np.testing.assert_array_equal(
+        np.asarray(attention["k"]["bias"][0]).reshape(-1), tensors["model.layers.0.self_attn.k_proj.bias"]
+    )
+    np.testing.assert_array_equal(params["output"], tensors["lm_head.weight"])
+
+
+def test_the_run_holds_what_other_verbs_need(tmp_path):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    manifest = read_manifest(str(tmp_path / "run/train"))
+    model = ModelConfig(**manifest.config["model"])
+    assert (model.vocab_size, model.context_length, model.window, model.mlp_dim) == (64, 128, 8, 40)
+    assert (model.rope_theta, model.tie_embeddings, model.residual_dropout) == (12345.5, False, 0.1)
+    assert manifest.statistics["steps"] == 0
+    tokenizer = read_manifest(str(tmp_path / "run/tokenizer")).outputs[0].path
+    assert (tmp_path / "run/tokenizer" / tokenizer).read_bytes() == (tmp_path / "source/tokenizer.json").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["tokenizer", "train"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_trained_here_is_exported(tmp_path, dtype):
+    config = {name: value for name, value in TINY.items() if name != "rope_theta"}
+    model = ModelConfig(
+        vocab_size=64,
+        context_length=128,
+        embed_dim=16,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        mlp_dim=40,
+        window=8,
+        rope_theta=777.0,
+        tie_embeddings=False,
+        init_stddev=0.3,
+    )
+    params = init_params(model, jax.random.key(3))
+    checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 1)
+    checkpoints.save(Progress(5, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    checkpoints.close()
+    (tmp_path / "out").mkdir()
+    wanted = ConvertConfig(export_dtype=dtype, max_file_bytes=4000)
+    kept = {"tokenizer.model": b"content"}
+    files = export_model(str(tmp_path / "checkpoints"), 5, model, kept, tmp_path / "out", wanted)
+    assert (tmp_path / "out/tokenizer.model").read_bytes() == b"content"
+    assert len(files) > 3
+    assert files[0].name == f"model-00001-of-{len(files):05}.safetensors"
+    tensors = {name: value for file in files for name, value in load_file(tmp_path / "out" / file.name).items()}
+    assert {name: value.shape for name, value in tensors.items()} == hf_folders.tensor_shapes(config)
+    up = np.asarray(params["layers"]["mlp"]["up"]["kernel"][1])
+    np.testing.assert_array_equal(tensors["model.layers.1.mlp.c_fc.weight"], up.T.astype(dtype))
+    # It is read again, config and index included.
+    imported = import_model(tmp_path / "out", str(tmp_path / "again"), ModelConfig())
+    assert imported.model == model
+    written = json.loads((tmp_path / "out/config.json").read_text())
+    assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
+
+
+def damaged_folders(folder: Path) -> dict[str, str]:
+    """Damages a folder of three files in every way; returns what the message must say, by kind."""
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    first, second, third = (folder / name for name in names)
+    tensors = load_file(first)
+    taken = sorted(tensors)[:2]
+    shapes = {name: tensor for name, tensor in tensors.items() if name not in taken}
+    odd = sorted(shapes)[0]
+    shapes[odd] = np.zeros((3, 5), BF16)
+    shapes["model.layers.0.unknown"] = np.zeros(3, BF16)
+    counted = sorted(shapes)[1]
+    shapes[counted] = np.zeros(shapes[counted].shape, np.int32)
+    save_file(shapes, first)
+    second.write_bytes(second.read_bytes()[:-100])
+    third.unlink()
+    return {
+        "missing tensors": taken[1],
+        "misshapen tensors": f"{odd} is [3, 5], not",
+        "extra tensors": "model.layers.0.unknown in",
+        "tensors of a type other than BF16, F16, F32": f"{counted} is I32",
+        "truncated tensors": f"in {second.name}",
+        "tensors of the missing file": third.name,
+    }
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path):
+    write_folder(tmp_path / "source", files=3)
+    expected = damaged_folders(tmp_path / "source")
+    with pytest.raises(UserError) as caught:
+        convert_in(tmp_path / "source", tmp_path / "run")
+    message = str(caught.value)
+    for kind, example in expected.items():
+        (line,) = [line for line in message.splitlines() if line.strip().startswith(kind)]
+        assert example in line
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_damage_that_shows_late_leaves_nothing_either(tmp_path, monkeypatch):
+    write_folder(tmp_path / "source")
+    reads = []
+
+    def fail_in_the_middle(*args):
+        reads.append(args)
+        if len(reads) > 20:
+            raise OSError(5, "Input/output error")
+        return original(*args)
+
+    from sc2jax.interop import weights
+
+    original = weights.read_rows
+    monkeypatch.setattr(weights, "read_rows", fail_in_the_middle)
+    with pytest.raises(OSError, match="Input/output"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*"))
+    monkeypatch.undo()
+    convert_in(tmp_path / "source", tmp_path / "run")
+
+    chunk = next((tmp_path / "run/train/checkpoints/0/params/layers.mlp.up.kernel").glob("2.*"))
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    with pytest.raises(UserError, match="layers/mlp/up/kernel among them"):
+        convert_out(tmp_path / "back", tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shutil.rmtree, "there is no .*config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no .*safetensors file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"abc"), "unreadable files: model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "unreadable files"),
+    ],
+)
+def test_folders_that_are_none(tmp_path, change, message):
+    write_folder(tmp_path / "source")
+    change(tmp_path / "source")
+    with pytest.raises(UserError, match=message):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_folders_with_content_are_not_overwritten(tmp_path):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        convert_out(tmp_path / "source", tmp_path / "run")
+    assert (tmp_path / "source/README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--config.convert.from_huggingface=a", "--config.convert.to_huggingface=b"]]
+)
+def test_one_direction_is_named(tmp_path, arguments):
+    with pytest.raises(UserError, match="name one folder"):
+        run(["convert", f"--workdir={tmp_path}", *arguments])
+
+
+def test_casting_is_exact_where_it_can_be_and_rounds_where_not():
+    bits = random_bits((1000,), BF16, 0)
+    np.testing.assert_array_equal(cast(cast(bits, np.dtype(F32)), np.dtype(BF16)).view(np.uint16), bits.view(np.uint16))
+    numbers = np.random.default_rng(0).standard_normal(1000).astype(F32)
+    np.testing.assert_array_equal(cast(numbers, np.dtype(BF16)), numbers.astype(BF16))
+    np.testing.assert_array_equal(cast(numbers.astype(BF16), np.dtype(F16)), numbers.astype(BF16).astype(F16))
+
+
+def test_files_are_those_that_transformers_would_load(tmp_path):
+    write_folder(tmp_path / "source")
+    save_file({"logits": np.zeros(3, F32)}, tmp_path / "source/other.safetensors")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    convert_out(tmp_path / "back", tmp_path / "run")
+    assert not (tmp_path / "back/other.safetensors").exists()
+
+
+def test_a_file_is_what_the_header_says(tmp_path):
+    from sc2jax.interop.tensors import Tensor, TensorFile
+
+    file = TensorFile("x.safetensors", (Tensor("a", "F32", (2, 3)),), {})
+    with pytest.raises(ValueError, match="a block of type float16"):
+        write_file(tmp_path, file, lambda _: [np.zeros((2, 3), F16)])
+    with pytest.raises(ValueError, match="12 bytes instead of 24"):
+        write_file(tmp_path, file, lambda _: [np.zeros((1, 3), F32)])
