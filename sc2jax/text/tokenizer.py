@@ -4,15 +4,20 @@ Two kinds of file are opened, behind one class: a SentencePiece model (`.model`,
 byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2 is released).
 """
 
+import codecs
 import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import fsspec
 
 from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Piece, Special
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 UNKNOWN_ID = len(Special)
 """The id that SentencePiece insists on for the unknown; with byte fallback no text encodes to it."""
@@ -30,7 +35,8 @@ class Tokenizer:
     vocab_size: int
     digest: str  # sha256 of the file
     _encode: Callable[[str], list[int]]
-    _decode: Callable[[list[int]], str]
+    _token_bytes: Sequence[bytes]  # what each id stands for
+    _escapes: bool  # whether text is escaped before it is encoded
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of text, none of which is a special token's, whatever the text spells.
@@ -80,11 +86,55 @@ class Tokenizer:
                 run.append(token)
                 continue
             if run:
-                yield self._decode(run)
+                yield self._text(run)
                 run = []
             yield special
         if run:
-            yield self._decode(run)
+            yield self._text(run)
+
+    def _text(self, run: Sequence[int]) -> str:
+        text = b"".join(self._token_bytes[token] for token in run).decode(errors="replace")
+        return unescape(text) if self._escapes else text
+
+    def stream(self) -> "TextStream":
+        """Decodes ids one at a time: the pieces of text joined are what `decode` makes of all the ids."""
+        return TextStream(self)
+
+
+class TextStream:
+    """Text of ids that come one by one; a character is handed out when its last byte is there, never in part."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""  # half of an escaped character
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more id, which may be empty.
+
+        Raises:
+            ValueError: the id lies outside of the vocabulary.
+        """
+        special = _SPECIALS.get(token)
+        if special is not None:
+            return self.finish() + special.literal
+        if not 0 <= token < self._tokenizer.vocab_size:
+            raise ValueError(f"token {token} is outside of the vocabulary of {self._tokenizer.vocab_size}")
+        return self._unescaped(self._decoder.decode(self._tokenizer._token_bytes[token]), at_end=False)
+
+    def finish(self) -> str:
+        """What was held back; a character that was never completed becomes U+FFFD."""
+        text = self._unescaped(self._decoder.decode(b"", final=True), at_end=True)
+        self._decoder.reset()
+        return text
+
+    def _unescaped(self, text: str, *, at_end: bool) -> str:
+        if not self._tokenizer._escapes:
+            return text
+        text, self._held = self._held + text, ""
+        if text.endswith(_ESCAPE) and not at_end:
+            text, self._held = text[:-1], text[-1]
+        return unescape(text)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
@@ -131,8 +181,17 @@ def _sentencepiece(content: bytes, path: str) -> Tokenizer:
         vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
         _encode=encode,
-        _decode=lambda ids: unescape(processor.decode(ids)),
+        _token_bytes=[_piece_bytes(processor, token) for token in range(size)],
+        _escapes=True,
     )
+
+
+def _piece_bytes(processor: "sentencepiece.SentencePieceProcessor", token: int) -> bytes:
+    if processor.is_byte(token):
+        return bytes([int(processor.id_to_piece(token)[3:5], 16)])  # written <0x41>
+    if processor.is_unknown(token):
+        return " \u2047 ".encode()  # as the library shows it
+    return processor.id_to_piece(token).replace(_SPACE_SYMBOL, " ").encode()
 
 
 def _byte_level(content: bytes, path: str) -> Tokenizer:
@@ -154,12 +213,38 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
         text.encode()
         return model.encode(text, add_special_tokens=False).ids
 
+    added = {token: entry.content for token, entry in model.get_added_tokens_decoder().items()}
+    byte_of = _bytes_of_characters()
+
+    def token_bytes(token: int) -> bytes:
+        if token in added:
+            return added[token].encode()
+        return bytes(byte_of[character] for character in model.id_to_token(token) or "")
+
+    size = model.get_vocab_size(with_added_tokens=True)
+    try:
+        table = [token_bytes(token) for token in range(size)]
+    except KeyError as error:
+        raise UserError(
+            f"the tokenizer {path} is no byte-level BPE: the character {error.args[0]!r} of a token stands for no byte"
+        ) from error
     return Tokenizer(
-        vocab_size=model.get_vocab_size(with_added_tokens=True),
+        vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
         _encode=encode,
-        _decode=lambda ids: model.decode(ids, skip_special_tokens=False),
+        _token_bytes=table,
+        _escapes=False,
     )
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for.
+
+    Printable bytes of Latin-1 stand for themselves, the others, in order, are the characters from U+0100 on (GPT-2).
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
 
 
 def _damaged(path: str) -> UserError:
