@@ -1,7 +1,7 @@
 """StarCoder2 as a Flax nnx module: a thin view of the same parameter table and the same forward.
 
-For those who compose with Flax: `nnx.grad`, `nnx.jit` and optimizers work on it as on any module. It computes nothing of
-its own.
+For those who compose with Flax: `nnx.grad`, `nnx.jit` and optimizers work on it as on any module. It computes nothing
+of its own.
 """
 
 from collections.abc import Mapping
