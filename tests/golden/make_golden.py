@@ -1,26 +1,34 @@
 """Writes the golden cases: tiny random models in Hugging Face's format with what transformers computes from them.
 
     pip install -e .[golden]
-    python tests/golden/make_golden.py
+    SC2JAX_TOKENIZER=path/to/starcoder2/tokenizer.json python tests/golden/make_golden.py
 
 Each case is a folder as `save_pretrained` writes it, with an `expected.safetensors` beside it. The tests read these and
-need neither torch nor transformers. Run again with the same versions of both, it writes the same numbers.
+need neither torch nor transformers. Run again with the same versions of both, it writes the same numbers. A last case
+completes text: its weights follow from a seed, and only the prompts and their continuations are stored.
 """
 # pyright: reportMissingImports=false
 
 import itertools
+import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import completion_case
 import torch
 import transformers
 from safetensors.torch import save_file
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
+from sc2jax.text.formats import repository_prompt
+from sc2jax.text.tokenizer import load_tokenizer
+
 HERE = Path(__file__).parent
 LENGTH = 20
-NEW_TOKENS = 24
+NEW_TOKENS = completion_case.NEW_TOKENS
 SMALLEST_MARGIN = 1e-3
 """Between the two likeliest tokens of every greedy step: far above rounding, so that the choice is no accident."""
 
@@ -57,15 +65,18 @@ CASES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Writes every case anew."""
+    torch.set_num_threads(1)  # so that sums are taken in one order
     for number, (name, changes) in enumerate(CASES.items()):
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         model, numbers = draw_case(BASE | changes, first_seed=1000 * number)
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        # One entry: the library writes several in a random order.
+        versions = {"made_with": f"torch {torch.__version__}, transformers {transformers.__version__}"}
         save_file(numbers, folder / "expected.safetensors", metadata=versions)
         print(name, sum(parameter.numel() for parameter in model.parameters()), "parameters")  # noqa: T201
+    write_completions(Path(os.environ["SC2JAX_TOKENIZER"]))
 
 
 def draw_case(settings: dict[str, Any], first_seed: int) -> tuple[Starcoder2ForCausalLM, dict[str, torch.Tensor]]:
@@ -138,6 +149,32 @@ def greedy(model: Starcoder2ForCausalLM, tokens: torch.Tensor, mask: torch.Tenso
     )
     best = torch.stack(out.logits).topk(2, dim=-1).values
     return out.sequences, (best[..., 0] - best[..., 1]).min()
+
+
+def write_completions(tokenizer_file: Path) -> None:
+    """Continues prompts, one of them with a suffix, with the first model that has no close choice to make."""
+    for seed in itertools.count():
+        completions, margin = complete(tokenizer_file, seed)
+        if margin > SMALLEST_MARGIN:
+            case = {"seed": seed, "transformers": transformers.__version__, "completions": completions}
+            completion_case.EXPECTED.write_text(json.dumps(case, indent=1) + "\n")
+            return
+
+
+def complete(tokenizer_file: Path, seed: int) -> tuple[list[dict[str, Any]], float]:
+    """The case's prompts with their continuations, and how far the closest choice was from being another."""
+    with tempfile.TemporaryDirectory() as scratch:
+        completion_case.write_model(Path(scratch, "model"), tokenizer_file, seed)
+        model = Starcoder2ForCausalLM.from_pretrained(Path(scratch, "model"), dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(str(tokenizer_file))
+    completions, margins = [], []
+    for prompt in completion_case.PROMPTS:
+        pieces = repository_prompt("", [], "", prompt["prompt"], suffix=prompt["suffix"] or None, with_metadata=False)
+        ids = torch.tensor([tokenizer.encode(pieces)])
+        continued, margin = greedy(model, ids, torch.ones_like(ids))
+        completions.append(prompt | {"prompt_ids": ids[0].tolist(), "ids": continued[0, ids.shape[1] :].tolist()})
+        margins.append(float(margin))
+    return completions, min(margins)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""Completions of converted random weights, through the commands, against transformers' token for token."""
+
+import json
+import os
+from pathlib import Path
+
+import completion_case
+import pytest
+
+from sc2jax.cli import parse, run
+from sc2jax.config import to_settings
+from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.verbs import folders, open_model
+
+CASE = json.loads(completion_case.EXPECTED.read_text(encoding="utf-8"))
+FLOAT32 = "--config.model.compute_dtype=float32"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> Path:
+    tokenizer = os.environ.get("SC2JAX_TOKENIZER", "")
+    if not tokenizer:
+        pytest.skip("SC2JAX_TOKENIZER does not name StarCoder2's tokenizer.json")
+    folder = tmp_path_factory.mktemp("completion")
+    completion_case.write_model(folder / "source", Path(tokenizer), CASE["seed"])
+    run(["convert", f"--config.convert.from_huggingface={folder / 'source'}", f"--workdir={folder / 'run'}", FLOAT32])
+    return folder / "run"
+
+
+def test_token_for_token(workdir):
+    _, config, _ = parse([f"--workdir={workdir}"])
+    settings = to_settings(config)
+    _, generate = open_model(settings, folders(settings, str(workdir)))
+    prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
+    # Together in one batch, as unlike in length as they are.
+    made = generate(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
+    assert [completion.ids for completion in made] == [completion["ids"] for completion in CASE["completions"]]
+
+
+@pytest.mark.parametrize("number", range(len(CASE["completions"])))
+def test_the_command_prints_the_same_text(workdir, capsys, number):
+    completion = CASE["completions"][number]
+    run(
+        [
+            "complete",
+            f"--workdir={workdir}",
+            f"--config.completion.prompt={completion['prompt']}",
+            f"--config.completion.suffix={completion['suffix']}",
+            f"--config.completion.max_new_tokens={completion_case.NEW_TOKENS}",
+        ]
+    )
+    tokenizer = load_tokenizer(str(workdir / "tokenizer/tokenizer.json"))
+    assert f"⟦{tokenizer.decode(completion['ids'])}⟧" in capsys.readouterr().out
