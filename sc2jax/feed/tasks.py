@@ -51,9 +51,9 @@ with _unheard():
     import seqio
     import tensorflow as tf
 
-# TensorFlow would take a whole accelerator for itself.
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
+    # TensorFlow would take a whole accelerator for itself.
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "TPU")
 
 # Examples are whole repositories: a large buffer of them would not fit in memory. Units are shuffled by the source.
 _SHUFFLE_BUFFER = 64

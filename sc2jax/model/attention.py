@@ -10,6 +10,11 @@ MASKED = -1e30
 """Score of a key that is not visible: far below any real score, finite so that no row can become NaN."""
 
 
+LEAST_BLOCK = 64
+MOST_BLOCKS = 8
+"""Queries are cut in blocks of at least 64, so that products stay large, and at most 8, so that programs stay small."""
+
+
 def rotary_angles(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines of the rotary embedding for each position, float32, (B, T, H / 2)."""
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
@@ -65,6 +70,53 @@ def reference_attention(
     weights_BKMS = weights_BKGTS.reshape(B, K, G * T, S).astype(v_BSKH.dtype)
     out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS, v_BSKH.transpose(0, 2, 1, 3))
     return out_BKMH.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+def blocked_attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array,
+    window: int,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """The reference over one block of queries at a time, with the keys that the block's window can reach.
+
+    Neither the whole mask nor the whole score matrix ever exists, and the work grows with the window, not with the
+    length; for full attention half of it falls away.
+    """
+    T = q_BTNH.shape[1]
+    block = max(LEAST_BLOCK, -(-T // MOST_BLOCKS))
+    outs = []
+    for start in range(0, T, block):
+        stop = min(start + block, T)
+        first = max(start - window + 1, 0) // block * block if window else 0
+        queries, keys = slice(start, stop), slice(first, stop)
+        mask_BTS = attention_mask(segment_ids_BT[:, keys], window)[:, start - first :]
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, start)
+        outs.append(
+            reference_attention(q_BTNH[:, queries], k_BTKH[:, keys], v_BTKH[:, keys], mask_BTS, dropout_rate, key)
+        )
+    return jnp.concatenate(outs, axis=1)
+
+
+def whole_attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array,
+    window: int,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """The reference over all queries and keys at once."""
+    mask_BTS = attention_mask(segment_ids_BT, window)
+    return reference_attention(q_BTNH, k_BTKH, v_BTKH, mask_BTS, dropout_rate, dropout_key)
+
+
+ATTENTIONS = {"reference": whole_attention, "blocked": blocked_attention}
+"""The names that `model.attention` may have."""
 
 
 def cached_attention(

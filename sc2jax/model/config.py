@@ -4,8 +4,11 @@ import dataclasses
 
 from sc2jax.errors import UserError
 
-DTYPES = ("float32", "bfloat16", "float16")
-REMATERIALIZATION = ("none", "dots", "full")
+CHOICES = {
+    "attention": ("reference", "blocked"),
+    "compute_dtype": ("float32", "bfloat16", "float16"),
+    "rematerialization": ("none", "dots", "full"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ModelConfig:
     embedding_dropout: float = 0.0  # dropout rates; pretraining used none (paper, section 6.2)
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
+    attention: str = "blocked"  # reference (all scores at once) or blocked (what the window needs); the same values
     compute_dtype: str = "bfloat16"  # of activations and products; parameters stay float32
     rematerialization: str = (
         "none"  # of a layer in the backward pass: none, dots (keep products), full (keep its input)
@@ -69,12 +73,9 @@ class ModelConfig:
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name} is {getattr(self, name)}; a dropout rate lies in [0, 1)")
-        if self.compute_dtype not in DTYPES:
-            raise UserError(f"model.compute_dtype {self.compute_dtype!r} is none of {', '.join(DTYPES)}")
-        if self.rematerialization not in REMATERIALIZATION:
-            raise UserError(
-                f"model.rematerialization {self.rematerialization!r} is none of {', '.join(REMATERIALIZATION)}"
-            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(f"model.{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
 
     @staticmethod
     def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:

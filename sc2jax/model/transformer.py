@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sc2jax.model.attention import attention_mask, dropout, reference_attention, rotary_angles, rotate
+from sc2jax.model.attention import ATTENTIONS, dropout, rotary_angles, rotate
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.parallel import rules
@@ -73,7 +73,6 @@ def forward_with_keys(
         positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
-    mask_BTS = attention_mask(segment_ids_BT, config.window)
     x_BTD = params["embedding"][tokens_BT]
     x_BTD = dropout(x_BTD, config.embedding_dropout, _fold(dropout_key, config.num_layers))
     x_BTD = rules.constrain(x_BTD, mesh, ACTIVATION)
@@ -82,8 +81,9 @@ def forward_with_keys(
         layer_params, index = scanned
         layer_key = _fold(dropout_key, index)
         attend = partial(
-            reference_attention,
-            mask_BTS=mask_BTS,
+            ATTENTIONS[config.attention],
+            segment_ids_BT=segment_ids_BT,
+            window=config.window,
             dropout_rate=config.attention_dropout,
             dropout_key=_fold(layer_key, 0),
         )

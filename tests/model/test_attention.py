@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.model.attention import attention_mask, reference_attention, rotary_angles, rotate
+from sc2jax.model.attention import (
+    ATTENTIONS,
+    attention_mask,
+    blocked_attention,
+    reference_attention,
+    rotary_angles,
+    rotate,
+    whole_attention,
+)
+from sc2jax.model.config import CHOICES
 
 
 def test_window_counts_the_query_itself():
@@ -85,3 +94,30 @@ def test_low_precision_stays_close_and_finite(dtype):
     low = reference_attention(*(x.astype(dtype) for x in (q, k, v)), mask)
     assert low.dtype == dtype
     np.testing.assert_allclose(low.astype(jnp.float32), exact, atol=0.05)
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200, 600])
+@pytest.mark.parametrize("window", [0, 1, 63, 64, 65, 150, 1000])
+def test_blocks_equal_the_whole_with_their_gradients(length, window):
+    q, k, v, cotangent = _inputs(length)
+    segments = jnp.asarray(np.arange(length)[None] // 90)
+
+    def value_and_gradients(attend):
+        out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, segments, window), q, k, v)
+        return out, *pull(cotangent)
+
+    for found, expected in zip(
+        jax.jit(value_and_gradients, static_argnums=0)(blocked_attention),
+        jax.jit(value_and_gradients, static_argnums=0)(whole_attention),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def _inputs(length):
+    keys = jax.random.split(jax.random.key(length), 4)
+    return [jax.random.normal(key, (1, length, heads, 4)) for key, heads in zip(keys, (4, 2, 2, 4), strict=True)]
+
+
+def test_every_attention_has_its_name_in_the_config():
+    assert set(ATTENTIONS) == set(CHOICES["attention"])

@@ -1,0 +1,144 @@
+"""The whole path in one test: from source code to a corpus, a model, scores, completions, and a report.
+
+Read this first. Each step is a verb of the command line; each leaves a folder that the next one reads.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sc2jax.cli import main
+from sc2jax.feed.batches import open_batches
+from sc2jax.records.dataset import read_tables
+from sc2jax.records.manifest import read_manifest
+from sc2jax.text.config import FimConfig
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import load_tokenizer
+
+TINY = {
+    "tokenizer.vocab_size": 384,
+    "model.context_length": 64,
+    "model.embed_dim": 32,
+    "model.num_layers": 2,
+    "model.num_heads": 4,
+    "model.window": 32,
+    "training.steps": 20,
+    "training.batch_size": 8,
+    "training.warmup_steps": 2,
+    "training.log_every": 5,
+    "training.checkpoint_every": 10,
+    "feed.streams_per_row": 2,
+    "corpus.heldout_fraction": 0.2,
+    "evaluation.max_bytes": 4000,
+    "evaluation.infill_samples": 4,
+    "evaluation.infill_tokens": 8,
+    "evaluation.prefix_characters": 60,
+    "evaluation.suffix_characters": 30,
+    "completion.max_new_tokens": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """Twelve small packages, with a copied file and a file that no one should train on."""
+    root = tmp_path_factory.mktemp("source")
+    for package in range(12):
+        folder = root / f"package_{package}"
+        folder.mkdir()
+        for module in range(3):
+            names = [f"value_{package}_{module}_{line}" for line in range(12)]
+            functions = [
+                f"def get_{name}(scale):\n    return scale * {line} + len('{name}')\n"
+                for line, name in enumerate(names)
+            ]
+            (folder / f"module_{module}.py").write_text(
+                f'"""Module {module} of {package}."""\n\n\n' + "\n\n".join(functions)
+            )
+    (root / "package_3" / "copy.py").write_bytes((root / "package_2" / "module_0.py").read_bytes())
+    (root / "package_3" / "binary.py").write_bytes(b"x = 1\0")
+    return root
+
+
+def sc2jax(verb: str, source: Path, workdir: Path) -> None:
+    overrides = [f"--config.{key}={value}" for key, value in TINY.items()]
+    with pytest.raises(SystemExit) as exit_info:
+        main([verb, f"--config.paths.source={source}", *overrides, f"--workdir={workdir}"])
+    assert exit_info.value.code in (0, None)
+
+
+def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Source trees become a corpus: one record a file, and a reason for each file that is left out.
+    sc2jax("curate", source, tmp_path)
+    corpus = read_manifest(str(tmp_path / "corpus"))
+    files = [
+        row
+        for split in ("train", "heldout")
+        for table in read_tables(str(tmp_path / "corpus"), corpus, split)
+        for row in table.to_pylist()
+    ]
+    rejects = [row for table in read_tables(str(tmp_path / "corpus"), corpus, "rejects") for row in table.to_pylist()]
+    assert len(files) + len(rejects) == 38
+    assert {(row["path"], row["reason"]) for row in rejects} == {
+        ("binary.py", "nul_byte"),
+        ("copy.py", "exact_duplicate"),
+    }
+    assert all(row["swhid"].startswith("swh:1:cnt:") for row in files)
+
+    # The corpus becomes a tokenizer; special tokens have their ids, and no text can forge one.
+    sc2jax("tokenizer", source, tmp_path)
+    tokenizer_file = str(tmp_path / "tokenizer" / "tokenizer.model")
+    tokenizer = load_tokenizer(tokenizer_file)
+    text = files[0]["content"] + Special.FIM_PREFIX.literal
+    assert tokenizer.decode(tokenizer.encode_text(text)) == text
+    assert Special.FIM_PREFIX not in tokenizer.encode_text(text)
+
+    # Corpus and tokenizer become token rows with segments, weights and fill-in-the-middle.
+    capsys.readouterr()
+    sc2jax("show", source, tmp_path)
+    assert "64 tokens" in capsys.readouterr().out
+
+    # Rows become a model.
+    sc2jax("train", source, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+
+    # The model becomes scores and completions, and everything becomes a page.
+    sc2jax("evaluate", source, tmp_path)
+    scores = json.loads((tmp_path / "evaluate" / "scores.json").read_text())
+    assert 0 < scores["bits_per_byte"]["total"]["model"] < 8
+    assert scores["infilling"]["model"]["samples"] == 4
+    sc2jax("complete", source, tmp_path)
+    sc2jax("report", source, tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "nul byte" in page.replace("_", " ").lower()
+
+    # Done again, every stage finds itself complete.
+    capsys.readouterr()
+    sc2jax("quickstart", source, tmp_path)
+    assert capsys.readouterr().out.count("complete already") >= 5
+
+
+def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source: Path, tmp_path: Path) -> None:
+    for verb in ("curate", "tokenizer"):
+        sc2jax(verb, source, tmp_path)
+    from sc2jax.config import load_config, to_settings
+
+    settings = to_settings(load_config("quickstart"))
+
+    def batches():
+        with open_batches(
+            corpus=str(tmp_path / "corpus"),
+            tokenizer=str(tmp_path / "tokenizer" / "tokenizer.model"),
+            config=settings.feed,
+            fim=FimConfig(level="off"),
+            batch_size=4,
+            seed=0,
+        ) as feed:
+            return [next(feed) for _ in range(40)]
+
+    one, other = batches(), batches()
+    assert all((a[name] == b[name]).all() for a, b in zip(one, other, strict=True) for name in a)
+    ends = [(batch["targets"] == Special.END_OF_TEXT) for batch in one]
+    assert sum(end.sum() for end in ends) > 0
+    assert all((batch["weights"][end] == 1).all() for batch, end in zip(one, ends, strict=True))
