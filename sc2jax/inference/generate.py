@@ -40,6 +40,9 @@ def generate(
 ) -> list[Completion]:
     """Continues each prompt until a stop token or `max_new_tokens`.
 
+    What stands beside a prompt does not change its completion: rows of a batch never see each other. Backends may sum
+    in another order for another batch size, which in bfloat16 can tip the balance between two almost equal tokens.
+
     Args:
         params: the model's parameters.
         config: the model's shape.
@@ -52,10 +55,16 @@ def generate(
         batch_size: prompts decoded together.
 
     Raises:
-        UserError: an empty prompt, or a temperature or top_p out of range.
+        UserError: an empty prompt, a token that the model does not know, or a temperature or top_p out of range.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("a prompt has no token; begin it with text or with a special token")
+    largest = max((max(prompt) for prompt in prompts), default=0)
+    if largest >= config.vocab_size:
+        raise UserError(
+            f"a prompt holds the token {largest}, and the model knows {config.vocab_size}: it was not trained with "
+            "this tokenizer; name its own with --config.paths.tokenizer"
+        )
     if temperature < 0.0 or not 0.0 < top_p <= 1.0:
         raise UserError(f"temperature {temperature} must be at least 0 and top_p {top_p} in (0, 1]")
     completions: dict[int, Completion] = {}
