@@ -25,6 +25,7 @@ def new_folder(folder: str) -> Iterator[str]:
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     is_local = isinstance(fs, LocalFileSystem)
     unfinished = f"{root}.unfinished" if is_local else folder
+    parents = [parent for parent in Path(root).parents if is_local and not parent.exists()]
     if is_local and fs.exists(unfinished):
         fs.rm(unfinished, recursive=True)
     fs.makedirs(unfinished, exist_ok=True)
@@ -35,4 +36,7 @@ def new_folder(folder: str) -> Iterator[str]:
     except BaseException:
         if fs.exists(unfinished):
             fs.rm(unfinished, recursive=True)
+        for parent in parents:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
         raise
