@@ -175,19 +175,20 @@ def set_value(config: ConfigDict, key: str, value: Any) -> None:
     Raises:
         UserError: the value is of another type than the default.
     """
-    default = _value(config, key)
-    if isinstance(default, tuple):
-        value = tuple(value) if isinstance(value, list | tuple) else value
-        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    elif isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    else:
-        fits = type(value) is type(default)
-    if not fits:
-        raise _misfit(key, default, value)
     section, _, field = key.rpartition(".")
-    node = config[section] if section else config
-    node[field] = float(value) if isinstance(default, float) else value
+    node: Any = config[section] if section else config
+    node[field] = _fitted(key, _value(config, key), value)
+
+
+def _fitted(key: str, default: Any, value: Any) -> Any:
+    """The value in the type of the default: an integer serves as a float, a list as a tuple, and nothing else."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if type(value) is not type(default) or isinstance(default, tuple):
+        raise _misfit(key, default, value)
+    return value
 
 
 def _value(config: ConfigDict, key: str) -> Any:

@@ -530,8 +530,7 @@ def read_json(folder: str, name: str) -> Any:
     """
     path = join(folder, name)
     try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_bytes(folder, name))
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete {folder} and run its stage again") from error
 

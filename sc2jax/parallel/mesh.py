@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from sc2jax.errors import UserError
 from sc2jax.parallel.config import MeshConfig
 
 
-def create_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with the axes data, fsdp and tensor over all devices, neighbours in hardware next to each other.
 
     Raises:

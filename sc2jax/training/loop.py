@@ -166,7 +166,7 @@ def place_batch(
     local = {row: index for index, row in enumerate(rows)}
 
     def place(array: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             return array[[local[row] for row in range(*index[0].indices(batch_size))]][:, index[1]]
 
         return jax.make_array_from_callback((batch_size, *array.shape[1:]), placement, part)

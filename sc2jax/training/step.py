@@ -1,6 +1,7 @@
 """The train step: state and batch in, state and metrics out. It knows no feed and no files."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.struct
 import jax
@@ -74,11 +75,12 @@ def train_step(
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer_state), metrics
 
 
-def state_shardings(model: ModelConfig, training: TrainingConfig, mesh: Mesh) -> TrainState:
-    """Where each array of the state lives."""
+def state_shardings(model: ModelConfig, training: TrainingConfig, mesh: Mesh) -> Any:
+    """Where each array of the state lives: a `TrainState` of shardings."""
     optimizer = create_optimizer(training, model)
     placements = optimizer_shardings(optimizer, abstract_params(model), model, mesh)
-    return TrainState(rules.replicated(mesh), param_shardings(model, mesh), placements)
+    step: Any = rules.replicated(mesh)
+    return TrainState(step, param_shardings(model, mesh), placements)
 
 
 def init_state(model: ModelConfig, training: TrainingConfig, mesh: Mesh, seed: int) -> TrainState:

@@ -17,7 +17,8 @@ def byte_tokenizer() -> Tokenizer:
         vocab_size=len(Special) + 256,
         digest="bytes",
         _encode=lambda text: [len(Special) + byte for byte in text.encode()],
-        _decode=lambda ids: bytes(token - len(Special) for token in ids).decode(errors="replace"),
+        _token_bytes=[b""] * len(Special) + [bytes([byte]) for byte in range(256)],
+        _escapes=False,
     )
 
 

@@ -82,7 +82,7 @@ def test_reference_equals_a_direct_computation(kv_heads, length, window, seed):
     k, v = rng.normal(size=(2, 2, length, kv_heads, 6))
     segments = np.sort(rng.integers(0, 3, (2, length)), axis=1)
     mask = attention_mask(jnp.asarray(segments), window)
-    out = reference_attention(*(jnp.asarray(x, jnp.float32) for x in (q, k, v)), mask)
+    out = reference_attention(jnp.float32(q), jnp.float32(k), jnp.float32(v), mask)
     np.testing.assert_allclose(out, direct_attention(q, k, v, np.asarray(mask)), atol=2e-5)
 
 
@@ -91,7 +91,7 @@ def test_low_precision_stays_close_and_finite(dtype):
     q, k, v = jax.random.normal(jax.random.key(1), (3, 1, 16, 2, 8))
     mask = attention_mask(jnp.zeros((1, 16), jnp.int32), 4)
     exact = reference_attention(q, k, v, mask)
-    low = reference_attention(*(x.astype(dtype) for x in (q, k, v)), mask)
+    low = reference_attention(q.astype(dtype), k.astype(dtype), v.astype(dtype), mask)
     assert low.dtype == dtype
     np.testing.assert_allclose(low.astype(jnp.float32), exact, atol=0.05)
 
