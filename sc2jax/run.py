@@ -1,0 +1,180 @@
+"""A run: its folders on disk, its stages and what commits them, and its model opened for use."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+from sc2jax.config import CONFIG_FILE, Settings, settings_json
+from sc2jax.errors import UserError
+from sc2jax.records.manifest import (
+    Manifest,
+    Output,
+    commit,
+    completed,
+    join,
+    read_manifest,
+    stage_key,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sc2jax.inference.generate import Completion
+    from sc2jax.model.config import ModelConfig
+    from sc2jax.text.tokenizer import Tokenizer
+
+STAGE_VERSIONS = {"tokenizer": 1, "train": 1, "evaluate": 1, "complete": 1, "report": 1, "convert": 1}
+"""Raised when a stage's code changes what it writes, so that folders written before are made anew."""
+
+TOKENIZER_FILE = "tokenizer.model"
+CHECKPOINTS = "checkpoints"
+HUGGINGFACE = "huggingface"
+SCORES, SAMPLES, REPORT, PARAMETERS = "scores.json", "samples.json", "index.html", "parameters.json"
+
+Work = Callable[[str], tuple[list[Output], dict[str, Any]]]
+"""Writes a stage's files into a folder and returns them with the stage's statistics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where the stages of a run lie, as the config and the working folder say."""
+
+    workdir: str
+    corpus: str
+    tokenizer: str
+    train: str
+
+    def of(self, stage: str) -> str:
+        """The folder of a stage."""
+        return getattr(self, stage, join(self.workdir, stage))
+
+
+def folders(settings: Settings, workdir: str) -> Folders:
+    """The folders of a run; those of its inputs may be set in the config."""
+    paths = settings.paths
+    return Folders(
+        workdir=absolute(workdir),
+        corpus=absolute(paths.corpus or join(workdir, "corpus")),
+        tokenizer=absolute(paths.tokenizer or join(workdir, "tokenizer")),
+        train=absolute(paths.train or join(workdir, "train")),
+    )
+
+
+def absolute(path: str) -> str:
+    """A URL as it is, a local path from the root on: Orbax takes no other."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def run_stage(
+    stage: str,
+    settings: Settings,
+    places: Folders,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    work: Work,
+) -> Manifest:
+    """Does a stage's work unless its folder is complete for this config and these inputs; commits it by a manifest."""
+    folder = places.of(stage)
+    key = stage_key(stage, STAGE_VERSIONS[stage], config, inputs)
+    done = completed(folder, key)
+    if done is not None:
+        say("complete already")
+        return done
+    outputs, statistics = work(folder)
+    write_config(folder, settings)
+    return commit(folder, Manifest(stage, key, inputs, config, tuple(outputs), statistics))
+
+
+def write_config(folder: str, settings: Settings) -> None:
+    """Writes the resolved config beside what it made; `--config=FOLDER/config.json` runs it again."""
+    write_atomically(join(folder, CONFIG_FILE), settings_json(settings).encode())
+
+
+def tokenizer_path(settings: Settings, places: Folders) -> str:
+    """The tokenizer's file: what the stage wrote, or the file that the config names."""
+    named = settings.paths.tokenizer
+    if named.endswith((".model", ".json")):
+        return named
+    return join(places.tokenizer, read_manifest(places.tokenizer).outputs[0].path)
+
+
+def open_tokenizer(settings: Settings, places: Folders) -> "Tokenizer":
+    """The run's tokenizer.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    from sc2jax.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(tokenizer_path(settings, places))
+
+
+def fitted_model(model: "ModelConfig", tokens: "Tokenizer") -> "ModelConfig":
+    """The model's shape with the tokenizer's vocabulary.
+
+    Raises:
+        UserError: the config names a smaller vocabulary than the tokenizer's.
+    """
+    if model.vocab_size and model.vocab_size < tokens.vocab_size:
+        raise UserError(
+            f"model.vocab_size {model.vocab_size} is less than the tokenizer's {tokens.vocab_size}; use 0 to take the "
+            "tokenizer's"
+        )
+    return dataclasses.replace(model, vocab_size=model.vocab_size or tokens.vocab_size)
+
+
+def open_model(
+    settings: Settings, places: Folders
+) -> tuple[Callable[[Sequence[Sequence[int]]], "list[np.ndarray]"], Callable[..., "list[Completion]"]]:
+    """The trained model's scorer and generator.
+
+    Raises:
+        UserError: the training is not finished, or its checkpoint is damaged.
+    """
+    from sc2jax.checkpoint import Checkpoints
+    from sc2jax.inference.generate import generate
+    from sc2jax.inference.score import token_log_likelihoods
+    from sc2jax.model.config import ModelConfig
+    from sc2jax.model.params import abstract_params
+    from sc2jax.parallel.mesh import create_mesh
+
+    manifest = read_manifest(places.train)
+    trained = ModelConfig(**manifest.config["model"])
+    checkpoints = Checkpoints(join(places.train, CHECKPOINTS), kept=settings.training.checkpoints_kept)
+    try:
+        step = manifest.statistics["steps"]
+        params = checkpoints.restore_params(step, abstract_params(trained, create_mesh(settings.mesh)))
+    finally:
+        checkpoints.close()
+    score = partial(token_log_likelihoods, params, trained, batch_size=settings.evaluation.score_batch)
+    return score, partial(generate, params, trained)
+
+
+def read_json(folder: str, name: str) -> Any:
+    """A JSON file of a stage.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = join(folder, name)
+    try:
+        return json.loads(read_bytes(folder, name))
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete {folder} and run its stage again") from error
+
+
+def read_bytes(folder: str, name: str) -> bytes:
+    """A file of a stage."""
+    with fsspec.open(join(folder, name), "rb") as file:
+        return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def say(message: str, folder: str = "") -> None:
+    """A line about the stage under way, and the folder that it filled."""
+    print(f"      {message}" + (f" -> {folder}" if folder else ""), flush=True)  # noqa: T201
