@@ -19,7 +19,7 @@ FOLDER = {"curate": "corpus"}
 KILLS = int(os.environ.get("SC2JAX_KILLS", "2"))
 """Moments a stage is killed at; each in a folder of its own, followed by the same command."""
 
-OVERRIDES = {**TINY, "training.steps": 60, "corpus.row_group_bytes": 20_000}
+OVERRIDES = {**TINY, "tokenizer.vocab_size": 512, "training.steps": 60, "corpus.row_group_bytes": 20_000}
 
 
 def command(stage: str, source: Path, workdir: Path) -> list[str]:
