@@ -1,5 +1,6 @@
 """The model's shape in Hugging Face's config.json: read in its old and newer styles, written for both."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,13 +69,7 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
     fields["rope_theta"] = _rope_theta(values, wrong)
     if wrong:
         raise UserError(f"{path} describes what is no StarCoder2 model: {'; '.join(wrong)}")
-    return ModelConfig(
-        **fields,
-        head_dim=values.get("head_dim") or 0,
-        compute_dtype=how.compute_dtype,
-        rematerialization=how.rematerialization,
-        scan_unroll=how.scan_unroll,
-    )
+    return dataclasses.replace(how, **fields, head_dim=values.get("head_dim") or 0)
 
 
 def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:

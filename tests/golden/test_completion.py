@@ -9,11 +9,11 @@ import pytest
 
 from sc2jax.cli import parse, run
 from sc2jax.config import to_settings
+from sc2jax.run import folders, open_model
 from sc2jax.text.tokenizer import load_tokenizer
-from sc2jax.verbs import folders, open_model
 
 CASE = json.loads(completion_case.EXPECTED.read_text(encoding="utf-8"))
-FLOAT32 = "--config.model.compute_dtype=float32"
+CONFIG = ("--config=starcoder2:3b", "--config.model.compute_dtype=float32")
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,12 @@ def workdir(tmp_path_factory) -> Path:
         pytest.skip("SC2JAX_TOKENIZER does not name StarCoder2's tokenizer.json")
     folder = tmp_path_factory.mktemp("completion")
     completion_case.write_model(folder / "source", Path(tokenizer), CASE["seed"])
-    run(["convert", f"--config.convert.from_huggingface={folder / 'source'}", f"--workdir={folder / 'run'}", FLOAT32])
+    run(["convert", *CONFIG, f"--config.convert.from_huggingface={folder / 'source'}", f"--workdir={folder / 'run'}"])
     return folder / "run"
 
 
 def test_token_for_token(workdir):
-    _, config, _ = parse([f"--workdir={workdir}"])
+    _, config, _ = parse([*CONFIG, f"--workdir={workdir}"])
     settings = to_settings(config)
     _, generate = open_model(settings, folders(settings, str(workdir)))
     prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
@@ -43,6 +43,7 @@ def test_the_command_prints_the_same_text(workdir, capsys, number):
     run(
         [
             "complete",
+            *CONFIG,
             f"--workdir={workdir}",
             f"--config.completion.prompt={completion['prompt']}",
             f"--config.completion.suffix={completion['suffix']}",
