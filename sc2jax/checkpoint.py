@@ -6,8 +6,10 @@ half-written one is never taken for complete; the fingerprints find one that was
 fit into memory are saved block by block (`save_streamed`) and read so (`open_array`).
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
 import re
@@ -91,14 +93,13 @@ class Checkpoints:
             "feed_position": progress.feed_position.tolist(),
             "fingerprints": {"params": fingerprint(params), "optimizer": fingerprint(optimizer_state)},
         }
-        self._manager.save(
-            progress.step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(params, jax.tree_util.tree_map_with_path(_save_args, params)),
-                optimizer=ocp.args.StandardSave(optimizer_state),
-                progress=ocp.args.JsonSave(described),
-            ),
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(params, jax.tree_util.tree_map_with_path(_save_args, params)),
+            optimizer=ocp.args.StandardSave(optimizer_state),
+            progress=ocp.args.JsonSave(described),
         )
+        with _disk_errors(self._folder):
+            self._manager.save(progress.step, args=args)
 
     def save_streamed(self, step: int, key: str, params: Mapping[tuple[str, ...], StreamedArray]) -> dict[str, int]:
         """Saves parameters alone, each written block by block at its path; returns their fingerprints.
@@ -112,14 +113,9 @@ class Checkpoints:
         # the fingerprints are complete when the JSON is written.
         params_args = _StreamedSave(params, fingerprints)
         args = ocp.args.Composite(params=params_args, progress=ocp.args.JsonSave(described))
-        try:
+        with _disk_errors(self._folder):
             self._manager.save(step, args=args)
             self._manager.wait_until_finished()
-        except ValueError as error:
-            code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore has one class for all that goes wrong.
-            if code is None:
-                raise
-            raise OSError(int(code[1]), os.strerror(int(code[1])), self._folder) from error
         return fingerprints
 
     def open_array(self, step: int, path: tuple[str, ...]) -> ts.TensorStore:
@@ -197,11 +193,27 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises what went wrong in the background."""
-        self._manager.wait_until_finished()
+        with _disk_errors(self._folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
-        self._manager.close()
+        with _disk_errors(self._folder):
+            self._manager.close()
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: str) -> Iterator[None]:
+    """Raises what the disk refused as an `OSError`: TensorStore has one class for all that goes wrong."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        # Orbax leaves the failed writes of the other arrays to asyncio, which would report each with a traceback.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise OSError(int(code[1]), os.strerror(int(code[1])), folder) from error
 
 
 class _StreamedHandler(ocp.CheckpointHandler):

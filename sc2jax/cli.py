@@ -7,6 +7,7 @@ exit status 2, an interruption in status 130; `--debug` shows the traceback.
 import difflib
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -124,7 +125,8 @@ def parse(arguments: list[str]) -> tuple[str, Any, str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not key.startswith("--config.") or not equals:
-            raise UserError(f"unknown argument {argument!r}; see `sc2jax --help`")
+            hint = "; write --config.SECTION.KEY=VALUE" if key.startswith("--config.") else ""
+            raise UserError(f"unknown argument {argument!r}{hint}; see `sc2jax --help`")
         override(config, key.removeprefix("--config."), value)
     return name, config, workdir
 
@@ -144,5 +146,21 @@ def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]
     return value, rest
 
 
+def console() -> None:
+    """The program `sc2jax`: `main`, and after an error an end without delay.
+
+    The libraries' threads are in the middle of something when Ctrl-C or an error stops the work, and some of them crash
+    or complain when the interpreter is taken down around them; what had to be finished and closed is by then.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if end.code:
+            os._exit(int(end.code))
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    console()

@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,6 +85,8 @@ def to_settings(config: ConfigDict) -> Settings:
         section = config[name]
         values[name] = kind(**section.to_dict()) if isinstance(section, ConfigDict) else section
     settings = Settings(**values)
+    if not 0 <= settings.seed < 2**31:
+        raise UserError(f"seed is {settings.seed}; it must lie between 0 and {2**31 - 1}")
     row_length = settings.feed.row_length or settings.model.context_length
     if row_length != settings.model.context_length:
         raise UserError(
@@ -115,10 +119,22 @@ def load_config(name: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config(argument) if colon else module.get_config()
-    except (AttributeError, KeyError, TypeError) as error:
-        # ConfigDict names the nearest key in its message.
-        raise UserError(f"config {name}: {str(error).strip()}") from error
+        config = module.get_config(argument) if colon else module.get_config()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's file may fail in any way
+        raise UserError(f"config {name}: {_first_line(error)}") from error
+    if not isinstance(config, ConfigDict) or set(config) != set(default_config()):
+        raise UserError(f"config {name}: get_config must return sc2jax.config.default_config() with its changes")
+    return config
+
+
+def _first_line(error: BaseException) -> str:
+    """What an exception says, with ConfigDict's hint, without its dump of the whole section."""
+    text = str(error).strip().strip("\"'")
+    hint = re.search(r"Did you mean [^?]*\?", text)
+    first = text.split("\n")[0][:300] or type(error).__name__
+    return first if hint is None or hint[0] in first else f"{first} {hint[0]}"
 
 
 def _find(file: str) -> Path:
@@ -138,8 +154,10 @@ def _load_json(name: str) -> ConfigDict:
         values = json.loads(Path(name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no config file {name}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise UserError(f"the config file {name} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"the config file {name} holds no object; it should be a run's config.json")
     config = default_config()
     for key, value in _leaves(values):
         check_key(config, key)
@@ -164,9 +182,9 @@ def override(config: ConfigDict, key: str, text: str) -> None:
 def _parse(text: str, default: Any) -> Any:
     if isinstance(default, bool):
         return {"true": True, "false": False}.get(text.lower(), text)
-    value = ast.literal_eval(text)
-    # One name needs no comma and no quotes to be a tuple of names: bash takes those away anyway.
-    return (value,) if isinstance(default, tuple) and not isinstance(value, list | tuple) else value
+    if isinstance(default, tuple) and not text.startswith(("(", "[")):
+        return tuple(name.strip() for name in text.split(",") if name.strip())  # names need no quotes on a command line
+    return ast.literal_eval(text)
 
 
 def set_value(config: ConfigDict, key: str, value: Any) -> None:
@@ -184,6 +202,8 @@ def _fitted(key: str, default: Any, value: Any) -> Any:
     """The value in the type of the default: an integer serves as a float, a list as a tuple, and nothing else."""
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config key {key} is {value}; it must be finite")
     if isinstance(default, tuple) and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if type(value) is not type(default) or isinstance(default, tuple):
@@ -230,5 +250,6 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
 def _nearest(word: str, words: list[str]) -> str:
     # A key given without its section, or in the wrong one, is near to its namesakes.
     namesakes = [other for other in words if other.rpartition(".")[2] == word.rpartition(".")[2]]
-    near = namesakes[:3] or difflib.get_close_matches(word, words, n=2, cutoff=0.5)
+    near = dict.fromkeys([*difflib.get_close_matches(word, words, n=2, cutoff=0.7), *namesakes])
+    near = list(near or difflib.get_close_matches(word, words, n=2, cutoff=0.5))[:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,8 +56,17 @@ class Folders:
 
 
 def folders(settings: Settings, workdir: str) -> Folders:
-    """The folders of a run; those of its inputs may be set in the config."""
+    """The folders of a run; those of its inputs may be set in the config.
+
+    Raises:
+        UserError: a URL is of a kind that nothing here can open.
+    """
     paths = settings.paths
+    for path in (workdir, paths.corpus, paths.tokenizer, paths.train):
+        try:
+            fsspec.core.url_to_fs(path)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"{path} cannot be opened: {error}") from error
     return Folders(
         workdir=absolute(workdir),
         corpus=absolute(paths.corpus or join(workdir, "corpus")),
@@ -78,21 +87,31 @@ def run_stage(
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
     work: Work,
+    intact: Callable[[Manifest], bool] = lambda _: True,
 ) -> Manifest:
-    """Does a stage's work unless its folder is complete for this config and these inputs; commits it by a manifest."""
+    """Does a stage's work unless its folder is complete for this config and these inputs; commits it by a manifest.
+
+    `intact` looks at what the stage left beside the outputs of its manifest.
+    """
     folder = places.of(stage)
     key = stage_key(stage, STAGE_VERSIONS[stage], config, inputs)
     done = completed(folder, key)
-    if done is not None:
+    if done is not None and intact(done):
         say("complete already")
         return done
     outputs, statistics = work(folder)
-    write_config(folder, settings)
+    write_config(folder, settings, places, inputs)
     return commit(folder, Manifest(stage, key, inputs, config, tuple(outputs), statistics))
 
 
-def write_config(folder: str, settings: Settings) -> None:
-    """Writes the resolved config beside what it made; `--config=FOLDER/config.json` runs it again."""
+def write_config(folder: str, settings: Settings, places: Folders, inputs: Iterable[str]) -> None:
+    """Writes the resolved config beside what it made, with the places of the stages that it took as inputs.
+
+    `--config=FOLDER/config.json --workdir=ELSEWHERE` runs it again on the same inputs.
+    """
+    paths = {name: places.of(name) for name in inputs if name in ("corpus", "tokenizer", "train")}
+    sources = ",".join(absolute(source.strip()) for source in settings.paths.source.split(",") if source.strip())
+    settings = dataclasses.replace(settings, paths=dataclasses.replace(settings.paths, source=sources, **paths))
     write_atomically(join(folder, CONFIG_FILE), settings_json(settings).encode())
 
 
@@ -101,7 +120,10 @@ def tokenizer_path(settings: Settings, places: Folders) -> str:
     named = settings.paths.tokenizer
     if named.endswith((".model", ".json")):
         return named
-    return join(places.tokenizer, read_manifest(places.tokenizer).outputs[0].path)
+    outputs = read_manifest(places.tokenizer).outputs
+    if not outputs:
+        raise UserError(f"{places.tokenizer}/manifest.json names no tokenizer; delete the folder and make it again")
+    return join(places.tokenizer, outputs[0].path)
 
 
 def open_tokenizer(settings: Settings, places: Folders) -> "Tokenizer":

@@ -55,8 +55,10 @@ def curate(settings: Settings, workdir: str) -> None:
 
     folder = folders(settings, workdir).corpus
     sources = [source.strip() for source in settings.paths.source.split(",") if source.strip()]
+    if settings.paths.source and not sources:
+        raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
     manifest = curate_sources(settings.corpus, sources, folder, settings.seed)
-    write_config(folder, settings)
+    write_config(folder, settings, folders(settings, workdir), [])
     first, last = manifest.statistics["funnel"][0], manifest.statistics["funnel"][-1]
     split = manifest.statistics["split"]
     say(
@@ -91,6 +93,8 @@ def show(settings: Settings, workdir: str) -> None:
     """Prints one packed training row."""
     from sc2jax.feed.show import show_row
 
+    if settings.show.row >= settings.training.batch_size:
+        raise UserError(f"show.row is {settings.show.row}; a batch has {settings.training.batch_size} rows, from 0 on")
     places = folders(settings, workdir)
     row = show_row(
         corpus=places.corpus,
@@ -108,6 +112,8 @@ def show(settings: Settings, workdir: str) -> None:
 def train(settings: Settings, workdir: str) -> None:
     """Trains the model to its last step, going on from the newest checkpoint."""
     places = folders(settings, workdir)
+    if "://" in places.train:
+        raise UserError(f"{places.train}: train writes its log to a local disk; give a local --workdir")
     corpus = read_manifest(places.corpus)
     tokens = open_tokenizer(settings, places)
     settings = dataclasses.replace(settings, model=fitted_model(settings.model, tokens))
@@ -119,7 +125,10 @@ def train(settings: Settings, workdir: str) -> None:
     def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
         return _train(settings, places, folder, stage_key("train", STAGE_VERSIONS["train"], config, inputs))
 
-    manifest = run_stage("train", settings, places, config, inputs, work)
+    def intact(manifest: Manifest) -> bool:
+        return Path(places.train, CHECKPOINTS, str(manifest.statistics["steps"])).is_dir()
+
+    manifest = run_stage("train", settings, places, config, inputs, work, intact)
     statistics = manifest.statistics
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
@@ -139,7 +148,7 @@ def _train(settings: Settings, places: Folders, folder: str, key: str) -> tuple[
     mesh = create_mesh(settings.mesh)
     rows = local_rows(mesh, settings.training, settings.model)
     refuse_other_run(folder, settings)
-    write_config(folder, settings)
+    write_config(folder, settings, places, ["corpus", "tokenizer"])
     feed = open_batches(
         corpus=places.corpus,
         tokenizer=tokenizer_path(settings, places),
@@ -178,7 +187,7 @@ def refuse_other_run(folder: str, settings: Settings) -> None:
     if not config.exists() or not any(Path(folder, CHECKPOINTS).glob("[0-9]*")):
         return
     ours = json.loads(settings_json(settings))
-    theirs = json.loads(config.read_text(encoding="utf-8"))
+    theirs = read_json(folder, CONFIG_FILE)
     sections = ("model", "training", "feed", "fim", "seed")
     differing = differing_keys({name: ours[name] for name in sections}, {name: theirs.get(name) for name in sections})
     if differing:
@@ -229,7 +238,8 @@ def summarize_scores(scores: Mapping[str, Any]) -> list[str]:
         total = bits["total"]
         lines.append(
             f"held-out bits per byte: model {total['model']:.3f}, unigram tokens {total['unigram']:.3f}, "
-            f"gzip {total['gzip']:.3f} ({1 - bits['ratio_to_unigram']:.0%} below unigram)"
+            f"gzip {total['gzip']:.3f} ({abs(1 - bits['ratio_to_unigram']):.0%} "
+            f"{'below' if bits['ratio_to_unigram'] <= 1 else 'above'} unigram)"
         )
     else:
         lines.append(f"held-out bits per byte: not measured, {bits['reason']}")
@@ -311,7 +321,7 @@ def _import_model(settings: Settings, places: Folders) -> None:
         for name, content in imported.kept.items():
             outputs.append(write_output(folder, join(HUGGINGFACE, name), content))
         parameters = count_params(imported.model)
-        write_config(folder, dataclasses.replace(settings, model=imported.model))
+        write_config(folder, dataclasses.replace(settings, model=imported.model), places, [])
         _commit_converted(
             folder,
             {"model": dataclasses.asdict(imported.model)},
@@ -382,7 +392,10 @@ def report(settings: Settings, workdir: str) -> None:
             provenance={
                 "version": sc2jax.__version__,
                 "manifests": {stage: manifest.digest for stage, manifest in manifests.items()},
-                "config": read_json(places.train, CONFIG_FILE),
+                # Where the folders lie is no part of what was done: the page is the same wherever it is made.
+                "config": {
+                    name: value for name, value in read_json(places.train, CONFIG_FILE).items() if name != "paths"
+                },
             },
         )
         return [write_output(folder, REPORT, page.encode())], {}

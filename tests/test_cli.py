@@ -7,6 +7,8 @@ import pytest
 
 from sc2jax import __version__
 from sc2jax.cli import VERBS, describe, main
+from sc2jax.errors import UserError
+from sc2jax.training.metrics import METRICS, read_metrics
 
 
 def run(capsys, *arguments):
@@ -48,6 +50,9 @@ def test_nothing_is_an_error(capsys):
         (["train", "--config=nowhere"], "there is no config 'nowhere'"),
         (["train", "--config.training.stepz=1"], "did you mean training.steps"),
         (["train", "--config.training.steps=0"], "training.steps is 0"),
+        (["train", "--workdir=foo://bar"], "foo://bar cannot be opened"),
+        (["curate", "--config.paths.source=,,"], "names no folder"),
+        (["show", "--config.show.row=99"], "show.row is 99"),
     ],
 )
 def test_what_a_user_can_cause_is_one_message_and_status_2(capsys, arguments, hint):
@@ -80,6 +85,12 @@ def test_a_full_disk_and_ctrl_c_say_what_to_do():
         "interrupted; nothing half-written counts: the same command goes on where it was",
         130,
     )
+
+
+def test_a_damaged_log_is_named(tmp_path):
+    (tmp_path / METRICS).write_text('{"step": 1}\ngarbage\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        read_metrics(str(tmp_path))
 
 
 HEAVY = ("jax", "flax", "tensorflow", "seqio", "daft", "pyarrow", "sentencepiece")

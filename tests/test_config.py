@@ -38,7 +38,7 @@ def test_overrides_take_the_type_of_their_default():
             "--config.training.steps=70",
             "--config.training.peak_learning_rate=1",
             "--config.model.tie_embeddings=false",
-            "--config.corpus.keep_license_types=('permissive',)",
+            "--config.corpus.keep_license_types=permissive",
             "--workdir=/somewhere",
         ]
     )
@@ -58,6 +58,9 @@ def test_overrides_take_the_type_of_their_default():
         ("--config.training.steps=many", "does not fit"),
         ("--config.training.steps=1.5", "does not fit"),
         ("--config.model.tie_embeddings=perhaps", "does not fit"),
+        ("--config.training.step=7", "did you mean training.steps"),
+        ("--config.training.peak_learning_rate=1e999", "must be finite"),
+        ("--config.training.steps", "SECTION.KEY=VALUE"),
         ("--config.mesh=3", "no config key"),
         ("--steps=7", "unknown argument"),
         ("steps", "unknown argument"),
@@ -87,6 +90,22 @@ def test_a_config_file_that_sets_what_does_not_exist_is_refused(tmp_path):
         load_config(str(path))
 
 
+@pytest.mark.parametrize(
+    "body", ["def get_config(:", "import nothing_of_the_kind", "def get_config():\n    return 3", "raise SystemExit(3)"]
+)
+def test_a_config_file_that_fails_is_one_error(tmp_path, body):
+    path = tmp_path / "mine.py"
+    path.write_text(body)
+    with pytest.raises(UserError, match=r"mine\.py"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(UserError, match="seed is"):
+        to_settings(parse(["--config=quickstart", f"--config.seed={seed}"])[1])
+
+
 def test_a_saved_config_runs_again(tmp_path):
     settings = to_settings(load_config("quickstart"))
     path = tmp_path / "config.json"
@@ -100,7 +119,12 @@ def test_a_saved_config_runs_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "hint"),
-    [("{", "is no JSON"), ('{"training": {"stepz": 1}}', "training.steps"), ('{"seed": "x"}', "does not fit")],
+    [
+        ("{", "is no JSON"),
+        ("[1, 2]", "holds no object"),
+        ('{"training": {"stepz": 1}}', "training.steps"),
+        ('{"seed": "x"}', "does not fit"),
+    ],
 )
 def test_a_damaged_saved_config_is_refused(tmp_path, content, hint):
     path = tmp_path / "config.json"

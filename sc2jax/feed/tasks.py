@@ -37,7 +37,7 @@ def _unheard() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             captured.seek(0)
             os.write(original, captured.read())
             raise

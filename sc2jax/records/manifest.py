@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from sc2jax.errors import UserError
 
 MANIFEST = "manifest.json"
+_READ_WHOLE = 4 * 2**20
 _UNFINISHED = ".unfinished"
 
 
@@ -84,7 +85,10 @@ def read_manifest(folder: str) -> Manifest:
 
 
 def completed(folder: str, key: str) -> Manifest | None:
-    """The manifest of `folder` if it is complete for `key` and its outputs have their sizes, else None."""
+    """The manifest of `folder` if it is complete for `key` and its outputs are whole, else None.
+
+    Small outputs are read and compared; of larger ones, which carry checksums of their own, the sizes are.
+    """
     fs, root = fsspec.core.url_to_fs(folder)
     if not fs.exists(join(root, MANIFEST)):
         return None
@@ -94,6 +98,8 @@ def completed(folder: str, key: str) -> Manifest | None:
     for output in manifest.outputs:
         path = join(root, output.path)
         if not fs.exists(path) or fs.size(path) != output.bytes:
+            return None
+        if output.bytes <= _READ_WHOLE and hashlib.sha256(fs.cat_file(path)).hexdigest() != output.sha256:
             return None
     return manifest
 
@@ -141,8 +147,10 @@ def write_atomically(path: str, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(final)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = path  # a full disk does not say what it refused
         raise
 
 

@@ -4,17 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sc2jax.errors import UserError
+
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 
 
 def read_metrics(folder: str) -> list[dict[str, Any]]:
-    """The complete lines of a run's log, oldest first."""
+    """The complete lines of a run's log, oldest first.
+
+    Raises:
+        UserError: a line is damaged.
+    """
     path = Path(folder, METRICS)
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without its newline a line is unfinished
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete its manifest.json and run `sc2jax train` again"
+        ) from error
 
 
 class MetricsLog:
