@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from dulwich.errors import NotGitRepository
+from dulwich.index import ConflictedIndexEntry, IndexEntry
 from dulwich.repo import Repo
 
 from sc2jax.corpus.licenses import is_license_file
@@ -44,6 +45,7 @@ LICENSE_FILES = pa.schema(
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_darcs"})
 _DISTRIBUTION_SUFFIXES = (".dist-info", ".egg-info")
+_SHA1_HEX_DIGITS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,13 +130,14 @@ def walk_files(folder: str, nested: list[str] | None = None) -> Iterator[str]:
     """The regular files below a folder, sorted; git working trees are left out and, where asked, listed in `nested`.
 
     Raises:
-        UserError: a folder cannot be read.
+        UserError: a folder cannot be read, or is a git repository without a working tree.
     """
     entries = _entries(folder)
     if any(entry.name == ".git" for entry in entries):
         if nested is not None:
             nested.append(folder)
         return
+    _refuse_bare(folder, entries)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _SKIPPED_FOLDERS:
@@ -163,6 +166,7 @@ def _repositories(source: Source, output: str) -> list[_Repository]:
     if any(entry.name == ".git" for entry in entries):
         found = [_git_repository(root, root, os.path.basename(root))]  # noqa: PTH119
     else:
+        _refuse_bare(root, entries)
         _refuse_output_inside(source.root, root, output)
         found = _packages(source, root)
     if not any(repository.files for repository in found):
@@ -221,13 +225,19 @@ def _installed_names(distribution: str) -> set[str]:
 
 
 def _git_repository(source: str, root: str, name: str) -> _Repository:
-    """The tracked files of a working tree; those that are deleted in it, links and submodules are left out."""
+    """The tracked files of a working tree; those that are deleted in it, links and submodules are left out.
+
+    A file that a merge left in conflict is taken, once, as it lies in the working tree.
+    """
     try:
         with Repo(root) as repository:
-            index = repository.open_index()
-            tracked = [path for path, entry in index.items() if stat.S_ISREG(getattr(entry, "mode", 0))]
+            # A missing folder reads like a repository without an index, that is, without files.
+            for needed in (os.path.join(repository.controldir(), "HEAD"), repository.commondir()):  # noqa: PTH118
+                if not os.path.lexists(needed):
+                    raise NotGitRepository(f"{needed} does not exist")
+            tracked = [path for path, entry in repository.open_index().items() if _may_be_file(entry)]
             try:
-                revision = f"swh:1:rev:{repository.head().decode()}"
+                revision = _revision(repository.head())
             except KeyError:
                 revision = ""
     except (NotGitRepository, OSError, ValueError, AssertionError) as error:
@@ -245,6 +255,18 @@ def _git_repository(source: str, root: str, name: str) -> _Repository:
         if folders[folder] and _is_regular(location):
             files.append((_text(os.fsdecode(path)), location))
     return _Repository(source, _text(name), revision, files)
+
+
+def _may_be_file(entry: IndexEntry | ConflictedIndexEntry) -> bool:
+    """Whether the index knows a path as a regular file, on any side of a conflict."""
+    if isinstance(entry, ConflictedIndexEntry):
+        return any(side and stat.S_ISREG(side.mode) for side in (entry.this, entry.other, entry.ancestor))
+    return stat.S_ISREG(entry.mode)
+
+
+def _revision(commit: bytes) -> str:
+    """The Software Heritage identifier of a commit; its scheme knows no commits of repositories in sha256."""
+    return f"swh:1:rev:{commit.decode()}" if len(commit) == _SHA1_HEX_DIGITS else ""
 
 
 def _is_regular(location: str) -> bool:
@@ -272,6 +294,21 @@ def _separate_names(repositories: Iterable[_Repository]) -> None:
             repository.name = "/".join([*(_text(name).strip("/") for name in part[-depth:]), repository.name]).lstrip(
                 "/"
             )
+
+
+def _refuse_bare(folder: str, entries: Iterable[os.DirEntry[str]]) -> None:
+    """A repository without a working tree holds its files packed: taken as they lie, they would be lost unseen."""
+    kinds = {entry.name: entry for entry in entries}
+    if (
+        {"HEAD", "objects", "refs"} <= kinds.keys()
+        and kinds["HEAD"].is_file(follow_symlinks=False)
+        and kinds["objects"].is_dir(follow_symlinks=False)
+        and kinds["refs"].is_dir(follow_symlinks=False)
+    ):
+        raise UserError(
+            f"{folder} is a bare git repository, which has no files to read; name a clone of it with a working tree "
+            f"(`git clone {folder}`) and move the bare one out of the source"
+        )
 
 
 def _refuse_output_inside(name: str, root: str, output: str) -> None:

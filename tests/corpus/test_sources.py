@@ -1,13 +1,17 @@
+import dataclasses
 import hashlib
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dulwich import porcelain
+from dulwich.index import ConflictedIndexEntry, IndexEntry, index_entry_from_stat
 from dulwich.objects import Blob
+from dulwich.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +123,59 @@ def test_a_worktree_has_a_git_file(plant: Callable[..., str], tmp_path: Path) ->
     porcelain.worktree_add(root, str(tmp_path / "src" / "branch"), branch=b"other")
     listing = list_sources([Source(str(tmp_path / "src"))], LIMIT)
     assert names(listing) == [("branch", "a.py")]
+
+
+def test_a_git_file_that_points_nowhere(plant: Callable[..., str], tmp_path: Path) -> None:
+    root = plant("src", {"moved/.git": "gitdir: /nowhere/at/all\n", "moved/a.py": "1", "fine/a.py": "2"})
+    with pytest.raises(UserError, match=r"moved/\.git cannot be read as a git repository .*nowhere.*remove \.git"):
+        list_sources([Source(root)], LIMIT)
+    main = plant("main", {"a.py": "1"})
+    make_repository(main)
+    porcelain.worktree_add(main, str(tmp_path / "branches" / "one"), branch=b"other")
+    Path(main).rename(f"{main}.moved")
+    with pytest.raises(UserError, match=r"one/\.git cannot be read as a git repository"):
+        list_sources([Source(str(tmp_path / "branches"))], LIMIT)
+
+
+def test_a_revision_of_sha256_has_no_identifier(plant: Callable[..., str]) -> None:
+    root = plant("project", {"a.py": "1"})
+    repository = Repo.init(root, object_format="sha256")
+    repository.refs.set_if_equals(b"HEAD", None, b"1" * 64)
+    index = repository.open_index()
+    index[b"a.py"] = index_entry_from_stat(Path(root, "a.py").stat(), b"2" * 64)
+    index.write()
+    assert len(repository.head()) == 64
+    listing = list_sources([Source(root)], LIMIT)
+    assert (names(listing), listing.files["revision"].to_pylist()) == ([("project", "a.py")], [""])
+
+
+def test_files_in_conflict_are_taken_as_they_lie(plant: Callable[..., str]) -> None:
+    root = plant("project", {"a.py": "<<<<<<< ours", "b.py": "1", "theirs.py": "2", "link": "3"})
+    make_repository(root)
+    with Repo(root) as repository:
+        index = repository.open_index()
+        entry = index[b"a.py"]
+        assert isinstance(entry, IndexEntry)
+        link = dataclasses.replace(entry, mode=stat.S_IFLNK)
+        index[b"a.py"] = ConflictedIndexEntry(ancestor=entry, this=entry, other=entry)
+        index[b"theirs.py"] = ConflictedIndexEntry(other=entry)
+        index[b"gone.py"] = ConflictedIndexEntry(ancestor=entry, other=entry)
+        index[b"link"] = ConflictedIndexEntry(this=link, other=link)
+        index.write()
+    listing = list_sources([Source(root)], LIMIT)
+    assert names(listing) == [("project", "a.py"), ("project", "b.py"), ("project", "theirs.py")]
+    assert listing.files["swhid"].to_pylist()[0] == git_blob_id(b"<<<<<<< ours")
+
+
+def test_bare_repositories_are_refused_and_their_likes_are_not(plant: Callable[..., str]) -> None:
+    root = plant("src", {"likes/HEAD": "1", "likes/objects": "2", "likes/refs/x": "3", "likes/a/HEAD/objects/x": "4"})
+    assert len(list_sources([Source(root)], LIMIT).files) == 4
+    Path(root, "group").mkdir()
+    porcelain.init(f"{root}/group/project.git", bare=True)
+    for source in (root, f"{root}/group", f"{root}/group/project.git"):
+        with pytest.raises(UserError, match=r"group/project\.git is a bare git repository.*with a working tree"):
+            list_sources([Source(source)], LIMIT)
+    assert len(list_sources([Source(root, without=("group",))], LIMIT).files) == 4
 
 
 def test_equal_names_are_told_apart(plant: Callable[..., str]) -> None:
