@@ -7,10 +7,13 @@ results in the order of the units, so that neither the number of cores nor chanc
 
 import contextlib
 import itertools
+import logging
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +25,14 @@ import daft
 
 _QUIET_SECONDS = 0.2
 """How long no unit must have begun for a stopped job to count as over; in this time Daft's threads leave Python."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Daft logs that a node failed and raises why where its results are read, which is enough (or a stage's stop)."""
+    return not record.getMessage().startswith("Error when running pipeline node")
+
+
+logging.getLogger("daft_local_execution").addFilter(_is_news)
 
 Function = Callable[[pa.Table], pa.Table]
 
@@ -67,13 +78,24 @@ def _results(
     apply = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(result_type), batch_size=1)(run)
     frame = daft.from_arrow(pa.table({"unit": units})).into_batches(1).select(apply(daft.col("unit")).alias("result"))
     finished = 0
-    for batch in frame.to_arrow_iter():
+    for batch in _pull(cast("Generator[pa.RecordBatch]", frame.to_arrow_iter()), job):
         for result in batch.column("result"):
             finished += 1
             yield pa.Table.from_struct_array(result.values).cast(schema)
     if finished != len(units):
         # On Ctrl-C Daft stops its workers and ends the stream as if it were complete.
         raise KeyboardInterrupt(f"the engine was stopped after {finished} of {len(units)} units")
+
+
+def _pull(stream: Generator[pa.RecordBatch], job: int) -> Generator[pa.RecordBatch]:
+    """Draws on Daft's stream in a thread of its own, where Ctrl-C cannot hit: only a whole step of it can be closed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sc2jax-engine") as thread:
+        try:
+            while (batch := thread.submit(next, stream, None).result()) is not None:
+                yield batch
+        finally:
+            _WORKERS.refuse(job)  # so that a step under way ends soon
+            thread.submit(stream.close).result()
 
 
 def _run(series: daft.Series, function: Function, given: pa.Schema, schema: pa.Schema, job: int) -> pa.Array:
@@ -123,10 +145,15 @@ class _Workers:
                 self._busy[job] -= 1
                 self._changed.notify_all()
 
-    def stop(self, job: int, units: int) -> None:
-        """Waits for the units at work and lets no other begin, until none has tried to for a moment."""
+    def refuse(self, job: int) -> None:
+        """Lets no other unit of a job begin."""
         with self._changed:
             self._stopped.add(job)
+
+    def stop(self, job: int, units: int) -> None:
+        """Waits for the units at work and lets no other begin, until none has tried to for a moment."""
+        self.refuse(job)
+        with self._changed:
             while True:
                 self._changed.wait_for(lambda: not self._busy[job])
                 begun = self._begun[job]

@@ -1,5 +1,7 @@
 import functools
 import itertools
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -54,7 +56,9 @@ def test_what_a_function_raises_is_raised_here() -> None:
 def test_a_stopped_engine_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Daft answers Ctrl-C by ending its stream early, as if that were all."""
     whole = daft.DataFrame.to_arrow_iter
-    monkeypatch.setattr(daft.DataFrame, "to_arrow_iter", lambda frame: itertools.islice(whole(frame), 2))
+    monkeypatch.setattr(
+        daft.DataFrame, "to_arrow_iter", lambda frame: (batch for batch in itertools.islice(whole(frame), 2))
+    )
     with pytest.raises(KeyboardInterrupt, match="after 2 of 3 units"):
         collect(given(20), [0, 5, 10], square, RETURNED)
 
@@ -69,3 +73,39 @@ def test_nothing_is_at_work_after_the_context() -> None:
     with map_units(given(40), list(range(40)), slowly, RETURNED) as results:
         next(results)
     assert engine._WORKERS._busy.total() == before == 0
+
+
+INTERRUPTED = """
+import gc, os, signal, sys, threading, time
+import pyarrow as pa
+from sc2jax.corpus.engine import map_units
+
+def work(rows):
+    time.sleep(0.01)
+    return rows
+
+rows = pa.table({"number": range(500)})
+threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    with map_units(rows, range(500), work, rows.schema) as results:
+        for _ in results:
+            pass
+except KeyboardInterrupt:
+    gc.collect()
+    time.sleep(0.1)
+    os._exit(130)
+"""
+
+
+@pytest.mark.parametrize("seconds", ["0.015", "0.05", "0.4"])
+def test_ctrl_c_ends_without_noise(seconds: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, seconds], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_failed_unit_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="no 7 please"):
+        collect(given(20), [0, 5, 10], functools.partial(square, fail_at=7), RETURNED)
+    assert capfd.readouterr().err == ""

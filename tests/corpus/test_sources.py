@@ -140,7 +140,7 @@ def test_a_git_file_that_points_nowhere(plant: Callable[..., str], tmp_path: Pat
 def test_a_revision_of_sha256_has_no_identifier(plant: Callable[..., str]) -> None:
     root = plant("project", {"a.py": "1"})
     repository = Repo.init(root, object_format="sha256")
-    repository.refs.set_if_equals(b"HEAD", None, b"1" * 64)
+    Path(root, ".git", "HEAD").write_text("1" * 64)
     index = repository.open_index()
     index[b"a.py"] = index_entry_from_stat(Path(root, "a.py").stat(), b"2" * 64)
     index.write()
