@@ -85,9 +85,10 @@ def work(rows):
     return rows
 
 rows = pa.table({"number": range(500)})
-threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     with map_units(rows, range(500), work, rows.schema) as results:
+        next(results)
+        threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
         for _ in results:
             pass
 except KeyboardInterrupt:
