@@ -26,6 +26,11 @@ from etils import epath
 
 from sc2jax.errors import UserError
 
+# Orbax logs every failed write of every array with a traceback, itself and through asyncio, and then raises one:
+# that one is reported.
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
 CHUNK_BYTES = 8 * 2**20
 """Arrays are stored in chunks of at most this size, each of one layer, so that a part can be read without the rest."""
 
@@ -211,8 +216,6 @@ def _disk_errors(folder: str) -> Iterator[None]:
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is None:
             raise
-        # Orbax leaves the failed writes of the other arrays to asyncio, which would report each with a traceback.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise OSError(int(code[1]), os.strerror(int(code[1])), folder) from error
 
 

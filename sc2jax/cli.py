@@ -152,6 +152,7 @@ def console() -> None:
     The libraries' threads are in the middle of something when Ctrl-C or an error stops the work, and some of them crash
     or complain when the interpreter is taken down around them; what had to be finished and closed is by then.
     """
+    sys.unraisablehook = _report_unraisable
     try:
         main()
     except SystemExit as end:
@@ -160,6 +161,12 @@ def console() -> None:
         if end.code:
             os._exit(int(end.code))
         raise
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    # When one array of a checkpoint cannot be written, the others' native writes report to a loop that is gone by then.
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":
