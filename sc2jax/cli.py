@@ -8,7 +8,9 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,8 +166,13 @@ def console() -> None:
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # Ctrl-C met a callback that cannot raise, and would be lost: it comes again when the callback is over.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
     # When one array of a checkpoint cannot be written, the others' native writes report to a loop that is gone by then.
-    if str(unraisable.exc_value) != "Event loop is closed":
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
