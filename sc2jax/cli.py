@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import sc2jax
@@ -59,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     try:
         status = run([argument for argument in arguments if argument != "--debug"])
-    except (UserError, OSError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _interrupted.is_set():
+            error = KeyboardInterrupt()  # a library may have made another error of it
+        if not isinstance(error, (UserError, OSError, KeyboardInterrupt)):
+            raise
         if debug:
             traceback.print_exc()
         message, status = describe(error)
@@ -67,6 +72,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"sc2jax {verb}: {message}" if verb in VERBS else f"sc2jax: {message}", file=sys.stderr)  # noqa: T201
     sys.stdout.flush()
     sys.exit(status)
+
+
+_interrupted = threading.Event()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    signal.default_int_handler(number, frame)
 
 
 def describe(error: BaseException) -> tuple[str, int]:
@@ -154,6 +167,7 @@ def console() -> None:
     The libraries' threads are in the middle of something when Ctrl-C or an error stops the work, and some of them crash
     or complain when the interpreter is taken down around them; what had to be finished and closed is by then.
     """
+    signal.signal(signal.SIGINT, _interrupt)
     sys.unraisablehook = _report_unraisable
     try:
         main()
