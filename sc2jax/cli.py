@@ -61,13 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         status = run([argument for argument in arguments if argument != "--debug"])
     except (Exception, KeyboardInterrupt) as error:
-        if _interrupted.is_set():
-            error = KeyboardInterrupt()  # a library may have made another error of it
-        if not isinstance(error, (UserError, OSError, KeyboardInterrupt)):
+        # A library may have made another error of the interruption.
+        cause = KeyboardInterrupt() if _interrupted.is_set() else error
+        if not isinstance(cause, (UserError, OSError, KeyboardInterrupt)):
             raise
         if debug:
             traceback.print_exc()
-        message, status = describe(error)
+        message, status = describe(cause)
         verb = arguments[0] if arguments else ""
         print(f"sc2jax {verb}: {message}" if verb in VERBS else f"sc2jax: {message}", file=sys.stderr)  # noqa: T201
     sys.stdout.flush()
