@@ -23,7 +23,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 
 typecheck: $(VENV)/dev.stamp
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
