@@ -53,12 +53,13 @@ def curate(settings: Settings, workdir: str) -> None:
     """Curates source trees into a corpus."""
     from sc2jax.corpus.recipe import curate as curate_sources
 
-    folder = folders(settings, workdir).corpus
+    places = folders(settings, workdir)
+    folder = places.corpus
     sources = [source.strip() for source in settings.paths.source.split(",") if source.strip()]
     if settings.paths.source and not sources:
         raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
     manifest = curate_sources(settings.corpus, sources, folder, settings.seed)
-    write_config(folder, settings, folders(settings, workdir), [])
+    write_config(folder, settings, places, [])
     first, last = manifest.statistics["funnel"][0], manifest.statistics["funnel"][-1]
     split = manifest.statistics["split"]
     say(
