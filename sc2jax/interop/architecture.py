@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"there is no {path}; give the folder of a model in Hugging Face's format") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: it holds no JSON object")
@@ -64,12 +65,17 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
         kind = type(getattr(how, name))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
             wrong.append(f"{key} is {value!r}, not of type {kind.__name__}")
+        elif kind is float and not _is_finite(value):
+            wrong.append(f"{key} is {value!r}, not finite")
         else:
             fields[name] = kind(value)
     fields["rope_theta"] = _rope_theta(values, wrong)
+    head_dim = values.get("head_dim")
+    if head_dim is not None and (isinstance(head_dim, bool) or not isinstance(head_dim, int) or head_dim < 1):
+        wrong.append(f"head_dim is {head_dim!r}, not a positive integer")
     if wrong:
         raise UserError(f"{path} describes what is no StarCoder2 model: {'; '.join(wrong)}")
-    return dataclasses.replace(how, **fields, head_dim=values.get("head_dim") or 0)
+    return dataclasses.replace(how, **fields, head_dim=head_dim or 0)
 
 
 def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
@@ -84,10 +90,18 @@ def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
         if kind != "default" or parameters.get("partial_rotary_factor", 1.0) != 1.0:
             wrong.append(f"{key} is {parameters!r}, not of type 'default'")
         theta = parameters.get("rope_theta", theta)
-    if isinstance(theta, bool) or not isinstance(theta, (int, float)):
-        wrong.append(f"rope_theta is {theta!r}, not a number")
+    if isinstance(theta, bool) or not isinstance(theta, (int, float)) or not _is_finite(theta) or theta <= 0:
+        wrong.append(f"rope_theta is {theta!r}, not a positive number")
         return _ROPE_THETA
     return float(theta)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether it is a number that a float can hold; JSON as Python reads it has NaN, Infinity and endless integers."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def write_architecture(model: ModelConfig, dtype: str, end_of_text: int) -> bytes:

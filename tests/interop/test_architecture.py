@@ -84,6 +84,12 @@ def test_no_window_and_keys_left_out(tmp_path):
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters is .*yarn"),
         ({"rope_parameters": "yarn"}, "rope_parameters is 'yarn', not an object"),
         ({"rope_theta": "big"}, "rope_theta is 'big'"),
+        ({"rope_theta": 0}, "rope_theta is 0, not a positive number"),
+        ({"rope_parameters": {"rope_theta": float("nan")}}, "rope_theta is nan, not a positive number"),
+        ({"norm_epsilon": float("inf")}, "norm_epsilon is inf, not finite"),
+        ({"initializer_range": 10**400}, "initializer_range is 1000*, not finite"),
+        ({"head_dim": "8"}, "head_dim is '8', not a positive integer"),
+        ({"head_dim": -2}, "head_dim is -2, not a positive integer"),
         ({"num_hidden_layers": "3"}, "num_hidden_layers is '3', not of type int"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1, not of type bool"),
         ({"num_key_value_heads": 3}, "num_heads 4 is not a multiple of model.num_kv_heads 3"),
@@ -94,6 +100,12 @@ def test_no_window_and_keys_left_out(tmp_path):
 def test_other_architectures_are_refused_with_all_that_differs(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, TINY | change)
+
+
+def test_a_config_nested_without_end_is_damaged(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="is damaged: maximum recursion"):
+        read_architecture(tmp_path, HOW)
 
 
 @pytest.mark.parametrize(
