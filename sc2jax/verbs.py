@@ -322,7 +322,8 @@ def _import_model(settings: Settings, places: Folders) -> None:
         for name, content in imported.kept.items():
             outputs.append(write_output(folder, join(HUGGINGFACE, name), content))
         parameters = count_params(imported.model)
-        write_config(folder, dataclasses.replace(settings, model=imported.model), places, [])
+        feed = dataclasses.replace(settings.feed, row_length=imported.model.context_length)
+        write_config(folder, dataclasses.replace(settings, model=imported.model, feed=feed), places, [])
         _commit_converted(
             folder,
             {"model": dataclasses.asdict(imported.model)},

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from sc2jax.checkpoint import Checkpoints, Progress
 from sc2jax.cli import run
+from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.interop.convert import export_model, import_model
@@ -103,6 +104,8 @@ def test_the_run_holds_what_other_verbs_need(tmp_path):
     tokenizer = read_manifest(str(tmp_path / "run/tokenizer")).outputs[0].path
     assert (tmp_path / "run/tokenizer" / tokenizer).read_bytes() == (tmp_path / "source/tokenizer.json").read_bytes()
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["tokenizer", "train"]
+    # The config beside it is a whole one, whatever the context of the config that it was converted with.
+    assert to_settings(load_config(str(tmp_path / "run/train/config.json"))).model == model
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
