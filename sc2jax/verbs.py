@@ -301,6 +301,9 @@ def convert(settings: Settings, workdir: str) -> None:
             "name one folder: --config.convert.from_huggingface=DIR to read a model into the workdir, or "
             "--config.convert.to_huggingface=DIR to write the workdir's model"
         )
+    named = settings.convert.from_huggingface or settings.convert.to_huggingface
+    if "://" in named:
+        raise UserError(f"{named}: convert reads and writes Hugging Face's format on a local disk; name a local folder")
     if settings.convert.from_huggingface:
         _import_model(settings, places)
     else:

@@ -246,6 +246,17 @@ def test_one_direction_is_named(tmp_path, arguments):
         run(["convert", f"--workdir={tmp_path}", *arguments])
 
 
+@pytest.mark.parametrize("direction", ["from_huggingface", "to_huggingface"])
+@pytest.mark.parametrize("url", ["unheard-of://x/y", "memory://x/y", "gs://x/y"])
+def test_hugging_face_folders_are_local(tmp_path, direction, url):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    workdir = tmp_path / ("run" if direction == "to_huggingface" else "other")
+    with pytest.raises(UserError, match="name a local folder"):
+        run(["convert", f"--config.convert.{direction}={url}", f"--workdir={workdir}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
 def test_casting_is_exact_where_it_can_be_and_rounds_where_not():
     bits = random_bits((1000,), BF16, 0)
     np.testing.assert_array_equal(cast(cast(bits, np.dtype(F32)), np.dtype(BF16)).view(np.uint16), bits.view(np.uint16))
