@@ -139,6 +139,17 @@ class Checkpoints:
         except ValueError as error:
             raise self._damaged(step, f"{'/'.join(path)} cannot be opened") from error
 
+    def read_block(self, step: int, path: tuple[str, ...], store: ts.TensorStore, index: Index) -> np.ndarray:
+        """A part of a parameter that `open_array` opened.
+
+        Raises:
+            UserError: the checkpoint is damaged: a chunk is missing or cut off.
+        """
+        try:
+            return np.asarray(store[index].read().result())
+        except ValueError as error:
+            raise self._damaged(step, f"{'/'.join(path)} cannot be read") from error
+
     def read_fingerprints(self, step: int) -> dict[str, int]:
         """The fingerprints of a checkpoint's parameters, by path.
 

@@ -120,8 +120,7 @@ def export_model(
 
     def rows(tensor: Tensor) -> Iterator[np.ndarray]:
         parameter, layer = parameters[tensor.name]
-        store = checkpoints.open_array(step, parameter.path)
-        yield from tensor_rows(parameter, layer, store, DTYPES[tensor.dtype], sums)
+        yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], sums)
         progress.update()
 
     try:

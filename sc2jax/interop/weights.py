@@ -9,9 +9,8 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-import tensorstore as ts
 
-from sc2jax.checkpoint import Index, StreamedArray, block_sum, widen
+from sc2jax.checkpoint import Checkpoints, Index, StreamedArray, block_sum, widen
 from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Parameter, parameter_table
@@ -64,13 +63,18 @@ def streamed_parameter(
 
 
 def tensor_rows(
-    parameter: Parameter, layer: int, store: ts.TensorStore, dtype: np.dtype, sums: dict[str, int]
+    parameter: Parameter, layer: int, checkpoints: Checkpoints, step: int, dtype: np.dtype, sums: dict[str, int]
 ) -> Iterator[np.ndarray]:
-    """The rows of a tensor, read from a checkpoint's array; `sums` gathers the fingerprint of what was read."""
+    """The rows of a tensor, read from a checkpoint's array; `sums` gathers the fingerprint of what was read.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    store = checkpoints.open_array(step, parameter.path)
     chunk = tuple(size or 1 for size in store.chunk_layout.read_chunk.shape or ())
     for first, last in _ranges(parameter, chunk):
         index = _place(parameter, layer, first, last)
-        block = np.asarray(store[index].read().result())
+        block = checkpoints.read_block(step, parameter.path, store, index)
         path = "/".join(parameter.path)
         sums[path] = (sums.get(path, 0) + block_sum(block, index, parameter.shape)) % 2**32
         yield cast(to_huggingface(block[0] if parameter.stacked else block, parameter), dtype)

@@ -207,6 +207,12 @@ def test_damage_that_shows_late_leaves_nothing_either(tmp_path, monkeypatch):
     chunk.write_bytes(bytes(len(chunk.read_bytes())))
     with pytest.raises(UserError, match="layers/mlp/up/kernel among them"):
         convert_out(tmp_path / "back", tmp_path / "run")
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(UserError, match="layers/mlp/up/kernel cannot be read"):
+        convert_out(tmp_path / "back", tmp_path / "run")
+    chunk.unlink()
+    with pytest.raises(UserError, match="layers/mlp/up/kernel cannot be read"):
+        convert_out(tmp_path / "back", tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 
 
