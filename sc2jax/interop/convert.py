@@ -99,7 +99,7 @@ def export_model(
     """Writes a checkpoint as a folder in Hugging Face's format; `kept` is what an import kept, or a tokenizer alone.
 
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: the checkpoint is damaged, or a number is too large for the type asked for.
     """
     parameters = tensor_parameters(model)
     if config.export_dtype == "as_imported" and LAYOUT in kept:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc2jax.checkpoint import Checkpoints, Index, StreamedArray, block_sum, widen
+from sc2jax.errors import UserError
 from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Parameter, parameter_table
@@ -68,7 +69,7 @@ def tensor_rows(
     """The rows of a tensor, read from a checkpoint's array; `sums` gathers the fingerprint of what was read.
 
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: the checkpoint is damaged, or a number is too large for the type.
     """
     store = checkpoints.open_array(step, parameter.path)
     chunk = tuple(size or 1 for size in store.chunk_layout.read_chunk.shape or ())
@@ -77,7 +78,13 @@ def tensor_rows(
         block = checkpoints.read_block(step, parameter.path, store, index)
         path = "/".join(parameter.path)
         sums[path] = (sums.get(path, 0) + block_sum(block, index, parameter.shape)) % 2**32
-        yield cast(to_huggingface(block[0] if parameter.stacked else block, parameter), dtype)
+        rows = to_huggingface(block[0] if parameter.stacked else block, parameter)
+        with np.errstate(over="ignore"):
+            written = cast(rows, dtype)
+        if written.dtype != rows.dtype and (np.isinf(written) & ~np.isinf(rows)).any():
+            name = parameter.hf_name.format(layer=layer)
+            raise UserError(f"{name} holds numbers too large for {dtype}; choose another convert.export_dtype")
+        yield written
 
 
 def from_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:

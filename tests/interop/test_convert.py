@@ -146,6 +146,24 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
     assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
 
 
+def test_numbers_that_a_type_cannot_hold_are_not_written_as_infinity(tmp_path):
+    large = {65504.0: True, 65520.0: False}  # float16's largest number, and the least that rounds to infinity
+    for number, fits in large.items():
+        folder = tmp_path / str(number)
+        write_folder(
+            folder / "source", dtypes=(F32,), values=lambda shape, dtype, _, n=number: np.full(shape, n, dtype)
+        )
+        convert_in(folder / "source", folder / "run")
+        if fits:
+            convert_out(folder / "out", folder / "run", "--config.convert.export_dtype=float16")
+            written = load_file(folder / "out/model.safetensors")
+            assert all((tensor == number).all() for tensor in written.values())
+            continue
+        with pytest.raises(UserError, match=r"model\.embed_tokens\.weight holds numbers too large for float16"):
+            convert_out(folder / "out", folder / "run", "--config.convert.export_dtype=float16")
+        assert sorted(path.name for path in folder.iterdir()) == ["run", "source"]
+
+
 def damaged_folders(folder: Path) -> dict[str, str]:
     """Damages a folder of three files in every way; returns what the message must say, by kind."""
     names = sorted(path.name for path in folder.glob("*.safetensors"))
