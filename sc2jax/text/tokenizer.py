@@ -144,7 +144,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     characters yet, do not survive.
 
     Raises:
-        UserError: there is no such file, it is damaged, or its special tokens are not StarCoder2's.
+        UserError: there is no such file, it is damaged, or its special tokens are not StarCoder2's or forgeable.
     """
     try:
         with fsspec.open(path, "rb") as file:
@@ -213,6 +213,12 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
         text.encode()
         return model.encode(text, add_special_tokens=False).ids
 
+    for token in Special:
+        if min(encode(token.literal)) < len(Special):
+            raise UserError(
+                f"the tokenizer {path} makes a special token of text that spells {token.literal}; mark it as special "
+                "among the file's added_tokens"
+            )
     added = {token: entry.content for token, entry in model.get_added_tokens_decoder().items()}
     byte_of = _bytes_of_characters()
 

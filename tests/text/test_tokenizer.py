@@ -2,8 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers
 
 from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Piece, Special
@@ -134,6 +136,28 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path, model_file: Path) -> 
     (tmp_path / "foreign.json").write_text(json.dumps(foreign))
     with pytest.raises(UserError, match="its id 0 is not"):
         load_tokenizer(str(tmp_path / "foreign.json"))
+
+
+def test_a_byte_level_file_whose_special_tokens_text_can_forge_is_refused(tmp_path: Path) -> None:
+    def write(name: str, forgeable: list[Special]) -> str:
+        # The 256 characters that stand for bytes (GPT-2), behind the special tokens.
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        characters = [chr(code) for code in printable] + [chr(0x100 + place) for place in range(256 - len(printable))]
+        words = [token.literal for token in Special] + characters
+        tokenizer = tokenizers.Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        for token in Special:
+            added = tokenizers.AddedToken(token.literal, normalized=False, special=token not in forgeable)
+            (tokenizer.add_tokens if token in forgeable else tokenizer.add_special_tokens)([added])
+        path = str(tmp_path / name)
+        tokenizer.save(path)
+        return path
+
+    tokenizer = load_tokenizer(write("right.json", []))
+    for token in Special:
+        assert_lossless(tokenizer, f"é {token.literal}\n")
+    with pytest.raises(UserError, match="makes a special token of text that spells <file_sep>"):
+        load_tokenizer(write("wrong.json", [Special.FILE_SEP]))
 
 
 def test_the_digest_is_that_of_the_file(model_file: Path) -> None:
