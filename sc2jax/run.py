@@ -119,7 +119,7 @@ def tokenizer_path(settings: Settings, places: Folders) -> str:
     """The tokenizer's file: what the stage wrote, or the file that the config names."""
     named = settings.paths.tokenizer
     if named.endswith((".model", ".json")):
-        return named
+        return absolute(named)
     outputs = read_manifest(places.tokenizer).outputs
     if not outputs:
         raise UserError(f"{places.tokenizer}/manifest.json names no tokenizer; delete the folder and make it again")

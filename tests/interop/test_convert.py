@@ -1,5 +1,6 @@
 """Conversion from Hugging Face's format and back, through the command."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -24,7 +25,7 @@ from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import abstract_params, init_params
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.records.manifest import read_manifest
+from sc2jax.records.manifest import Manifest, commit, read_manifest
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
 
@@ -144,6 +145,20 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
     assert imported.model == model
     written = json.loads((tmp_path / "out/config.json").read_text())
     assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
+
+
+def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, monkeypatch):
+    model = ModelConfig(vocab_size=64, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
+    checkpoints = Checkpoints(str(tmp_path / "run/train/checkpoints"), 1)
+    params = init_params(model, jax.random.key(0))
+    checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    checkpoints.close()
+    config = {"model": dataclasses.asdict(model)}
+    commit(str(tmp_path / "run/train"), Manifest("train", "key", {}, config, (), {"steps": 1}))
+    (tmp_path / "own.model").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
+    convert_out(Path("out"), Path("run"), "--config.paths.tokenizer=own.model")
+    assert (tmp_path / "out/tokenizer.model").read_bytes() == b"content"
 
 
 def test_numbers_that_a_type_cannot_hold_are_not_written_as_infinity(tmp_path):
