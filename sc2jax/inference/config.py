@@ -22,7 +22,7 @@ class CompletionConfig:
         """Refuses what cannot be.
 
         Raises:
-            UserError: a value out of range, or a suffix without a prompt.
+            UserError: a value out of range, or a path without a repository or the other way round.
         """
         if self.max_new_tokens < 1:
             raise UserError(f"completion.max_new_tokens is {self.max_new_tokens}; it must be at least 1")
