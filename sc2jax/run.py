@@ -151,6 +151,24 @@ def fitted_model(model: "ModelConfig", tokens: "Tokenizer") -> "ModelConfig":
     return dataclasses.replace(model, vocab_size=model.vocab_size or tokens.vocab_size)
 
 
+def trained_model(places: Folders) -> tuple["ModelConfig", int]:
+    """The shape of the run's model and the step of its checkpoint.
+
+    Raises:
+        UserError: there is none, or it is not one that this version knows.
+    """
+    from sc2jax.model.config import ModelConfig
+
+    manifest = read_manifest(places.train)
+    try:
+        return ModelConfig(**manifest.config["model"]), manifest.statistics["steps"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{places.train}/manifest.json describes no model of this version ({error}); name a folder that `train` or "
+            "`convert` wrote, or make it again"
+        ) from error
+
+
 def open_model(
     settings: Settings, places: Folders
 ) -> tuple[Callable[[Sequence[Sequence[int]]], "list[np.ndarray]"], Callable[..., "list[Completion]"]]:
@@ -162,15 +180,12 @@ def open_model(
     from sc2jax.checkpoint import Checkpoints
     from sc2jax.inference.generate import generate
     from sc2jax.inference.score import token_log_likelihoods
-    from sc2jax.model.config import ModelConfig
     from sc2jax.model.params import abstract_params
     from sc2jax.parallel.mesh import create_mesh
 
-    manifest = read_manifest(places.train)
-    trained = ModelConfig(**manifest.config["model"])
+    trained, step = trained_model(places)
     checkpoints = Checkpoints(join(places.train, CHECKPOINTS), kept=settings.training.checkpoints_kept)
     try:
-        step = manifest.statistics["steps"]
         params = checkpoints.restore_params(step, abstract_params(trained, create_mesh(settings.mesh)))
     finally:
         checkpoints.close()

@@ -45,6 +45,7 @@ from sc2jax.run import (
     run_stage,
     say,
     tokenizer_path,
+    trained_model,
     write_config,
 )
 
@@ -352,8 +353,8 @@ def _commit_converted(
 def _export_model(settings: Settings, places: Folders) -> None:
     from sc2jax.interop.convert import export_model
     from sc2jax.interop.folders import new_folder
-    from sc2jax.model.config import ModelConfig
 
+    model, step = trained_model(places)
     manifest = read_manifest(places.train)
     kept = {
         output.path.removeprefix(f"{HUGGINGFACE}/"): read_bytes(places.train, output.path)
@@ -366,8 +367,8 @@ def _export_model(settings: Settings, places: Folders) -> None:
     with new_folder(target) as folder:
         files = export_model(
             join(places.train, CHECKPOINTS),
-            manifest.statistics["steps"],
-            ModelConfig(**manifest.config["model"]),
+            step,
+            model,
             kept,
             Path(folder),
             settings.convert,

@@ -26,6 +26,7 @@ from sc2jax.model.params import abstract_params, init_params
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
+from sc2jax.run import folders, open_model
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
 
@@ -159,6 +160,21 @@ def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     convert_out(Path("out"), Path("run"), "--config.paths.tokenizer=own.model")
     assert (tmp_path / "out/tokenizer.model").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("config", "statistics"), [({}, {"steps": 0}), ({"model": {}}, {}), ({"model": {"unheard_of": 1}}, {"steps": 0})]
+)
+def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, statistics):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    commit(str(tmp_path / "run/train"), Manifest("curate", "key", {}, config, (), statistics))
+    with pytest.raises(UserError, match="describes no model of this version"):
+        convert_out(tmp_path / "out", tmp_path / "run")
+    settings = to_settings(load_config("quickstart"))
+    with pytest.raises(UserError, match="describes no model of this version"):
+        open_model(settings, folders(settings, str(tmp_path / "run")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 
 
 def test_numbers_that_a_type_cannot_hold_are_not_written_as_infinity(tmp_path):
