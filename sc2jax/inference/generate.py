@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc2jax.errors import UserError
-from sc2jax.model.cache import cache_slots, decode_step, prefill
+from sc2jax.model.cache import cache_slots, decode_step, prefill, unstack
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 
@@ -115,6 +115,8 @@ def _generate_batch(
     logits_BV, cache = prefill(
         params, tokens_BT, lengths_B, config, cache_slots(config, tokens_BT.shape[1] + max_new_tokens)
     )
+    if jax.default_backend() == "cpu":
+        params, cache = unstack(params, cache, config)
 
     def unfinished(carry: Any) -> jax.Array:
         return (carry[0] < max_new_tokens) & ~jnp.all(carry[-1])

@@ -2,7 +2,7 @@
 
 Position p of a sequence lies in slot p % S. Each slot remembers its position, and a query sees the slots whose
 positions lie in its window: the slot that the newest key will overwrite has just left it. Dimensions: L layers, B
-batch, K key-value heads, S slots, H head size.
+batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embed.
 """
 
 from functools import partial
@@ -11,14 +11,17 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from sc2jax.model.attention import cached_attention, rotary_angles
+from sc2jax.kernels.reference import rotary_angles
+from sc2jax.model.attention import cached_attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.model.transformer import (
+    OUTPUT_TRANSPOSED,
     cast_params,
     forward_with_keys,
     layer_norm,
     output_logits,
+    output_projection,
     transformer_layer,
 )
 
@@ -27,10 +30,13 @@ EMPTY = -1
 
 @flax.struct.dataclass
 class Cache:
-    """Rotated keys and values of the last S positions of each sequence, and which position each slot holds."""
+    """Rotated keys and values of the last S positions of each sequence, and which position each slot holds.
 
-    k_LBKSH: jax.Array
-    v_LBKSH: jax.Array
+    The layers are stacked along the first dimension, or a list of arrays (B, K, S, H), as the parameters are.
+    """
+
+    k_LBKSH: jax.Array | list[jax.Array]
+    v_LBKSH: jax.Array | list[jax.Array]
     positions_BS: jax.Array  # EMPTY where nothing was written yet
 
 
@@ -62,13 +68,29 @@ def prefill(
     return output_logits(params, last_BD, config), Cache(to_slots(keys[0]), to_slots(keys[1]), positions_BS)
 
 
+def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Params, Cache]:
+    """The same parameters and cache for a loop over decode steps whose layers are not scanned.
+
+    XLA's CPU backend copies a layer's weights and keys out of the stacked arrays in every iteration of a scan, and
+    reads the output projection twice as fast with the vocabulary last. Both are done once here, before the loop.
+    """
+    layers = [jax.tree.map(lambda array: array[layer], params["layers"]) for layer in range(config.num_layers)]
+    params = {**params, "layers": layers, OUTPUT_TRANSPOSED: output_projection(params, config).T}
+    return params, cache.replace(k_LBKSH=list(cache.k_LBKSH), v_LBKSH=list(cache.v_LBKSH))
+
+
 def decode_step(
     params: Params, tokens_B: jax.Array, positions_B: jax.Array, cache: Cache, config: ModelConfig
 ) -> tuple[jax.Array, Cache]:
-    """One more token of each sequence at its position; returns the logits after it (B, V) and the extended cache."""
+    """One more token of each sequence at its position; returns the logits after it (B, V) and the extended cache.
+
+    Parameters and cache are stacked, and the layers scanned, or both come from `unstack`.
+    """
     params = cast_params(params, config)
     angles = rotary_angles(positions_B[:, None], config.head_dim, config.rope_theta)
     visible_BS = _visible(cache.positions_BS, positions_B, config.window)
+    batch = jnp.arange(tokens_B.shape[0])
+    slot_B = positions_B % cache.positions_BS.shape[1]
 
     def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array, jax.Array]):
         layer_params, k_BKSH, v_BKSH = scanned
@@ -76,16 +98,19 @@ def decode_step(
         return transformer_layer(layer_params, x_BTD, config, angles, attend)
 
     x_BTD = params["embedding"][tokens_B][:, None]
-    x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (params["layers"], cache.k_LBKSH, cache.v_LBKSH))
+    if isinstance(params["layers"], list):
+        k_LBKSH, v_LBKSH = [], []
+        for scanned in zip(params["layers"], cache.k_LBKSH, cache.v_LBKSH, strict=True):
+            x_BTD, (k_BTKH, v_BTKH) = body(x_BTD, scanned)
+            k_LBKSH.append(scanned[1].at[batch, :, slot_B].set(k_BTKH[:, 0]))
+            v_LBKSH.append(scanned[2].at[batch, :, slot_B].set(v_BTKH[:, 0]))
+    else:
+        x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (params["layers"], cache.k_LBKSH, cache.v_LBKSH))
+        # Written after the layers, once for all of them: inside the scan each step would copy the whole cache.
+        k_LBKSH = cache.k_LBKSH.at[:, batch, :, slot_B].set(k_LBTKH[:, :, 0].swapaxes(0, 1))
+        v_LBKSH = cache.v_LBKSH.at[:, batch, :, slot_B].set(v_LBTKH[:, :, 0].swapaxes(0, 1))
+    cache = Cache(k_LBKSH, v_LBKSH, cache.positions_BS.at[batch, slot_B].set(positions_B))
     hidden_BD = layer_norm(x_BTD[:, 0], params["final_norm"], config.norm_epsilon)
-    batch = jnp.arange(tokens_B.shape[0])
-    slot_B = positions_B % cache.positions_BS.shape[1]
-    # Written after the layers, once for all of them: inside the scan each step would copy the whole cache.
-    cache = Cache(
-        cache.k_LBKSH.at[:, batch, :, slot_B].set(k_LBTKH[:, :, 0].swapaxes(0, 1)),
-        cache.v_LBKSH.at[:, batch, :, slot_B].set(v_LBTKH[:, :, 0].swapaxes(0, 1)),
-        cache.positions_BS.at[batch, slot_B].set(positions_B),
-    )
     return output_logits(params, hidden_BD, config), cache
 
 

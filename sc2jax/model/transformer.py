@@ -13,10 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sc2jax.model.attention import ATTENTIONS, dropout, rotary_angles, rotate
+from sc2jax.kernels.reference import dropout, rotary_angles, rotate
+from sc2jax.model.attention import ATTENTIONS
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.parallel import rules
+
+OUTPUT_TRANSPOSED = "output_DV"
+"""Where decoding keeps the output projection with the vocabulary last; see `cache.unstack`."""
 
 ACTIVATION = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
 
@@ -120,12 +124,18 @@ def transformer_layer(
     return x_BTD, (k_BTKH, v_BTKH)
 
 
+def output_projection(params: Params, config: ModelConfig) -> jax.Array:
+    """The output projection (V, D): the embedding where they are tied. It has no bias."""
+    return params["embedding"] if config.tie_embeddings else params["output"]
+
+
 def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) -> jax.Array:
-    """Logits over the vocabulary, float32, (..., V); the output projection has no bias."""
-    output_VD = params["embedding"] if config.tie_embeddings else params["output"]
-    return jnp.einsum(
-        "...D,VD->...V", hidden_BTD, output_VD.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32
-    )
+    """Logits over the vocabulary, float32, (..., V)."""
+    if OUTPUT_TRANSPOSED in params:
+        output_DV, form = params[OUTPUT_TRANSPOSED], "...D,DV->...V"
+    else:
+        output_DV, form = output_projection(params, config), "...D,VD->...V"
+    return jnp.einsum(form, hidden_BTD, output_DV.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32)
 
 
 def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1) -> jax.Array:
@@ -153,7 +163,8 @@ def cast_params(params: Params, config: ModelConfig) -> Params:
     """The parameters in the type of the computation; those of the norms stay float32. The one place that casts them."""
 
     def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
-        return array if any(entry.key.endswith("norm") for entry in path) else array.astype(config.compute_dtype)
+        of_norm = any(str(entry.key).endswith("norm") for entry in path if isinstance(entry, jax.tree_util.DictKey))
+        return array if of_norm else array.astype(config.compute_dtype)
 
     return jax.tree_util.tree_map_with_path(cast, params)
 

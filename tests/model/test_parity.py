@@ -21,7 +21,7 @@ from sc2jax.checkpoint import Checkpoints
 from sc2jax.inference.generate import generate
 from sc2jax.interop.convert import import_model
 from sc2jax.interop.weights import tensor_parameters, to_huggingface
-from sc2jax.model.attention import attention_mask, reference_attention, rotary_angles
+from sc2jax.kernels.reference import reference_attention, rotary_angles
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params, abstract_params
 from sc2jax.model.transformer import forward, layer_norm, output_logits, transformer_layer
@@ -146,7 +146,7 @@ def test_hidden_states_and_attention(case):
 def layer_by_layer(params: Params, tokens: jax.Array, config: ModelConfig) -> tuple[list[jax.Array], list[jax.Array]]:
     """The embedding and what each layer makes of it, the last one normed, and each layer's attention weights."""
     B, T = tokens.shape
-    mask = attention_mask(jnp.zeros((B, T), jnp.int32), config.window)
+    segments = jnp.zeros((B, T), jnp.int32)
     angles = rotary_angles(jnp.broadcast_to(jnp.arange(T), (B, T)), config.head_dim, config.rope_theta)
     attention: list[jax.Array] = []
 
@@ -156,9 +156,9 @@ def layer_by_layer(params: Params, tokens: jax.Array, config: ModelConfig) -> tu
         for start in range(0, T, config.head_dim):
             rows = jnp.eye(T)[:, start : start + config.head_dim]
             identity = jnp.broadcast_to(rows[None, :, None], (B, T, config.num_kv_heads, rows.shape[1]))
-            parts.append(reference_attention(q, k, identity, mask))
+            parts.append(reference_attention(q, k, identity, segments, config.window))
         attention.append(jnp.concatenate(parts, axis=-1).transpose(0, 2, 1, 3))
-        return reference_attention(q, k, v, mask)
+        return reference_attention(q, k, v, segments, config.window)
 
     hidden = [params["embedding"][tokens]]
     for layer in range(config.num_layers):

@@ -7,16 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.model.attention import (
-    ATTENTIONS,
-    attention_mask,
-    blocked_attention,
-    reference_attention,
-    rotary_angles,
-    rotate,
-    whole_attention,
-)
-from sc2jax.model.config import CHOICES
+from sc2jax.kernels.reference import attention_mask, reference_attention, rotary_angles, rotate
 
 
 def test_window_counts_the_query_itself():
@@ -80,44 +71,17 @@ def test_reference_equals_a_direct_computation(kv_heads, length, window, seed):
     rng = np.random.default_rng(seed)
     q = rng.normal(size=(2, length, 4, 6))
     k, v = rng.normal(size=(2, 2, length, kv_heads, 6))
-    segments = np.sort(rng.integers(0, 3, (2, length)), axis=1)
-    mask = attention_mask(jnp.asarray(segments), window)
-    out = reference_attention(jnp.float32(q), jnp.float32(k), jnp.float32(v), mask)
+    segments = jnp.asarray(np.sort(rng.integers(0, 3, (2, length)), axis=1))
+    mask = attention_mask(segments, window)
+    out = reference_attention(jnp.float32(q), jnp.float32(k), jnp.float32(v), segments, window)
     np.testing.assert_allclose(out, direct_attention(q, k, v, np.asarray(mask)), atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_stays_close_and_finite(dtype):
     q, k, v = jax.random.normal(jax.random.key(1), (3, 1, 16, 2, 8))
-    mask = attention_mask(jnp.zeros((1, 16), jnp.int32), 4)
-    exact = reference_attention(q, k, v, mask)
-    low = reference_attention(q.astype(dtype), k.astype(dtype), v.astype(dtype), mask)
+    segments = jnp.zeros((1, 16), jnp.int32)
+    exact = reference_attention(q, k, v, segments, 4)
+    low = reference_attention(q.astype(dtype), k.astype(dtype), v.astype(dtype), segments, 4)
     assert low.dtype == dtype
     np.testing.assert_allclose(low.astype(jnp.float32), exact, atol=0.05)
-
-
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 200, 600])
-@pytest.mark.parametrize("window", [0, 1, 63, 64, 65, 150, 1000])
-def test_blocks_equal_the_whole_with_their_gradients(length, window):
-    q, k, v, cotangent = _inputs(length)
-    segments = jnp.asarray(np.arange(length)[None] // 90)
-
-    def value_and_gradients(attend):
-        out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, segments, window), q, k, v)
-        return out, *pull(cotangent)
-
-    for found, expected in zip(
-        jax.jit(value_and_gradients, static_argnums=0)(blocked_attention),
-        jax.jit(value_and_gradients, static_argnums=0)(whole_attention),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, expected, atol=2e-5)
-
-
-def _inputs(length):
-    keys = jax.random.split(jax.random.key(length), 4)
-    return [jax.random.normal(key, (1, length, heads, 4)) for key, heads in zip(keys, (4, 2, 2, 4), strict=True)]
-
-
-def test_every_attention_has_its_name_in_the_config():
-    assert set(ATTENTIONS) == set(CHOICES["attention"])

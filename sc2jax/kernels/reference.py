@@ -1,0 +1,76 @@
+"""Attention in plain JAX: the mask, the rotary embedding and the softmax that every kernel and the cache must equal.
+
+Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, G = N / K, H head size.
+"""
+
+import jax
+import jax.numpy as jnp
+
+MASKED = -1e30
+"""Score of a key that is not visible: far below any real score, finite so that no row can become NaN."""
+
+
+def rotary_angles(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of the rotary embedding for each position, float32, (B, T, H / 2)."""
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    angles_BTH = positions_BT[..., None].astype(jnp.float32) * (theta**-exponents)[None, None]
+    return jnp.cos(angles_BTH), jnp.sin(angles_BTH)
+
+
+def rotate(x_BTNH: jax.Array, cos_BTH: jax.Array, sin_BTH: jax.Array) -> jax.Array:
+    """Turns each head by its position's angles: the first half of a head against the second (not interleaved).
+
+    That is the convention of the released weights (Hugging Face's `rotate_half`).
+    """
+    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos_BTH[:, :, None, :], sin_BTH[:, :, None, :]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x_BTNH.dtype)
+
+
+def attention_mask(segment_ids_BT: jax.Array, window: int) -> jax.Array:
+    """Which keys each query sees, (B, T, S): those before it and itself, of its own segment, within the window.
+
+    The window counts the query itself: with window 1 a token sees only itself. 0 means no window.
+    """
+    index = jnp.arange(segment_ids_BT.shape[1])
+    distance_TS = index[:, None] - index[None, :]
+    visible_TS = distance_TS >= 0
+    if window:
+        visible_TS &= distance_TS < window
+    return visible_TS[None, :, :] & (segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :])
+
+
+def reference_attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array,
+    window: int,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Softmax attention over all queries and keys at once, scores and softmax in float32; returns (B, T, N, H).
+
+    The query heads of a group are rows of one product with the keys that they share.
+    """
+    B, T, N, H = q_BTNH.shape
+    K = k_BTKH.shape[2]
+    G = N // K
+    mask_BTS = attention_mask(segment_ids_BT, window)
+    q_BKMH = q_BTNH.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H) * H**-0.5
+    k_BKSH, v_BKSH = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
+    scores_BKMS = jnp.einsum("BKMH,BKSH->BKMS", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKMS.reshape(B, K, G, T, T), MASKED)
+    weights_BKGTS = dropout(jax.nn.softmax(scores_BKGTS, axis=-1), dropout_rate, dropout_key)
+    weights_BKMS = weights_BKGTS.reshape(B, K, G * T, T).astype(v_BTKH.dtype)
+    out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS, v_BKSH)
+    return out_BKMH.reshape(B, K, G, T, -1).transpose(0, 3, 1, 2, 4).reshape(B, T, N, -1)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zeroes elements with this probability and scales the others up; without a key it changes nothing."""
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
