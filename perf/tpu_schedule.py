@@ -10,6 +10,7 @@ too, where XLA's estimate of the cycles agrees with 16. `cycles` therefore lets 
 on its backlog. No waiting for copies or for results is in either figure.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,15 @@ class Region:
         return (bundle for bundle in range(self.first, self.last + 1) if bundle not in inside)
 
 
+@dataclass(frozen=True)
+class Operand:
+    """An input or output, which XLA leaves in HBM or has put into VMEM, and the window that a grid step sees."""
+
+    in_vmem: bool
+    bytes: int
+    window_bytes: int
+
+
 @dataclass
 class Kernel:
     """One Pallas kernel's final schedule."""
@@ -87,6 +97,7 @@ class Kernel:
     slots: list[tuple[int, ...]]  # how many instructions of each of SLOTS a bundle has
     capacity: tuple[int, ...]
     vmem_bytes: int
+    operands: dict[int, "Operand"]
     unit_cycles: list[dict[str, int]] = field(default_factory=list)  # per bundle: matrix unit -> cycles of work sent
 
     def cycles(self, region: Region) -> int:
@@ -203,6 +214,11 @@ _BUNDLE = re.compile(r"^\s*(0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:[ >]*\{")
 _BRANCH = re.compile(r"sbr\.rel\b[^;}]*?target = \$region(\d+)")
 _MARK = re.compile(r"Start(?:/End empty)? region (\d+)")
 _EXIT = re.compile(r"scmp\.(\w+)[.\w]* (%s\w+), (\d+) /\* loop exit test")
+_OPERAND = re.compile(
+    r"inlined_call_operand\.(?P<space>\w+) \[shape: (?P<array>[^]]*\]), index: (?P<number>\d+), kind: [^/]*/\*"
+    r"(?:[^*]*The window shape is (?P<window>\w+\[[\d,]*\]))?"
+)
+_ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 _PRODUCT = re.compile(r"vmatmul(?:\.(?!mxu)[\w]+)*[^;}]*?mxu(\d)")
 
 
@@ -232,6 +248,7 @@ def read_kernel(chip: str, listing: Path) -> Kernel:
         slots,
         capacity,
         _vmem(_only(listing.parent, f"{prefix}-*-post-delay-converter.txt")),
+        {int(match["number"]): _operand(match) for match in _OPERAND.finditer(bundles[0])},
     )
     kernel.unit_cycles = [_matrix_work(bundle, generation) for bundle in bundles]
     return kernel
@@ -242,6 +259,15 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise FileNotFoundError(f"{pattern} names {len(found)} files in {folder}")
     return found[0]
+
+
+def _operand(match: re.Match[str]) -> Operand:
+    return Operand(match["space"] == "vmem", _bytes(match["array"]), _bytes(match["window"] or match["array"]))
+
+
+def _bytes(array: str) -> int:
+    kind, sizes = array.rstrip("]").split("[")
+    return _ELEMENT_BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size)
 
 
 def _matrix_work(bundle: str, chip: Chip) -> dict[str, int]:
