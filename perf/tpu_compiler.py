@@ -61,13 +61,10 @@ def dump(chip: str, subject: str, arguments: Sequence[Any], folder: Path) -> dic
         "--only-compile",
         str(folder / "compiled.json"),
     ]
-    done = subprocess.run(
-        command,
-        check=False,
-        env={**os.environ, **ENVIRONMENT, "LIBTPU_INIT_ARGS": flags},
-        capture_output=True,
-        text=True,
-    )
+    # A program from jax's cache would leave no dump, and the caller's other settings of jax are not the subject's.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment = inherited | ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags}
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{subject}{tuple(arguments)} does not compile for {chip}:\n{done.stderr[-4000:]}")
     return json.loads((folder / "compiled.json").read_text())
