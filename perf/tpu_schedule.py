@@ -297,6 +297,8 @@ def _regions(bundles: list[str], delay: int) -> Region:
     found = []
     for number, bundle in enumerate(bundles):
         for target in _BRANCH.findall(bundle):
+            if int(target) not in starts and "/* core id */" in "".join(bundles[:number]):
+                continue  # to the exit: the second core of a chip has nothing to do in a grid that is not split
             to = starts[int(target)]
             if to > number:
                 found.append(Region("branch", number + 1 + delay, to - 1))
