@@ -1,0 +1,102 @@
+"""The reader of the TPU compiler's schedule, on a product whose work is known and compiled by the real compiler."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from tpu_compiler import dump, kernels_of
+from tpu_schedule import Kernel, MissedLoopError
+
+ROWS, INNER, COLUMNS, BLOCK, SLICES = 512, 1024, 256, 256, 4
+GRID_STEPS = (ROWS // BLOCK) * (COLUMNS // BLOCK) * (INNER // BLOCK)
+FLOPS = 2 * ROWS * INNER * COLUMNS
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs the TPU compiler: pip install 'sc2jax[tpu]'"
+)
+
+
+def subject():
+    """A product over a grid, with a `pl.when` at each end and a loop that stays a loop inside a step."""
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
+    def kernel(left, right, out, total):
+        @pl.when(pl.program_id(2) == 0)
+        def _():
+            total[...] = jnp.zeros_like(total)
+
+        def add_slice(index, carry):
+            rows = pl.ds(index * (BLOCK // SLICES), BLOCK // SLICES)
+            total[rows, :] += jnp.dot(left[rows, :], right[...], preferred_element_type=jnp.float32)
+            return carry
+
+        jax.lax.fori_loop(0, SLICES, add_slice, 0)
+
+        @pl.when(pl.program_id(2) == INNER // BLOCK - 1)
+        def _():
+            out[...] = total[...].astype(out.dtype)
+
+    product = pl.pallas_call(
+        kernel,
+        grid=(ROWS // BLOCK, COLUMNS // BLOCK, INNER // BLOCK),
+        in_specs=[
+            pl.BlockSpec((BLOCK, BLOCK), lambda i, _, k: (i, k)),
+            pl.BlockSpec((BLOCK, BLOCK), lambda _, j, k: (k, j)),
+        ],
+        out_specs=pl.BlockSpec((BLOCK, BLOCK), lambda i, j, _: (i, j)),
+        out_shape=jax.ShapeDtypeStruct((ROWS, COLUMNS), jnp.bfloat16),
+        scratch_shapes=[pltpu.VMEM((BLOCK, BLOCK), jnp.float32)],
+        name="product",
+    )
+    return product, (
+        jax.ShapeDtypeStruct((ROWS, INNER), jnp.bfloat16),
+        jax.ShapeDtypeStruct((INNER, COLUMNS), jnp.bfloat16),
+    )
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
+    folder = tmp_path_factory.mktemp("dump")
+    dump("v5e", f"{Path(__file__)}:subject", [], folder)
+    return kernels_of("v5e", folder)["product"]
+
+
+ENDS = [("first", GRID_STEPS * BLOCK // INNER), ("last", GRID_STEPS * BLOCK // INNER)]
+
+
+def test_grid_and_inner_loop_are_found_with_their_trips(product: Kernel) -> None:
+    counts = product.executions(GRID_STEPS, ENDS)
+    executed = [counts[region.first] for region in product.root.walk() if counts[region.first][0] != "branch"]
+    assert ("step", GRID_STEPS) in executed
+    assert ("loop", GRID_STEPS * SLICES) in executed
+    assert [pair for pair in executed if pair[0] in ("first", "last")] == ENDS
+
+
+def test_matrix_units_are_sent_exactly_the_work_of_the_product(product: Kernel) -> None:
+    # Blocks of 256 fill the 128 x 128 units of a v5e, so that no work is padding.
+    schedule = product.schedule(GRID_STEPS, ENDS, FLOPS)
+    assert schedule["matrix_flops"] == FLOPS
+    assert schedule["cycles"] >= schedule["bundles"] > 0
+    assert schedule["cycles"] * product.chip.flops_per_cycle > FLOPS
+
+
+def test_vmem_holds_two_windows_of_each_operand_and_the_scratch(product: Kernel) -> None:
+    assert {number: operand.window_bytes for number, operand in product.operands.items()} == dict.fromkeys(
+        range(3), BLOCK * BLOCK * 2
+    )
+    windows = sum(2 * operand.window_bytes for operand in product.operands.values() if not operand.in_vmem)
+    assert product.vmem_bytes >= windows + BLOCK * BLOCK * 4
+
+
+def test_work_that_the_regions_cannot_have_done_is_a_missed_loop(product: Kernel) -> None:
+    with pytest.raises(MissedLoopError, match="FLOPs"):
+        product.schedule(GRID_STEPS, ENDS, 2 * FLOPS)
+    with pytest.raises(MissedLoopError, match="turns"):
+        product.schedule(2 * GRID_STEPS, ENDS, FLOPS)
+    with pytest.raises(MissedLoopError, match="nothing says how often"):
+        product.schedule(GRID_STEPS, ENDS[:1], FLOPS)
+    with pytest.raises(MissedLoopError, match="no region for"):
+        product.schedule(GRID_STEPS, [*ENDS, ("another", 1)], FLOPS)
