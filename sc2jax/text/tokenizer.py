@@ -7,6 +7,7 @@ byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2
 import codecs
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import fsspec
 
 from sc2jax.errors import UserError
+from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.special_tokens import Piece, Special
 
 if TYPE_CHECKING:
@@ -231,7 +233,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
     return Tokenizer(
         vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
-        _encode=encode,
+        _encode=fast_encoder(json.loads(content), lambda token: bytes(map(byte_of.__getitem__, token)), encode),
         _token_bytes=table,
         _escapes=False,
     )
