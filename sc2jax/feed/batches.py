@@ -183,7 +183,7 @@ class _Producer:
         window = stream.next_window()
         if self._fim.level == "context":
             draws = keyed_generator("window", self._seed, stream.stream, number)
-            window = np.array(transform_window(window.tolist(), self._tokenizer, self._fim, draws), np.int32)
+            window = transform_window(window, self._tokenizer, self._fim, draws).ids
         return pack_row(window, self._config.row_length, self._config.cross_document_attention)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the text room: the tokenizer and fill-in-the-middle."""
+"""Settings of the text room: the tokenizer, document formats and fill-in-the-middle."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ BYTES = 256
 """Every byte has a token of its own, so that any text can be encoded."""
 
 LEVELS = ("context", "document", "off")
+VARIANTS = ("paper", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,30 @@ class TokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FormatConfig:
+    """How records are written as documents, where the StarCoder2 paper leaves a choice or draws lots."""
+
+    # Chance of a repository to be written with its name and its files' paths (paper, section 5.1).
+    metadata_rate: float = 0.5
+    # Whom to follow where the paper and the reference pipeline (bigcode's the-stack-v2) disagree: "paper" or
+    # "reference". They do on comments and review states of pull requests, and on example rows of Kaggle data sets.
+    variant: str = "paper"
+    # Chance of code to be paired with the intermediate representation that was optimised for size; otherwise it is the
+    # one optimised for speed (paper, section 2).
+    size_optimized_rate: float = 0.8
+    # Chance of code to stand before its intermediate representation rather than after it (paper, section 5).
+    code_first_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise UserError(f"format.variant {self.variant!r} is unknown; use one of {', '.join(VARIANTS)}")
+        for name in ("metadata_rate", "size_optimized_rate", "code_first_rate"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UserError(f"format.{name} {value} is not between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class FimConfig:
     """Repository-context fill-in-the-middle (StarCoder2 paper, section 5.1)."""
 
@@ -49,6 +74,16 @@ class FimConfig:
     file_rate: float = 0.5
     # Share of the transformed files written suffix first; the reference implementations use 0.5, the paper is silent.
     spm_rate: float = 0.5
+    # Whether an empty file of a chosen repository is dropped together with its separator, by which a repository without
+    # metadata loses its first token, and an empty last one is drawn for and may become three sentinels. So it is in the
+    # reference implementations (bigcode's Megatron-LM, NeMo).
+    drop_empty_files: bool = False
+    # The same for empty documents and their ends: two ends of text in a row become one, and a window that ends with an
+    # end of text may get three sentinels after it.
+    drop_empty_documents: bool = False
+    # Whether the name of a repository is never transformed, as the paper says (section 5.1) and NeMo does; in bigcode's
+    # Megatron-LM it is a fragment like any other.
+    protect_repository_name: bool = True
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
