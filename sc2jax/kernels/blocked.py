@@ -47,11 +47,11 @@ def _blocks(length: int, window: int) -> list[_Block]:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _attend(q, k, v, segment_ids, key, window: int, rate: float) -> jax.Array:  # noqa: ANN001
+def _attend(q, k, v, segment_ids, key, window: int, rate: float) -> jax.Array:
     return _forward(q, k, v, segment_ids, key, window, rate)[0]
 
 
-def _forward(q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, key, window: int, rate: float):  # noqa: ANN001, ANN202
+def _forward(q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, key, window: int, rate: float):
     k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
     outs, log_sums = [], []
     for block in _blocks(q_BTNH.shape[1], window):
@@ -70,7 +70,7 @@ def _forward(q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, key, window: int, rate: flo
     return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, key, out_BTNH, log_sums)
 
 
-def _backward(window: int, rate: float, saved, d_out_BTNH):  # noqa: ANN001, ANN202
+def _backward(window: int, rate: float, saved, d_out_BTNH):
     q_BTNH, k_BTKH, v_BTKH, segment_ids_BT, key, out_BTNH, log_sums = saved
     B, T, K, H = k_BTKH.shape
     k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)

@@ -1,0 +1,150 @@
+"""Sliding-window grouped-query attention for TPUs: flash attention whose work and traffic grow with the window.
+
+`docs/kernels.md` explains it. Dimensions: B row, T query position, S key position, N query heads, K key-value heads, H
+head size, M = N (or K) heads side by side.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sc2jax.errors import UserError
+from sc2jax.kernels.reference import rotate
+from sc2jax.kernels.window_backward import window_backward
+from sc2jax.kernels.window_forward import window_forward
+from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, plan_window
+
+OUTSIDE = -1
+"""The segment of padding: of no query that is asked for."""
+
+
+def window_attention(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array | None,
+    window: int,
+    *,
+    angles: tuple[jax.Array, jax.Array] | None = None,
+    interpret: Any = None,
+) -> jax.Array:
+    """Softmax attention (B, T, N, H), the same as `reference_attention`; bfloat16 or float32, sums in float32.
+
+    Args:
+        q_BTNH: queries; they stand at the last T of the S positions.
+        k_BSKH: keys.
+        v_BSKH: values.
+        segment_ids_BS: a query sees keys of its own segment only; None if all are one. At most 2^24.
+        window: keys that a query sees, itself included; 0 sees all before it.
+        angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated ones
+            never travel to memory; None if they come rotated.
+        interpret: how to run without a TPU, as `pallas_call` takes it; None compiles for a TPU and interprets elsewhere.
+
+    Raises:
+        UserError: heads wider than 128, or rows whose window does not fit in the chip's vector memory.
+    """
+    B, T, N, H = q_BTNH.shape
+    S, K = k_BSKH.shape[1:3]
+    if H > LANES:
+        raise UserError(f"the kernel takes heads of up to {LANES} elements, not {H}; use model.attention=blocked")
+    if angles is not None and H != LANES:  # the kernel turns whole registers
+        q_BTNH = rotate(q_BTNH, *(part[:, S - T :] for part in angles))
+        k_BSKH = rotate(k_BSKH, *angles)
+        angles = None
+    padding = -T % LANES
+    if padding and segment_ids_BS is None:
+        segment_ids_BS = jnp.zeros((B, S), jnp.int32)
+
+    def heads_side_by_side(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, padding), (0, 0), (0, LANES - H)])
+        return x.reshape(B, x.shape[1], -1)
+
+    front = -(S + padding) % LANES  # keys before the first query, where they end off a block
+    if front:
+        raise UserError(f"{S - T} keys before the first query are not a multiple of {LANES}")
+    plan = plan_window(T + padding, S + padding, window)
+    _check_memory(plan, q_BTNH.dtype.itemsize)
+    angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (0, padding), (0, 0)])
+    if segment_ids_BS is not None:
+        segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (0, padding)], constant_values=OUTSIDE)
+    out_BTM = _attend(
+        heads_side_by_side(q_BTNH),
+        heads_side_by_side(k_BSKH),
+        heads_side_by_side(v_BSKH),
+        angles_BSH,
+        segment_ids_BS,
+        plan,
+        K,
+        H**-0.5,
+        interpret,
+    )
+    return out_BTM.reshape(B, T + padding, N, LANES)[:, :T, :, :H]
+
+
+def _check_memory(plan: WindowPlan, itemsize: int) -> None:
+    # The backward pass keeps keys, values and, in float32, their gradients.
+    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4)
+    if ring > VMEM_BYTES * 3 // 4:
+        raise UserError(
+            f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take {ring / 2**20:.0f} MiB of "
+            "the chip's vector memory, more than a kernel has; use a window, or model.attention=splash"
+        )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
+def _attend(
+    q_BTM: jax.Array,
+    k_BSM: jax.Array,
+    v_BSM: jax.Array,
+    angles_BSH: jax.Array | None,
+    segment_ids_BS: jax.Array | None,
+    plan: WindowPlan,
+    kv_heads: int,
+    scale: float,
+    interpret: Any,
+) -> jax.Array:
+    return _forward(q_BTM, k_BSM, v_BSM, angles_BSH, segment_ids_BS, plan, kv_heads, scale, interpret)[0]
+
+
+def _forward(
+    q_BTM: jax.Array,
+    k_BSM: jax.Array,
+    v_BSM: jax.Array,
+    angles_BSH: jax.Array | None,
+    segment_ids_BS: jax.Array | None,
+    plan: WindowPlan,
+    kv_heads: int,
+    scale: float,
+    interpret: Any,
+) -> tuple[jax.Array, Any]:
+    segments = _segments(segment_ids_BS, plan)
+    kernel = functools.partial(window_forward, plan=plan, kv_heads=kv_heads, scale=scale)
+    out_BTM, sums = _on_platform(kernel, interpret, q_BTM, k_BSM, v_BSM, angles_BSH, segments)
+    return out_BTM, (q_BTM, k_BSM, v_BSM, angles_BSH, segments, out_BTM, sums)
+
+
+def _backward(plan: WindowPlan, kv_heads: int, scale: float, interpret: Any, saved: Any, d_out_BTM: jax.Array) -> Any:
+    q_BTM, k_BSM, v_BSM, angles_BSH, segments, out_BTM, sums = saved
+    kernel = functools.partial(window_backward, plan=plan, kv_heads=kv_heads, scale=scale)
+    gradients = _on_platform(kernel, interpret, q_BTM, k_BSM, v_BSM, d_out_BTM, out_BTM, sums, angles_BSH, segments)
+    return *gradients, None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _segments(segment_ids_BS: jax.Array | None, plan: WindowPlan) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+    if segment_ids_BS is None:
+        return None
+    blocks = segment_ids_BS.reshape(segment_ids_BS.shape[0], plan.key_blocks, plan.block // LANES, LANES)
+    return blocks.astype(jnp.float32), jnp.min(blocks, axis=(2, 3)), jnp.max(blocks, axis=(2, 3))
+
+
+def _on_platform(kernel: Any, interpret: Any, *arrays: Any) -> Any:
+    if interpret is not None:
+        return kernel(*arrays, interpret=interpret)
+    return jax.lax.platform_dependent(
+        *arrays, tpu=functools.partial(kernel, interpret=False), default=functools.partial(kernel, interpret=True)
+    )

@@ -1,0 +1,209 @@
+"""The backward kernel of windowed attention for TPUs: all three gradients in one pass; see docs/kernels.md.
+
+The grid is the forward kernel's. Gradients of keys and values are summed in rings, beside those of the keys and values,
+over all heads of the group and all query blocks that see them, and leave when the window has passed: the grid goes on
+behind the last query block until all have left. Scores stand transposed, keys along rows, so that the numbers a query
+(the sum of its weights, and its output's inner product with the gradient) lie along columns and need no copies.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from sc2jax.kernels.window_blocks import (
+    COLUMNS_BY_COLUMNS,
+    LOG2_E,
+    ROWS_BY_COLUMNS,
+    ROWS_BY_ROWS,
+    along_columns,
+    along_rows,
+    by_segments,
+    product,
+    rotated,
+    row_sums,
+)
+from sc2jax.kernels.window_plan import CHUNK, EDGE, LANES, VMEM_BYTES, WindowPlan, mask_scores
+
+
+def window_backward(
+    q_BTM: jax.Array,
+    k_BSM: jax.Array,
+    v_BSM: jax.Array,
+    d_out_BTM: jax.Array,
+    out_BTM: jax.Array,
+    sums: jax.Array,
+    angles_BSH: jax.Array | None,
+    segments: tuple[jax.Array, jax.Array, jax.Array] | None,
+    plan: WindowPlan,
+    kv_heads: int,
+    scale: float,
+    interpret: Any,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of queries, keys and values, in their shapes and types.
+
+    Args:
+        q_BTM: as in the forward kernel, like all that is not named here.
+        k_BSM: keys.
+        v_BSM: values.
+        d_out_BTM: the gradient of the output.
+        out_BTM: the output.
+        sums: the forward kernel's second result.
+        angles_BSH: cosines and sines.
+        segments: ids and their bounds.
+        plan: the blocks.
+        kv_heads: of a row.
+        scale: of the scores.
+        interpret: as `pallas_call` takes it.
+    """
+    B, _, M = q_BTM.shape
+    C, last = plan.block, plan.key_blocks - 1
+    group = M // LANES // kv_heads
+
+    # Before the first query block and behind the last one the blocks of queries stay what they are next, or were last.
+    def query(i: Any) -> Any:
+        return jnp.clip(i - plan.offset, 0, plan.query_blocks - 1)
+
+    def head(k: Any, i: Any, g: Any) -> Any:
+        return k * group + jnp.where(i < plan.offset, 0, jnp.where(i > last, group - 1, g))
+
+    def leaving(i: Any) -> Any:
+        return jnp.maximum(i - plan.reach, 0)
+
+    queries = pl.BlockSpec((1, C, LANES), lambda b, k, i, g, *_: (b, query(i), head(k, i, g)))
+    keys = pl.BlockSpec((1, C, LANES), lambda b, k, i, g, *_: (b, jnp.minimum(i, last), k))
+    d_keys = pl.BlockSpec((1, C, LANES), lambda b, k, i, g, *_: (b, leaving(i), k))
+    numbers = pl.BlockSpec((1, 1, 1, C // LANES, LANES), lambda b, k, i, g, *_: (b, head(k, i, g), query(i), 0, 0))
+    inputs = [q_BTM, k_BSM, v_BSM, d_out_BTM, out_BTM, sums]
+    specs = [queries, keys, keys, queries, queries, numbers]
+    ring = (plan.slots, C, LANES)
+    scratch = [pltpu.VMEM(ring, k_BSM.dtype), pltpu.VMEM(ring, v_BSM.dtype), *(pltpu.VMEM(ring, jnp.float32),) * 2]
+    scratch += [pltpu.VMEM((C, LANES), q_BTM.dtype), pltpu.VMEM((C, LANES), jnp.float32)]
+    scratch += [pltpu.VMEM((1, C), jnp.float32)] * 2
+    if angles_BSH is not None:
+        inputs += [angles_BSH, angles_BSH]
+        specs += [
+            pl.BlockSpec((1, C, LANES), lambda b, k, i, g, *_: (b, jnp.minimum(i, last), 0)),
+            pl.BlockSpec((1, C, LANES), lambda b, k, i, g, *_: (b, leaving(i), 0)),
+        ]
+    bounds: tuple[jax.Array, ...] = ()
+    if segments is not None:
+        inputs.append(segments[0])
+        specs.append(pl.BlockSpec((1, 1, C // LANES, LANES), lambda b, k, i, g, *_: (b, jnp.minimum(i, last), 0, 0)))
+        scratch += [pltpu.VMEM(ring, jnp.float32), pltpu.VMEM((1, C), jnp.float32)]
+        bounds = segments[1:]
+    kernel = functools.partial(
+        _kernel, plan=plan, scale=scale, rotates=angles_BSH is not None, segmented=segments is not None
+    )
+    gradients = [(queries, q_BTM), (d_keys, k_BSM), (d_keys, v_BSM)]
+    return pl.pallas_call(
+        kernel,
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=len(bounds),
+            grid=(B, kv_heads, plan.key_blocks + plan.reach, group),
+            in_specs=specs,
+            out_specs=[spec for spec, _ in gradients],
+            scratch_shapes=scratch,
+        ),
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for _, x in gradients],
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary"), vmem_limit_bytes=VMEM_BYTES
+        ),
+        name="window_attention_backward",
+        interpret=interpret,
+    )(*bounds, *inputs)
+
+
+def _kernel(*refs: Any, plan: WindowPlan, scale: float, rotates: bool, segmented: bool) -> None:
+    refs = list(refs)
+    bounds = (refs.pop(0), refs.pop(0)) if segmented else None
+    q_ref, k_ref, v_ref, d_out_ref, out_ref, sums_ref = refs[:6]
+    del refs[:6]
+    angles_ref, leaving_angles_ref = (refs.pop(0), refs.pop(0)) if rotates else (None, None)
+    ids_ref = refs.pop(0) if segmented else None
+    d_q_ref, d_k_ref, d_v_ref, k_ring, v_ring, d_k_ring, d_v_ring, q_scaled, d_q, sums, inner, *rest = refs
+    ids_ring, ids_columns = rest if segmented else (None, None)
+    b, i, g = pl.program_id(0), pl.program_id(2), pl.program_id(3)
+    if bounds is not None:
+        bounds = (bounds[0].at[b], bounds[1].at[b])
+    here = jax.lax.rem(i, plan.slots)
+
+    @pl.when((g == 0) & (i < plan.key_blocks))
+    def _() -> None:
+        k = rotated(k_ref[0], angles_ref[0]) if rotates else k_ref[0]
+        k_ring[here] = k.astype(k_ring.dtype)
+        v_ring[here] = v_ref[0]
+        d_k_ring[here] = jnp.zeros_like(d_k_ring[here])
+        d_v_ring[here] = jnp.zeros_like(d_v_ring[here])
+        if segmented:
+            ids_ring[here] = along_rows(ids_ref[0, 0])
+            ids_columns[...] = along_columns(ids_ref[0, 0])
+
+    def attend(slot: Any, start: int, keys: int, first: int, last: int, distance: int | None, compares: bool) -> None:
+        """A strip of keys and the queries from `first` to `last` of the block; no distance if all is visible."""
+        rows, columns = pl.ds(start, keys), pl.ds(first, last - first)
+        k, v, q, d_out = k_ring[slot, rows], v_ring[slot, rows], q_scaled[columns], d_out_ref[0, columns]
+        scores = product(k, q, ROWS_BY_ROWS)
+        if distance is not None or compares:
+
+            def same(column: int) -> jax.Array:
+                lanes = ids_columns[:, first + column : first + column + LANES]
+                return ids_ring[slot, rows] == jnp.broadcast_to(lanes, (keys, LANES))
+
+            query = first + (plan.full if distance is None else distance) * plan.block
+            scores = mask_scores(scores, plan, query, start, 1, same if compares else None)
+        weights = jnp.exp2(scores - sums[:, columns])
+        d_scores = (weights * (product(v, d_out, ROWS_BY_ROWS) - inner[:, columns])).astype(q.dtype)
+        d_v_ring[slot, rows] += product(weights.astype(d_out.dtype), d_out, ROWS_BY_COLUMNS)
+        d_k_ring[slot, rows] += product(d_scores, q, ROWS_BY_COLUMNS)
+        d_q[columns] += product(d_scores, k, COLUMNS_BY_COLUMNS)
+
+    @pl.when((i >= plan.offset) & (i < plan.key_blocks))
+    def _() -> None:
+        q = rotated(q_ref[0], angles_ref[0]) if rotates else q_ref[0].astype(jnp.float32)
+        q_scaled[...] = (q * (scale * LOG2_E)).astype(q_scaled.dtype)
+        sums[...] = along_columns(sums_ref[0, 0, 0])
+        products = d_out_ref[0].astype(jnp.float32) * out_ref[0].astype(jnp.float32)
+        inner[...] = row_sums(products, exact=out_ref.dtype == jnp.float32)
+        d_q[...] = jnp.zeros_like(d_q)
+
+        def edge(distance: int) -> None:
+            slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
+
+            def pieces(compares: bool) -> None:
+                for strip, first, last in plan.pieces(distance, by_query=False):
+                    attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
+
+            by_segments(bounds, i, i - distance, pieces)
+
+        edge(0)
+        if plan.full:
+
+            def body(distance: Any, carry: Any) -> Any:
+                slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
+
+                def strips(compares: bool) -> None:
+                    for start in range(0, plan.block, CHUNK):
+                        attend(slot, start, min(CHUNK, plan.block), 0, plan.block, None, compares)
+
+                by_segments(bounds, i, i - distance, strips)
+                return carry
+
+            jax.lax.fori_loop(1, jnp.minimum(plan.full, i) + 1, body, 0)
+        for distance in plan.edges:
+            pl.when(i >= distance)(functools.partial(edge, distance))
+
+        d_q_turned = rotated(d_q[...], angles_ref[0], backwards=True) if rotates else d_q[...]
+        d_q_ref[0] = (d_q_turned * scale).astype(d_q_ref.dtype)
+
+    @pl.when((g == pl.num_programs(3) - 1) & (i >= plan.reach))
+    def _() -> None:
+        slot = jax.lax.rem(i - plan.reach, plan.slots)
+        # The queries that it was multiplied with carry the base of the exponential and the scale already.
+        d_k = d_k_ring[slot] * (1 / LOG2_E)
+        d_k = rotated(d_k, leaving_angles_ref[0], backwards=True) if rotates else d_k
+        d_k_ref[0] = d_k.astype(d_k_ref.dtype)
+        d_v_ref[0] = d_v_ring[slot].astype(d_v_ref.dtype)
