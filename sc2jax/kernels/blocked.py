@@ -1,9 +1,9 @@
 """Attention block by block in plain JAX, for processors without a kernel of their own: CPUs and older GPUs.
 
-Each block of queries meets the keys that its window can reach, and no others. As in flash attention (arXiv 2205.14135)
-the backward pass computes the weights anew from the scores' log-sum-exp, so that no matrix of scores outlives its block.
-Dimensions: B batch, T position, N query heads, K key-value heads, G = N / K, H head size; within a block C queries, M =
-G * C rows of queries that share their keys, S keys.
+Each block of queries meets the keys that its window can reach, and no others. As in flash attention (arXiv
+2205.14135) the backward pass computes the weights anew from the scores' log-sum-exp, so that no matrix of scores
+outlives its block. Dimensions: B batch, T position, N query heads, K key-value heads, G = N / K, H head size; within a
+block C queries, M = G * C rows of queries that share their keys, S keys.
 """
 
 from functools import partial

@@ -38,9 +38,10 @@ def window_attention(
         v_BSKH: values.
         segment_ids_BS: a query sees keys of its own segment only; None if all are one. At most 2^24.
         window: keys that a query sees, itself included; 0 sees all before it.
-        angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated ones
-            never travel to memory; None if they come rotated.
-        interpret: how to run without a TPU, as `pallas_call` takes it; None compiles for a TPU and interprets elsewhere.
+        angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated
+            ones never travel to memory; None if they come rotated.
+        interpret: how to run without a TPU, as `pallas_call` takes it; None compiles for a TPU and interprets
+            elsewhere.
 
     Raises:
         UserError: heads wider than 128, or rows whose window does not fit in the chip's vector memory.
@@ -88,8 +89,9 @@ def _check_memory(plan: WindowPlan, itemsize: int) -> None:
     ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4)
     if ring > VMEM_BYTES * 3 // 4:
         raise UserError(
-            f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take {ring / 2**20:.0f} MiB of "
-            "the chip's vector memory, more than a kernel has; use a window, or model.attention=splash"
+            f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take "
+            f"{ring / 2**20:.0f} MiB of the chip's vector memory, more than a kernel has; use a window, or "
+            "model.attention=splash"
         )
 
 

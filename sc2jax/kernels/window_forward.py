@@ -1,8 +1,8 @@
 """The forward kernel of windowed attention for TPUs; see docs/kernels.md.
 
-The grid is (row, key-value head, key block, query head of the group), in this order. A step first, once for the heads of
-a group, takes its block of keys and values into a ring of the blocks that the window reaches, and then attends with one
-head's query block to the ring. So each key is read from memory once, whatever the group and the window.
+The grid is (row, key-value head, key block, query head of the group), in this order. A step first, once for the heads
+of a group, takes its block of keys and values into a ring of the blocks that the window reaches, and then attends with
+one head's query block to the ring. So each key is read from memory once, whatever the group and the window.
 """
 
 import functools

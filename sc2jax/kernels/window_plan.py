@@ -1,8 +1,8 @@
 """Which blocks of the score matrix a windowed kernel visits, and how it masks the ones at the edges.
 
-All of it is known when the program is traced. Query block i meets the key blocks i, i - 1, ... down to the last one that
-its window reaches. Their distance alone says whether a block is all visible, or lies on an edge: on the diagonal, or
-where the window ends. Of an edge block only the pieces that hold a visible pair are computed.
+All of it is known when the program is traced. Query block i meets the key blocks i, i - 1, ... down to the last one
+that its window reaches. Their distance alone says whether a block is all visible, or lies on an edge: on the diagonal,
+or where the window ends. Of an edge block only the pieces that hold a visible pair are computed.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ BLOCKS = (1024, 512, 256, 128)
 """Block lengths, best first by the compiler's schedule (docs/kernels.md)."""
 
 EDGE = 256
-"""Rows and columns of the pieces that an edge block is cut in: smaller ones leave less to mask, and use the matrix units
-worse (docs/kernels.md)."""
+"""Rows and columns of the pieces that an edge block is cut in: smaller ones leave less to mask, and use the matrix
+units worse (docs/kernels.md)."""
 
 CHUNK = 512
 """Columns of scores that exist at a time in a block that is all visible."""
@@ -106,7 +106,7 @@ class WindowPlan:
     def visited_pairs(self, by_query: bool = True) -> int:
         """Pairs of a query and a key that are computed for one head of one row."""
         edge = min(EDGE, self.block)
-        size = dict.fromkeys(range(1, self.full + 1), self.block ** 2)
+        size = dict.fromkeys(range(1, self.full + 1), self.block**2)
         for distance in (0, *self.edges):
             size[distance] = sum(edge * (last - first) for _, first, last in self.pieces(distance, by_query))
         blocks = range(self.offset, self.key_blocks)

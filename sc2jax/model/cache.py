@@ -6,6 +6,7 @@ batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embe
 """
 
 from functools import partial
+from operator import itemgetter
 
 import flax.struct
 import jax
@@ -74,7 +75,7 @@ def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Params, 
     XLA's CPU backend copies a layer's weights and keys out of the stacked arrays in every iteration of a scan, and
     reads the output projection twice as fast with the vocabulary last. Both are done once here, before the loop.
     """
-    layers = [jax.tree.map(lambda array: array[layer], params["layers"]) for layer in range(config.num_layers)]
+    layers = [jax.tree.map(itemgetter(layer), params["layers"]) for layer in range(config.num_layers)]
     params = {**params, "layers": layers, OUTPUT_TRANSPOSED: output_projection(params, config).T}
     return params, cache.replace(k_LBKSH=list(cache.k_LBKSH), v_LBKSH=list(cache.v_LBKSH))
 
