@@ -25,10 +25,10 @@ from sc2jax.evaluation.config import EvaluationConfig
 from sc2jax.evaluation.heldout import CodeFile, choose_files, rank
 from sc2jax.evaluation.results import Infilling, InfillRates, InfillSample, NotMeasured
 from sc2jax.text.fim import infill_prompt
-from sc2jax.text.formats import STOP_TOKENS
+from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
 
-STOP_IDS = frozenset(int(token) for token in STOP_TOKENS["repository"])
+STOP_IDS = frozenset(int(token) for token in FORMATS["repository"].stops)
 """A middle ends like the file that it belongs to."""
 
 _SHOWN_LINES = 4  # kept on each side of a sample, for a reader

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from sc2jax.errors import UserError
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.inference.generate import Completion
-from sc2jax.text.formats import STOP_TOKENS, repository_prompt
+from sc2jax.text.formats import FORMATS, repository_prompt
 from sc2jax.text.special_tokens import Piece
 from sc2jax.text.tokenizer import Tokenizer
 
 Generate = Callable[..., list[Completion]]
 """`generate` of this room with the model's parameters already given."""
 
-STOP_IDS = frozenset(map(int, STOP_TOKENS["repository"]))
+STOP_IDS = frozenset(map(int, FORMATS["repository"].stops))
 LEAST_LINES = 8
 """Filled lines that a file must have to be sampled."""
 

@@ -1,6 +1,45 @@
-"""Arrow schemas of what the corpus keeps on disk."""
+"""Arrow schemas of what the corpus keeps on disk.
+
+Records are as the document formats read them: filtered, without bots, their authors called `username_0` and so on.
+Every record has an identity: a file its repository and path, any other record its `id`. Where it comes from it says by
+the Software Heritage identifier of its bytes if the archive has them, else by the address and the `snapshot` (the dump
+or crawl) in which it was found.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
+
+from sc2jax.records.manifest import canonical_json
+
+
+def _structures(**fields: pa.DataType) -> pa.DataType:
+    """A list of structures in which a field without a value is null."""
+    return pa.list_(pa.field("item", pa.struct(list(fields.items())), nullable=False))
+
+
+def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) -> pa.Schema:
+    """The columns of a source, after those that every record has but a file."""
+    provenance = {
+        "id": pa.string(),
+        "url": pa.string(),
+        "snapshot": pa.string(),
+        "licenses": pa.list_(pa.string()),
+        "license_type": pa.string(),
+        "record_sha256": pa.string(),
+    }
+    return pa.schema(
+        [pa.field(name, kind, nullable=name in nullable) for name, kind in (provenance | dict(columns)).items()]
+    )
+
+
+def record_sha256(record: Mapping[str, Any]) -> str:
+    """The digest of a record as it is now: of all its other columns, in canonical JSON."""
+    content = {name: value for name, value in record.items() if name != "record_sha256"}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
 
 SOURCE_FILE = pa.schema(
     [
@@ -37,3 +76,159 @@ REJECTED_FILE = pa.schema(
     ]
 )
 """A file that was left out: who it is, which stage dropped it, by which rule, and the figure or twin that decided."""
+
+ISSUE = _schema(
+    {
+        "repository": pa.string(),
+        "title": pa.string(),
+        "author": pa.string(),
+        "text": pa.large_string(),
+        "created_at": pa.string(),
+        "events": _structures(kind=pa.string(), author=pa.string(), text=pa.large_string(), created_at=pa.string()),
+    }
+)
+"""An issue: who opened it with which text, and what followed in order of time.
+
+`id` is `owner/repository/issues/number`. An event is a `comment`, which has an author and a text, or `closed`. Times
+are as GitHub writes them, such as 2023-07-26T10:00:00Z.
+"""
+
+PULL_REQUEST = _schema(
+    {
+        "repository": pa.string(),
+        "base_commit": pa.string(),
+        "base_files": _structures(path=pa.string(), content=pa.large_string(), language=pa.string(), swhid=pa.string()),
+        "heads": _structures(
+            commit=pa.string(),
+            files=_structures(path=pa.string(), content=pa.large_string(), swhid=pa.string()),
+        ),
+        "events": _structures(
+            kind=pa.string(),
+            action=pa.string(),
+            author=pa.string(),
+            title=pa.string(),
+            text=pa.large_string(),
+            created_at=pa.string(),
+            head_commit=pa.string(),
+            merged=pa.bool_(),
+            event_id=pa.int64(),
+            state=pa.string(),
+            review_id=pa.int64(),
+            in_reply_to_id=pa.int64(),
+            path=pa.string(),
+            line=pa.int64(),
+            hunk=pa.large_string(),
+        ),
+    }
+)
+"""A pull request against one base commit, with what its head commits make of the base files.
+
+`id` is `owner/repository/pull/number`, `repository` that of the base. A head lists the files that it changes and that
+exist before and after; one that lists none changes only what is not kept. Events are in order of time:
+
+- `pull_request`: `action` is `opened`, `edited`, `reopened`, `closed` or another of GitHub's; `title` and `text` are
+  those that the pull request has then; `merged` says how a closed one ended;
+- `comment`: `action` is `created` or another;
+- `review`: `state` is `approved`, `dismissed`, `commented` or `changes_requested`, the text may be empty;
+- `review_comment`: `review_id` and `in_reply_to_id` say what it belongs to, `line` is its position in GitHub's `hunk`
+  of the file at `path`.
+
+All have an author and a text, all but comments a `head_commit`, all but `pull_request` an `event_id`; the rest is null.
+"""
+
+_CELLS = _structures(kind=pa.string(), text=pa.large_string(), output=pa.large_string())
+
+JUPYTER_SCRIPT = _schema(
+    {
+        "repository": pa.string(),
+        "path": pa.string(),
+        "swhid": pa.string(),
+        "language": pa.string(),
+        "script": pa.large_string(),
+    }
+)
+"""A notebook of a repository as a script in the language of its kernel; `swhid` is that of the notebook."""
+
+JUPYTER_STRUCTURED = _schema(
+    {"repository": pa.string(), "path": pa.string(), "swhid": pa.string(), "cells": _CELLS},
+)
+"""A notebook of a repository cell by cell, in its order.
+
+The kind of a cell is `markdown` or `code`; `output` is the text of a code cell's first output, or null. At least one
+code cell comes after a `markdown` one.
+"""
+
+KAGGLE_NOTEBOOK = _schema(
+    {
+        "dataset": pa.struct({"id": pa.string(), "title": pa.string(), "description": pa.large_string()}),
+        "tables": _structures(path=pa.string(), info=pa.large_string(), examples=pa.list_(pa.string())),
+        "script": pa.large_string(),
+        "cells": _CELLS,
+    },
+    nullable=["dataset"],
+)
+"""A notebook of Kaggle, as a script and cell by cell, with what is known of its data.
+
+`dataset` is null where nothing is known; its `id` is `owner/slug`. A table is a CSV file that the notebook reads:
+`path` as the notebook writes it, `info` what `DataFrame.info` prints, `examples` its first rows, each as a line.
+"""
+
+DOCUMENTATION = _schema({"package": pa.string(), "pages": _structures(url=pa.string(), text=pa.large_string())})
+"""The documentation of a package or site in Markdown or plain text, page by page in the order of the crawl."""
+
+INTERMEDIATE = _schema(
+    {
+        "language": pa.string(),
+        "code": pa.large_string(),
+        "size_optimized": pa.large_string(),
+        "speed_optimized": pa.large_string(),
+    },
+    nullable=["size_optimized", "speed_optimized"],
+)
+"""A program and the LLVM intermediate representation that it compiles to, optimised for size and for speed.
+
+One of both is null where only the other compiled.
+"""
+
+QUESTION_THREAD = _schema(
+    {
+        "author": pa.string(),
+        "text": pa.large_string(),
+        "answers": _structures(author=pa.string(), text=pa.large_string(), upvotes=pa.int64(), selected=pa.bool_()),
+    }
+)
+"""A question of StackOverflow and its answers; `selected` marks the one that the asker chose."""
+
+EXERCISE = _schema(
+    {
+        "kind": pa.string(),
+        "question": pa.large_string(),
+        "starter_code": pa.large_string(),
+        "call_based": pa.bool_(),
+        "solutions": _structures(language=pa.string(), text=pa.large_string()),
+    }
+)
+"""An exercise of one of the small, high-quality sets (LHQ), with its solutions in their order.
+
+`kind` is `apps`, `code_contests`, `rosetta_code` (the first line of the question is the task's name) or
+`question_answer` (GSM8K, SciRel, DeepMind Mathematics). `starter_code`, which may be "", and `call_based` belong to
+`apps`.
+"""
+
+PLAIN_TEXT = _schema({"text": pa.large_string()})
+"""A text without structure: of arXiv, Wikipedia, OpenWebMath, or of an LHQ set such as MultiPL-T and Proofsteps."""
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "source_file": SOURCE_FILE,
+    "issue": ISSUE,
+    "pull_request": PULL_REQUEST,
+    "jupyter_script": JUPYTER_SCRIPT,
+    "jupyter_structured": JUPYTER_STRUCTURED,
+    "kaggle": KAGGLE_NOTEBOOK,
+    "documentation": DOCUMENTATION,
+    "intermediate": INTERMEDIATE,
+    "question_thread": QUESTION_THREAD,
+    "lhq": EXERCISE,
+    "plain_text": PLAIN_TEXT,
+}
+"""The sources of The Stack v2: from the kind of a record to its schema."""

@@ -1,4 +1,4 @@
-"""Settings of the text room: the tokenizer and fill-in-the-middle."""
+"""Settings of the text room: the tokenizer, document formats and fill-in-the-middle."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ BYTES = 256
 """Every byte has a token of its own, so that any text can be encoded."""
 
 LEVELS = ("context", "document", "off")
+VARIANTS = ("paper", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,30 @@ class TokenizerConfig:
             raise UserError(f"max_training_bytes is {self.max_training_bytes}; use 1 or more")
         if not 0.9 <= self.character_coverage <= 1:
             raise UserError(f"character_coverage {self.character_coverage} is not between 0.9 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class FormatConfig:
+    """How records are written as documents, where the StarCoder2 paper leaves a choice or draws lots."""
+
+    # Chance of a repository to be written with its name and its files' paths (paper, section 5.1).
+    metadata_rate: float = 0.5
+    # Whom to follow where the paper and the reference pipeline (bigcode's the-stack-v2) disagree: "paper" or
+    # "reference". They do on comments and review states of pull requests, and on example rows of Kaggle data sets.
+    variant: str = "paper"
+    # Chance of code to be paired with the intermediate representation that was optimised for size; otherwise it is the
+    # one optimised for speed (paper, section 2).
+    size_optimized_rate: float = 0.8
+    # Chance of code to stand before its intermediate representation rather than after it (paper, section 5).
+    code_first_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise UserError(f"format.variant {self.variant!r} is unknown; use one of {', '.join(VARIANTS)}")
+        for name in ("metadata_rate", "size_optimized_rate", "code_first_rate"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UserError(f"format.{name} {value} is not between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,18 +1,37 @@
 """Document formats: how records become pieces, in training and in prompts, and where generation stops.
 
-Text goes into a piece of its own and never into a literal, so that a file that spells a special token stays a file.
+`FORMATS` is the table of all of them. Text goes into a piece of its own and never into a literal, so that a file that
+spells a special token stays a file. A format reads records as the corpus keeps them, already filtered and anonymised;
+its draws come from the generator that it is given, which callers key by seed, epoch and the identity of the document.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from sc2jax.text import discussions, exercises, notebooks, pull_requests
+from sc2jax.text.config import FormatConfig
 from sc2jax.text.fim import SENTINELS, infill_prompt
 from sc2jax.text.special_tokens import Piece, Special
 
-STOP_TOKENS: Mapping[str, frozenset[Special]] = {
-    # A file ends where the next one begins or the repository ends; no other special token follows a file's text.
-    "repository": frozenset({Special.END_OF_TEXT, Special.FILE_SEP, Special.REPO_NAME}) | SENTINELS,
-}
-"""For each format the special tokens at which a completion is at its end; a middle ends like the file it belongs to."""
+Record: TypeAlias = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A document format.
+
+    `columns` are those of the record that `render` reads; with `group_by` consecutive rows that share this column make
+    one document, otherwise each row is a document of its own. `render` takes the rows of one document, the generator of
+    its draws and the options. `stops` are the special tokens that end a text in this format, and so its generation.
+    """
+
+    columns: tuple[str, ...]
+    group_by: str
+    render: Callable[[Sequence[Record], np.random.Generator, FormatConfig], list[Piece]]
+    stops: frozenset[Special]
 
 
 def repository_document(repository: str, files: Sequence[tuple[str, str]], with_metadata: bool) -> list[Piece]:
@@ -21,7 +40,7 @@ def repository_document(repository: str, files: Sequence[tuple[str, str]], with_
     With metadata: `<repo_name>NAME<file_sep>PATH1\\nCODE1<file_sep>PATH2\\nCODE2...<|endoftext|>`;
     without: `<file_sep>CODE1<file_sep>CODE2...<|endoftext|>`.
     """
-    return [*_repository(repository, files, with_metadata), Special.END_OF_TEXT]
+    return _document(_repository(repository, files, with_metadata))
 
 
 def repository_prompt(
@@ -49,12 +68,116 @@ def repository_prompt(
     ]
 
 
+def render_repository(rows: Sequence[Record], rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
+    """The files of a repository in random order; name and paths come or go together (StarCoder2 paper, section 5.1)."""
+    with_metadata = bool(rng.random() < config.metadata_rate)
+    files = [(rows[index]["path"], rows[index]["content"]) for index in rng.permutation(len(rows)).tolist()]
+    return repository_document(rows[0]["repository"], files, with_metadata)
+
+
+def intermediate(record: Record, rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
+    """Code and the LLVM intermediate representation that it compiles to, in one of both directions.
+
+    Representations optimised for size are drawn more often than those optimised for speed (StarCoder2 paper, section
+    2); where only one of them compiled, it is taken.
+    """
+    by_size, by_speed = record["size_optimized"], record["speed_optimized"]
+    first, second = (by_size, by_speed) if rng.random() < config.size_optimized_rate else (by_speed, by_size)
+    compiled = second if first is None else first
+    if rng.random() < config.code_first_rate:
+        return [record["code"], Special.CODE_TO_INTERMEDIATE, compiled]
+    return [compiled, Special.INTERMEDIATE_TO_CODE, record["code"]]
+
+
+def documentation(record: Record) -> list[Piece]:
+    """The pages of one package or site in the order in which they were crawled (StarCoder2 paper, section 2).
+
+    The paper does not say what stands between pages; here it is a blank line.
+    """
+    return ["\n\n".join(page["text"] for page in record["pages"])]
+
+
 def _repository(repository: str, files: Sequence[tuple[str, str]], with_metadata: bool) -> list[Piece]:
     pieces: list[Piece] = [Special.REPO_NAME, repository] if with_metadata else []
     for path, text in files:
         pieces += [Special.FILE_SEP, _file_text(path, text, with_metadata)]
-    return [piece for piece in pieces if piece != ""]
+    return _filled(pieces)
 
 
 def _file_text(path: str, text: str, with_metadata: bool) -> str:
     return f"{path}\n{text}" if with_metadata else text
+
+
+def _filled(pieces: Sequence[Piece]) -> list[Piece]:
+    return [piece for piece in pieces if piece != ""]
+
+
+def _document(pieces: Sequence[Piece]) -> list[Piece]:
+    return [*_filled(pieces), Special.END_OF_TEXT]
+
+
+def _ends(*tokens: Special) -> frozenset[Special]:
+    return frozenset({Special.END_OF_TEXT, *tokens}) | SENTINELS
+
+
+def _row_format(
+    columns: tuple[str, ...], write: Callable[[Record, np.random.Generator, FormatConfig], list[Piece]], *ends: Special
+) -> Format:
+    """A format of which every row is a document: `write` gives its pieces without the end of text."""
+
+    def render(rows: Sequence[Record], rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
+        (record,) = rows
+        return _document(write(record, rng, config))
+
+    return Format(columns, "", render, _ends(*ends))
+
+
+_FILE_COLUMNS = ("repository", "path", "content")
+# A file ends where the next one begins or the repository ends; no other special token follows a file's text.
+_FILE_ENDS = _ends(Special.FILE_SEP, Special.REPO_NAME)
+
+FORMATS: dict[str, Format] = {
+    "repository": Format(_FILE_COLUMNS, "repository", render_repository, _FILE_ENDS),
+    "file": Format(_FILE_COLUMNS, "", render_repository, _FILE_ENDS),
+    "issue": _row_format(
+        ("title", "author", "text", "events"),
+        lambda record, *_: discussions.issue(record),
+        Special.ISSUE_COMMENT,
+        Special.ISSUE_CLOSED,
+    ),
+    "pull_request": _row_format(
+        ("repository", "base_files", "heads", "events"), pull_requests.pull_request, *pull_requests.TOKENS
+    ),
+    "jupyter_script": _row_format(("script",), lambda record, *_: notebooks.jupyter_script(record)),
+    "jupyter_structured": _row_format(
+        ("cells",), lambda record, *_: notebooks.jupyter_structured(record), *notebooks.CELL_TOKENS
+    ),
+    "kaggle": _row_format(
+        ("dataset", "tables", "script"),
+        lambda record, _, config: notebooks.kaggle_script(record, config),
+        *notebooks.CELL_TOKENS,
+        Special.JUPYTER_SCRIPT,
+    ),
+    "kaggle_structured": _row_format(
+        ("dataset", "tables", "cells"),
+        lambda record, _, config: notebooks.kaggle_structured(record, config),
+        *notebooks.CELL_TOKENS,
+    ),
+    "documentation": _row_format(("pages",), lambda record, *_: documentation(record)),
+    "intermediate": _row_format(
+        ("code", "size_optimized", "speed_optimized"),
+        intermediate,
+        Special.CODE_TO_INTERMEDIATE,
+        Special.INTERMEDIATE_TO_CODE,
+    ),
+    "question_thread": _row_format(
+        ("author", "text", "answers"),
+        lambda record, rng, _: discussions.question_thread(record, rng),
+        Special.ISSUE_COMMENT,
+    ),
+    "lhq": _row_format(
+        ("kind", "question", "starter_code", "call_based", "solutions"), lambda record, *_: exercises.exercise(record)
+    ),
+    "plain_text": _row_format(("text",), lambda record, *_: [record["text"]]),
+}
+"""From the name of a format, as mixtures give it, to the format."""

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.text.formats import STOP_TOKENS, repository_document, repository_prompt
+from sc2jax.text.formats import FORMATS, repository_document, repository_prompt
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
@@ -66,7 +66,7 @@ def test_an_infilling_prompt_in_its_repository() -> None:
 
 
 def test_generation_stops_at_the_end_of_a_file_and_of_a_repository() -> None:
-    assert {Special.FILE_SEP, Special.END_OF_TEXT, Special.FIM_PAD} <= STOP_TOKENS["repository"]
+    assert {Special.FILE_SEP, Special.END_OF_TEXT, Special.FIM_PAD} <= FORMATS["repository"].stops
 
 
 def _written(piece: Special | str) -> str:
