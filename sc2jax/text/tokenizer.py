@@ -94,8 +94,12 @@ class Tokenizer:
         if run:
             yield self._text(run)
 
+    def bytes_of(self, ids: Sequence[int]) -> bytes:
+        """What ids stand for, in UTF-8, of which a window may cut a character apart."""
+        return b"".join(map(self._token_bytes.__getitem__, ids))
+
     def _text(self, run: Sequence[int]) -> str:
-        text = b"".join(self._token_bytes[token] for token in run).decode(errors="replace")
+        text = self.bytes_of(run).decode(errors="replace")
         return unescape(text) if self._escapes else text
 
     def stream(self) -> "TextStream":

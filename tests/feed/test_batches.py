@@ -12,9 +12,10 @@ from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.packing import FEATURES
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 LEVELS = ("context", "document", "off")
 Batch = dict[str, np.ndarray]
@@ -140,11 +141,11 @@ def test_without_infilling_there_is_none(open_feed: Open) -> None:
     assert not np.isin(tokens, [Special.FIM_PREFIX, Special.FIM_MIDDLE, Special.FIM_SUFFIX, Special.FIM_PAD]).any()
 
 
-def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer_path: str) -> None:
+def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer: Tokenizer) -> None:
     """Files in another order in every epoch, metadata in half of the cases."""
     feed = open_feed(batch_size=1, fim=FimConfig(level="off"), config=FeedConfig(row_length=512))
     tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, 120)])
-    written = load_tokenizer(tokenizer_path).decode(tokens.tolist()).split("<|endoftext|>")[:-1]
+    written = tokenizer.decode(tokens.tolist()).split("<|endoftext|>")[:-1]
     by_files = {tuple(sorted(text for _, text in files)): (name, dict(files)) for name, files in repositories.items()}
     with_metadata, orders = 0, set()
     for document in written:
@@ -225,8 +226,6 @@ def test_missing_short_and_empty_corpora(open_feed: Open, repositories: Reposito
 
 
 def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no tokenizer"):
-        open_feed(tokenizer=str(tmp_path / "none.model"))
     with pytest.raises(UserError, match=r"no mixture 'repositoris'; use one of .*repositories"):
         open_feed(config=FeedConfig(mixture="repositoris"))
     with pytest.raises(UserError, match="a batch of 0 rows"):
@@ -235,7 +234,9 @@ def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
         open_feed(rows=[4])
 
 
-@pytest.mark.parametrize("bad", [{"row_length": 1}, {"metadata_rate": 2.0}, {"prefetch": 0}, {"mixture": ""}])
+@pytest.mark.parametrize(
+    "bad", [{"row_length": 1}, {"damaged": "mend"}, {"long_documents": "lost"}, {"prefetch": 0}, {"mixture": ""}]
+)
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError, match=r"feed\."):
         FeedConfig(**bad)
@@ -257,9 +258,8 @@ def test_closing_ends_the_thread(open_feed: Open) -> None:
         next(feed)
 
 
-def test_a_forgotten_feed_ends_its_thread(corpus: str, tokenizer_path: str) -> None:
-    arguments: dict = {"corpus": corpus, "tokenizer": tokenizer_path, "config": FeedConfig(), "fim": FimConfig()}
-    feed = open_batches(**arguments, batch_size=2, seed=0)
+def test_a_forgotten_feed_ends_its_thread(inputs: FeedInputs) -> None:
+    feed = open_batches(inputs, 2)
     next(feed)
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "sc2jax-feed")
     del feed

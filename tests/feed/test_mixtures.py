@@ -7,7 +7,7 @@ from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 
-GOOD = {"name": "source_code", "format": "repository", "share": 1.0}
+GOOD = {"name": "source_code", "format": "repository", "share": 1.0, "max_epochs": 0}
 
 
 def test_shipped_mixtures_can_be_read() -> None:
@@ -26,6 +26,8 @@ def test_shipped_mixtures_can_be_read() -> None:
         (json.dumps({"sources": [GOOD, GOOD]}), "different names"),
         (json.dumps({"sources": [{**GOOD, "share": 0}]}), "it should be positive"),
         (json.dumps({"sources": [{**GOOD, "share": "half"}]}), "it should be positive"),
+        (json.dumps({"sources": [{**GOOD, "max_epochs": -1}]}), "it should be 0 or more"),
+        (json.dumps({"sources": [{**GOOD, "format": "repo"}]}), "'repo' of source_code is unknown; use one of"),
     ],
 )
 def test_bad_mixtures(tmp_path: Path, content: str, message: str) -> None:

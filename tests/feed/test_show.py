@@ -3,19 +3,14 @@ import re
 import numpy as np
 import pytest
 
-from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.batches import open_batches
 from sc2jax.feed.packing import pack_row
 from sc2jax.feed.show import render_row, show_row
-from sc2jax.text.config import FimConfig
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_path: str) -> Tokenizer:
-    return load_tokenizer(tokenizer_path)
 
 
 def row(tokenizer: Tokenizer, length: int = 24) -> dict[str, np.ndarray]:
@@ -46,26 +41,14 @@ def test_a_row_in_colours(tokenizer: Tokenizer) -> None:
     assert first[1] != second[1]
 
 
-def test_the_row_that_training_sees(
-    corpus: str, tokenizer_path: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sc2jax.feed.batches import open_batches
-
-    arguments: dict = {
-        "corpus": corpus,
-        "tokenizer": tokenizer_path,
-        "config": FeedConfig(row_length=48),
-        "fim": FimConfig(),
-        "batch_size": 4,
-        "seed": 0,
-    }
-    with open_batches(**arguments) as batches:
+def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_batches(inputs, 4) as batches:
         next(batches)
         second = next(batches)
     expected = render_row({name: values[3] for name, values in second.items()}, tokenizer, color=False)
-    assert show_row(**arguments, row=3, step=1) == f"batch 1, row 3\n{expected}"
+    assert show_row(inputs, 4, row=3, step=1) == f"batch 1, row 3\n{expected}"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[" in show_row(**arguments)
+    assert "\x1b[" in show_row(inputs, 4)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[" not in show_row(**arguments)
+    assert "\x1b[" not in show_row(inputs, 4)
