@@ -1,5 +1,7 @@
+import dataclasses
 import gc
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from feed_corpora import Open, Repositories, split_units, write_corpus
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
-from sc2jax.feed.sources import FeedInputs
+from sc2jax.feed.sources import FeedInputs, open_documents
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -83,6 +86,33 @@ def test_rows_read_elsewhere_are_the_same(open_feed: Open) -> None:
         host = open_feed(rows=rows)
         host.restore(state)
         assert_equal(take(host, 5), [{name: values[list(rows)] for name, values in b.items()} for b in following])
+
+
+def devices(hosts: int, tensor: int, batch_size: int) -> list[list[int]]:
+    """The rows that each of `hosts` holds: eight devices in order, `tensor` of them for the same rows."""
+    groups = np.repeat(np.split(np.arange(batch_size), 8 // tensor), tensor, axis=0)
+    return [sorted(set(np.concatenate(part).tolist())) for part in np.split(groups, hosts)]
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+@pytest.mark.parametrize("before", [1, 2, 4, 8])
+def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tensor: int) -> None:
+    """Also where tensor parallelism spreads the same rows over two hosts: of eight, two read each row."""
+    options: dict = {"batch_size": 8, "config": FeedConfig(row_length=32, streams_per_row=2)}
+    whole = open_feed(**options)
+    take(whole, 5)
+    feeds = [open_feed(rows=rows, **options) for rows in devices(before, tensor, 8)]
+    for feed in feeds:
+        take(feed, 5)
+    state = np.max([feed.state() for feed in feeds], axis=0)
+    np.testing.assert_array_equal(state, whole.state())
+    expected = take(whole, 3)
+    for after in (1, 2, 4, 8):
+        for rows in devices(after, tensor, 8):
+            feed = open_feed(rows=rows, **options)
+            feed.restore(state)
+            part = [{name: values[rows] for name, values in batch.items()} for batch in expected]
+            assert_equal(take(feed, 3), part)
 
 
 def test_the_state_is_that_of_the_last_batch_handed_out(open_feed: Open) -> None:
@@ -193,6 +223,74 @@ def test_a_corrupt_part_ends_in_one_message(
     overwrite(part, content.dictionary_page_offset + 100)
     with pytest.raises(UserError, match=rf"{part} is damaged"):
         take(open_feed(corpus=folder, batch_size=2), 500)
+
+
+def test_damaged_and_missing_parts_are_left_out_and_counted(
+    open_feed: Open,
+    repositories: Repositories,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    units = split_units(repositories, 4)
+    folder = write_corpus(tmp_path, [units[:2], units[2:4], units[4:]])
+    first, second, _ = sorted((tmp_path / "train").glob("*.parquet"))
+    content = pq.read_metadata(first).row_group(1).column(2)
+    overwrite(first, content.dictionary_page_offset + 100)
+    second.unlink()
+    config = FeedConfig(row_length=64, damaged="skip")
+    feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
+    batches = take(feed, 500)
+    statistics = feed.statistics(feed.state())
+    assert statistics["lost_parts"] == 1
+    assert statistics["damaged_units"] >= statistics["sources"]["source_code"]["epochs"] / 3 > 1
+    assert f"{second} is damaged: it is missing" in caplog.text
+    assert f"{first} is damaged" in caplog.text
+    names = "".join(tokenizer.decode(batch["tokens"][0].tolist()) for batch in batches)
+    assert "repository001" in names
+    assert "repository005" not in names  # of the damaged row group
+    assert "repository010" not in names  # of the missing part
+
+
+def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
+    feed = open_feed(config=FeedConfig(row_length=64, streams_per_row=2))
+    take(feed, 50)
+    statistics = feed.statistics(feed.state())
+    assert statistics["sources"] == {
+        "source_code": {
+            "tokens": 50 * 4 * 64,
+            "share": 1.0,
+            "epochs": statistics["sources"]["source_code"]["epochs"],
+            "exhausted_streams": 0,
+        }
+    }
+    assert statistics["cut_tokens"] > 0
+    assert statistics["cut_documents"] == 0
+    off = open_feed(fim=FimConfig(level="off"))
+    take(off, 50)
+    assert [off.statistics(off.state())[name] for name in ("padding", "cut_tokens", "replaced_characters")] == [0, 0, 0]
+    cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(row_length=64, long_documents="cut"))
+    take(cut, 50)
+    assert 0 < cut.statistics(cut.state())["cut_documents"] <= 200
+
+
+@pytest.mark.parametrize("level", ["document", "off"])
+def test_over_an_epoch_no_token_is_lost_or_repeated(
+    open_feed: Open, inputs: FeedInputs, tokenizer: Tokenizer, level: str
+) -> None:
+    """Counted: the tokens of the rows are those of the documents that the first epoch draws, each once."""
+    fim = FimConfig(level=level)
+    (source,) = open_documents(dataclasses.replace(inputs, fim=fim), read_mixture("repositories"))
+    expected: Counter[tuple[int, ...]] = Counter()
+    for index in range(len(source)):
+        unit = source.unit(0, index)
+        for document in range(len(unit)):
+            expected[tuple(np.concatenate([part.ids() for part in unit.parts(document)]).tolist())] += 1
+    feed = open_feed(fim=fim, batch_size=1)
+    total = sum(len(document) * count for document, count in expected.items())
+    tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, -(-total // 64))])[:total]
+    ends = np.flatnonzero(tokens == Special.END_OF_TEXT) + 1
+    assert Counter(tuple(part.tolist()) for part in np.split(tokens, ends) if len(part)) == expected
 
 
 def test_an_error_stays(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
