@@ -16,9 +16,6 @@ LOSSES = ("cut_tokens", "padding", "replaced_characters")
 """What infilling at context level costs: tokens that no longer fit into their row, places left empty in rows that
 became shorter, and characters that the edge of a window had cut apart."""
 
-_REPLACEMENT = "\ufffd".encode()
-_LONGEST_CHARACTER = 4  # bytes
-
 
 class Rows:
     """Makes the rows of a stream one after the other, and counts `LOSSES`."""
@@ -32,7 +29,7 @@ class Rows:
         number = self._stream.windows
         window = self._stream.next_window()
         if self._fim.level == "context":
-            window = self._transform(window.tolist(), number)
+            window = self._transform(window, number)
         return pack_row(window, self._config.row_length, self._config.cross_document_attention)
 
     def position(self) -> list[int]:
@@ -44,19 +41,10 @@ class Rows:
         self._losses = list(position[: len(LOSSES)])
         self._stream.seek(position[len(LOSSES) :])
 
-    def _transform(self, window: list[int], number: int) -> np.ndarray:
+    def _transform(self, window: np.ndarray, number: int) -> np.ndarray:
         draws = keyed_generator("window", self._seed, self._stream.stream, number)
-        transformed = transform_window(window, self._tokenizer, self._fim, draws)
+        transformed, replaced = transform_window(window, self._tokenizer, self._fim, draws)
         longer = len(transformed) - len(window)
-        lost = (max(0, longer), max(0, -longer), _replaced(window, transformed, self._tokenizer))
+        lost = (max(0, longer), max(0, -longer), replaced)
         self._losses = [before + now for before, now in zip(self._losses, lost, strict=True)]
-        return np.array(transformed, np.int32)
-
-
-def _replaced(window: Sequence[int], transformed: Sequence[int], tokenizer: Tokenizer) -> int:
-    """How often U+FFFD stands for a piece of a character that the window's edge cut apart."""
-    edges = tokenizer.bytes_of([*window[:_LONGEST_CHARACTER], *window[-_LONGEST_CHARACTER:]])
-    if edges.isascii():
-        return 0
-    before, after = (tokenizer.bytes_of(ids).count(_REPLACEMENT) for ids in (window, transformed))
-    return after - before
+        return transformed

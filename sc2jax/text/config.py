@@ -74,6 +74,16 @@ class FimConfig:
     file_rate: float = 0.5
     # Share of the transformed files written suffix first; the reference implementations use 0.5, the paper is silent.
     spm_rate: float = 0.5
+    # Whether an empty file of a chosen repository is dropped together with its separator, by which a repository without
+    # metadata loses its first token, and an empty last one is drawn for and may become three sentinels. So it is in the
+    # reference implementations (bigcode's Megatron-LM, NeMo).
+    drop_empty_files: bool = False
+    # The same for empty documents and their ends: two ends of text in a row become one, and a window that ends with an
+    # end of text may get three sentinels after it.
+    drop_empty_documents: bool = False
+    # Whether the name of a repository is never transformed, as the paper says (section 5.1) and NeMo does; in bigcode's
+    # Megatron-LM it is a fragment like any other.
+    protect_repository_name: bool = True
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:

@@ -6,12 +6,17 @@ a cut may fall inside of it. `transform_document` works on a document as pieces,
 tokens that may begin and end in the middle of a file, as StarCoder2's training does; both take the same draws in the
 same order. Leaving the middle out gives the prompt.
 
-The reference implementation drops an empty fragment together with the `<file_sep>` before it, by which a document
-without metadata loses its first token. Here an empty fragment is kept as it is, and no draw is spent on it.
+The draws, in this order: for each document with files whether it is chosen; then for each of its files (or for the
+whole of a document without files) whether it is transformed, where it is cut, and whether its suffix comes first.
+Special tokens inside of a fragment, as in an issue, count as one character and are never cut.
+
+What the reference implementations (bigcode's Megatron-LM, NeMo) do differently are options of `FimConfig`. They also
+know how to cut or pad each fragment to its former length, which none of them does for StarCoder2, nor does this module.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,26 +26,52 @@ from sc2jax.text.tokenizer import Tokenizer
 
 SENTINELS = frozenset({Special.FIM_PREFIX, Special.FIM_MIDDLE, Special.FIM_SUFFIX, Special.FIM_PAD})
 
-Item = TypeVar("Item", Piece, int)
+Chunk = TypeVar("Chunk", Sequence[Piece], np.ndarray)
+
+_REPLACEMENT = "\ufffd"
+
+
+class TransformedWindow(NamedTuple):
+    """A window after infilling: its tokens, and how many U+FFFD now stand for parts of characters cut apart."""
+
+    ids: np.ndarray
+    replaced: int
 
 
 def transform_document(pieces: Sequence[Piece], config: FimConfig, rng: np.random.Generator) -> list[Piece]:
     """Moves the middles of a document's randomly chosen files to their ends."""
-    return _transform(pieces, config, rng, lambda fragment: _permute(fragment, config, rng))
+
+    def places(part: Sequence[Piece], separator: Special) -> list[int]:
+        return [index for index, piece in enumerate(part) if piece == separator]
+
+    chunks = _transform(pieces, config, rng, places, lambda fragment: _permute(fragment, config, rng))
+    return list(itertools.chain.from_iterable(chunks))
 
 
 def transform_window(
-    ids: Sequence[int], tokenizer: Tokenizer, config: FimConfig, rng: np.random.Generator
-) -> list[int]:
+    window: np.ndarray, tokenizer: Tokenizer, config: FimConfig, rng: np.random.Generator
+) -> TransformedWindow:
     """Moves the middles of a window's randomly chosen files to their ends.
 
-    The parts are encoded anew, each by itself, so the result is usually some tokens longer than the window: the caller
-    cuts its tail. A character that the window's edge had cut apart becomes U+FFFD in a transformed file. Files that
-    are not chosen keep their tokens.
+    The parts are encoded anew, each by itself, so the result is usually some tokens longer than the window, or shorter:
+    the caller cuts its tail or pads it. A character that the window's edge had cut apart becomes U+FFFD in a
+    transformed file. Files that are not chosen keep their tokens.
     """
-    return _transform(
-        ids, config, rng, lambda fragment: tokenizer.encode(_permute(tokenizer.pieces(fragment), config, rng))
-    )
+    replaced = 0
+
+    def permute(fragment: np.ndarray) -> np.ndarray:
+        nonlocal replaced
+        pieces = tokenizer.pieces(fragment)
+        found = sum(piece.count(_REPLACEMENT) for piece in pieces if not isinstance(piece, Special))
+        if found:  # some may have been there before
+            replaced += found - tokenizer.bytes_of(fragment.tolist()).count(_REPLACEMENT.encode())
+        return np.array(tokenizer.encode(_permute(pieces, config, rng)), np.int32)
+
+    def places(part: np.ndarray, separator: Special) -> list[int]:
+        return np.flatnonzero(part == int(separator)).tolist()
+
+    chunks = _transform(np.asarray(window, np.int32), config, rng, places, permute)
+    return TransformedWindow(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), replaced)
 
 
 def infill_prompt(prefix: str, suffix: str, *, suffix_first: bool = False) -> list[Piece]:
@@ -64,36 +95,46 @@ def arrange(
 
 
 def _transform(
-    items: Sequence[Item],
+    items: Chunk,
     config: FimConfig,
     rng: np.random.Generator,
-    permute: Callable[[Sequence[Item]], Sequence[Item]],
-) -> list[Item]:
-    """Applies the draws to every document in `items`, and `permute` to the fragments chosen."""
-    transformed: list[Item] = []
-    for document, end in _split(items, Special.END_OF_TEXT):
-        fragments = list(_split(document, Special.FILE_SEP))
-        rate = config.rate
-        if len(fragments) > 1:
-            rate = config.file_rate if rng.random() < config.rate else 0.0
-        for fragment, separator in fragments:
-            # The draw is spent on the repository's name too, as in the reference implementation.
-            if rate > 0 and fragment and rng.random() < rate and fragment[0] != Special.REPO_NAME:
-                transformed.extend(permute(fragment))
-            else:
-                transformed.extend(fragment)
-            transformed.extend(separator)
-        transformed.extend(end)
-    return transformed
+    places: Callable[[Chunk, Special], list[int]],
+    permute: Callable[[Chunk], Chunk],
+) -> list[Chunk]:
+    """The fragments and separators of all documents in `items`, with `permute` applied to the fragments chosen."""
+    chunks: list[Chunk] = []
+    for document, end in _split(items, places(items, Special.END_OF_TEXT)):
+        if len(document) == 0 and len(end):
+            if not config.drop_empty_documents:
+                chunks.append(end)
+            continue
+        separators = places(document, Special.FILE_SEP)
+        rate, drop_empty = config.rate, config.drop_empty_documents
+        if separators:
+            rate, drop_empty = config.file_rate, config.drop_empty_files
+            if rng.random() >= config.rate:
+                chunks += [document, end]
+                continue
+        for fragment, separator in _split(document, separators):
+            # No draw is spent on an empty fragment; the reference spends one on the last, and may transform it.
+            if len(fragment) == 0 and (len(separator) or not drop_empty):
+                if not drop_empty:
+                    chunks.append(separator)
+                continue
+            # The draw is spent on the repository's name too, as in the reference.
+            chosen = rng.random() < rate
+            protected = config.protect_repository_name and len(fragment) and fragment[0] == Special.REPO_NAME
+            chunks += [permute(fragment) if chosen and not protected else fragment, separator]
+        chunks.append(end)
+    return chunks
 
 
-def _split(items: Sequence[Item], separator: Special) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
-    """The parts of `items` between separators, each with the separator after it: none after the last."""
+def _split(items: Chunk, places: Sequence[int]) -> Iterator[tuple[Chunk, Chunk]]:
+    """The parts of `items` between separators at `places`, each with the separator after it: none after the last."""
     start = 0
-    for index, item in enumerate(items):
-        if item == separator:
-            yield items[start:index], items[index : index + 1]
-            start = index + 1
+    for place in places:
+        yield items[start:place], items[place : place + 1]
+        start = place + 1
     yield items[start:], items[:0]
 
 

@@ -3,6 +3,10 @@
 `FORMATS` is the table of all of them. Text goes into a piece of its own and never into a literal, so that a file that
 spells a special token stays a file. A format reads records as the corpus keeps them, already filtered and anonymised;
 its draws come from the generator that it is given, which callers key by seed, epoch and the identity of the document.
+
+Prompts are documents that were cut: `repository_prompt` cuts inside of a file, for a completion or an infilling, and
+what `discussions`, `notebooks` and `pull_requests` write is a document without its end, to which the model adds what
+follows.
 """
 
 import dataclasses

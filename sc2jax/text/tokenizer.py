@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import fsspec
+import numpy as np
 
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
@@ -64,7 +65,7 @@ class Tokenizer:
                 ids.extend(self.encode_text(piece))
         return ids
 
-    def pieces(self, ids: Sequence[int]) -> list[Piece]:
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[Piece]:
         """The inverse of `encode`; texts that were encoded one after the other come back as one.
 
         A character of which only some bytes are left, as at the edge of a window, becomes U+FFFD.
@@ -74,25 +75,23 @@ class Tokenizer:
         """
         return list(self._pieces(ids))
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of `ids`, special tokens written as their literals: for people to read, not to be encoded again."""
         return "".join(piece.literal if isinstance(piece, Special) else piece for piece in self._pieces(ids))
 
-    def _pieces(self, ids: Sequence[int]) -> Iterator[Piece]:
-        run: list[int] = []
-        for token in map(int, ids):
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(f"token {token} is outside of the vocabulary of {self.vocab_size}")
-            special = _SPECIALS.get(token)
-            if special is None:
-                run.append(token)
-                continue
-            if run:
-                yield self._text(run)
-                run = []
-            yield special
-        if run:
-            yield self._text(run)
+    def _pieces(self, ids: Sequence[int] | np.ndarray) -> Iterator[Piece]:
+        array = np.asarray(ids, np.int64)
+        if array.size and not 0 <= array.min() <= array.max() < self.vocab_size:
+            outside = array[(array < 0) | (array >= self.vocab_size)][0]
+            raise ValueError(f"token {outside} is outside of the vocabulary of {self.vocab_size}")
+        start = 0
+        for place in np.flatnonzero(array < len(Special)).tolist():
+            if start < place:
+                yield self._text(array[start:place].tolist())
+            yield _SPECIALS[int(array[place])]
+            start = place + 1
+        if start < len(array):
+            yield self._text(array[start:].tolist())
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
         """What ids stand for, in UTF-8, of which a window may cut a character apart."""

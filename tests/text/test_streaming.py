@@ -76,7 +76,9 @@ def test_sentencepiece_reads_its_ids_as_the_library_does(model_file, sentencepie
 def library(starcoder2_tokenizer):
     import tokenizers
 
-    return tokenizers.Tokenizer.from_file(os.environ["SC2JAX_TOKENIZER"])
+    model = tokenizers.Tokenizer.from_file(os.environ["SC2JAX_TOKENIZER"])
+    model.encode_special_tokens = True  # or a text such as <NAME> would become a special token
+    return model
 
 
 @given(text=ANY_TEXT)
