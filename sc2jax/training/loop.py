@@ -141,7 +141,7 @@ def _run(
             )
         # Other processes hold other rows: what the feed has read is put together for the lines that are written.
         ends_line = step % training.log_every == 0 or step == training.steps
-        feed_metrics = feed.statistics(_whole_position(position)) if ends_line else None
+        feed_metrics = feed.statistics(whole_position(position)) if ends_line else None
         now = time.monotonic()
         if log is not None:
             log.add(step, values, now - started, waited, feed_metrics)
@@ -160,7 +160,7 @@ def _run(
         if step % training.checkpoint_every == 0 or step == training.steps:
             read(step, *unread)
             unread = None
-            whole = _whole_position(position)
+            whole = whole_position(position)
             checkpoints.save(Progress(step, key, whole), state.params, state.optimizer_state)
     progress.close()
     return state
@@ -181,7 +181,8 @@ def place_batch(
     return {name: place(array) for name, array in batch.items()}
 
 
-def _whole_position(position: np.ndarray) -> np.ndarray:
+def whole_position(position: np.ndarray) -> np.ndarray:
+    """The feed's position of the whole batch, put together from what each process has of it."""
     if jax.process_count() == 1:
         return position
     # Rows of other processes are zero here, so that the greatest over processes is the whole, also where two of them
