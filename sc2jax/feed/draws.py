@@ -1,6 +1,7 @@
 """Random draws that depend on nothing but their key: the same on any machine, in any order, after any restart."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -37,6 +38,9 @@ class KeyedPermutation:
 
     def __len__(self) -> int:
         return self._size
+
+    def __iter__(self) -> Iterator[int]:
+        return (self[index] for index in range(self._size))
 
     def __getitem__(self, index: int) -> int:
         if not 0 <= index < self._size:

@@ -246,7 +246,8 @@ def _exhausted(sources: Sequence[Source]) -> str:
     often = ", ".join(f"{source.name} {source.max_epochs} times" for source in sources)
     return (
         f"there is nothing left to train on: {often} is as often as the mixture lets its sources be read; raise "
-        "max_epochs there (0: without end), train for fewer steps, or add to the corpus"
+        "max_epochs there (0: without end), train for fewer steps, add to the corpus, or, if this is the first step, "
+        "use fewer rows and streams than the corpus has row groups"
     )
 
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -71,3 +72,12 @@ def split_units(repositories: Repositories, size: int) -> list[Repositories]:
     """Row groups of `size` repositories each."""
     names = list(repositories)
     return [{name: repositories[name] for name in names[at : at + size]} for at in range(0, len(names), size)]
+
+
+def write_records(folder: Path, schema: pa.Schema, row_groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """A dataset of other records than files; columns that a record lacks are empty."""
+    empty = {field.name: [] if pa.types.is_list(field.type) else "" for field in schema}
+    tables = (pa.Table.from_pylist([empty | dict(record) for record in group], schema) for group in row_groups)
+    output = write_part(str(folder), "train", 0, tables, schema)
+    commit(str(folder), Manifest("curate", "key", {}, {}, (output,), {}))
+    return str(folder)

@@ -16,6 +16,17 @@ def test_shipped_mixtures_can_be_read() -> None:
         assert read_mixture(path.stem) == read_mixture(str(path))
 
 
+@pytest.mark.parametrize(("name", "total"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])
+def test_the_mixtures_of_the_paper(name: str, total: float) -> None:
+    """Against the sums of the printed rows."""
+    sources = read_mixture(f"starcoder2_{name}")
+    assert sum(source.share for source in sources) == pytest.approx(total)
+    assert all(source.max_epochs == 5 and source.folder == source.name for source in sources)
+    shares = {source.name: source.share for source in sources}
+    assert ("source_code_full" in shares) == (name == "15b")
+    assert ("arxiv" in shares) == ("openwebmath" in shares) == ("wikipedia" in shares) == (name != "3b")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

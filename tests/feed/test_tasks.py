@@ -11,7 +11,7 @@ from seqio import test_utils as seqio_tests
 
 from sc2jax.feed.packing import pack_row
 from sc2jax.feed.sources import FeedInputs
-from sc2jax.feed.tasks import TokenizerVocabulary, create_mixture, register_mixture
+from sc2jax.feed.tasks import CuratedSource, TokenizerVocabulary, create_mixture, register_mixture
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -125,11 +125,12 @@ def test_seqios_own_helpers_for_tasks_pass(mixture: seqio.Mixture, tokenizer: To
 
 def test_an_example_is_what_a_stream_reads(mixture: seqio.Mixture) -> None:
     task = mixture.tasks[0]
+    assert isinstance(task.source, CuratedSource)
     units = task.source.units["train"]
     examples = list(task.source.get_dataset("train", shuffle=False).as_numpy_iterator())
     assert len(examples) == sum(len(units[index]) for index in range(len(units)))
     for example in examples:
-        assert json.loads(example["records"]) == units[int(example["unit"])][int(example["document"])]
+        assert json.loads(bytes(example["records"])) == units[int(example["unit"])][int(example["document"])]
 
 
 def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: seqio.Mixture) -> None:
@@ -143,7 +144,8 @@ def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: 
             "document": np.zeros(len(units), np.int64),
         }
         with seqio.utils.map_seed_manager(7):
-            dataset = mixture.tasks[0].preprocessors[0](tf.data.Dataset.from_tensor_slices(examples))
+            slices = tf.data.Dataset.from_tensor_slices(examples)  # pyright: ignore[reportArgumentType]
+            dataset = mixture.tasks[0].preprocessors[0](slices)
         return [tuple(example["targets"].tolist()) for example in dataset.as_numpy_iterator()]
 
     one, other = shard(range(16)), shard(range(16, 32))
