@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,9 @@ from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
+from sc2jax.feed.rows import LOSSES
 from sc2jax.feed.sources import FeedInputs, open_documents
+from sc2jax.feed.streams import POSITION_FIELDS, Stream
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -272,6 +275,21 @@ def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
     cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(row_length=64, long_documents="cut"))
     take(cut, 50)
     assert 0 < cut.statistics(cut.state())["cut_documents"] <= 200
+
+
+def test_streams_that_a_source_gives_nothing_any_more_are_counted(open_feed: Open, tmp_path: Path) -> None:
+    """Eight row groups, each twice, for four streams; then there is no other source to go on with."""
+    source = {"name": "source_code", "format": "repository", "share": 1, "max_epochs": 2}
+    (tmp_path / "twice.json").write_text(json.dumps({"sources": [source]}))
+    feed = open_feed(config=FeedConfig(row_length=64, mixture=str(tmp_path / "twice.json")), fim=FimConfig(level="off"))
+    with pytest.raises(UserError, match="source_code 2 times is as often as the mixture lets"):
+        take(feed, 10_000)
+    statistics = feed.statistics(feed.state())["sources"]["source_code"]
+    assert 1 <= statistics["epochs"] < 2
+    state = feed.state()
+    units = 2 + len(LOSSES) + len(Stream.FIELDS) + POSITION_FIELDS.index("units")
+    state[:, units] = [4, 4, 3, 4]
+    assert feed.statistics(state)["sources"]["source_code"]["exhausted_streams"] == 3
 
 
 @pytest.mark.parametrize("level", ["document", "off"])

@@ -1,52 +1,14 @@
 """The paper's largest mixture over a small corpus whose documents differ a thousandfold in length."""
 
-import json
-import random
 from pathlib import Path
 
 import pytest
-from feed_corpora import WORDS, Open, make_repositories, split_units, write_corpus, write_records
+from feed_corpora import Open, write_sources
 
-from sc2jax.assets import asset_path
 from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.mixtures import read_mixture
-from sc2jax.records.schemas import SCHEMAS
 from sc2jax.text.config import FimConfig
 
 ROWS, LENGTH, BATCH = 10_000, 256, 8
-LONGEST = 12_000  # words
-
-TEXTS = {"openwebmath": 300, "wikipedia": 30, "arxiv": LONGEST}
-
-
-def text(words: int, rng: random.Random) -> str:
-    return " ".join(rng.choices(WORDS, k=rng.randint(max(1, words // 2), words)))
-
-
-def samples(kind: str) -> list[dict]:
-    path = asset_path("data", "records", f"{kind}.jsonl")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write_sources(folder: Path) -> dict:
-    """Every source of the mixture: repositories and texts by chance, the rest the hand-written records."""
-    rng = random.Random(0)
-    for share in read_mixture("starcoder2_15b"):
-        place = folder / share.folder
-        if share.format == "repository":
-            write_corpus(place, [split_units(make_repositories(60, longest=3000), 4)])
-        elif share.format == "plain_text":
-            groups = [[{"text": text(TEXTS[share.name], rng)} for _ in range(5)] for _ in range(6)]
-            write_records(place, SCHEMAS["plain_text"], groups)
-        else:
-            write_records(place, SCHEMAS[share.format], [samples(share.format)] * 3)
-    shares = {share.name: share.share for share in read_mixture("starcoder2_15b")}
-    sources = [
-        {"name": share.name, "folder": share.folder, "format": share.format, "share": share.share, "max_epochs": 0}
-        for share in read_mixture("starcoder2_15b")
-    ]
-    (folder / "endless.json").write_text(json.dumps({"sources": sources}))
-    return {name: value / sum(shares.values()) for name, value in shares.items()}
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from feed_corpora import Repositories
+from feed_corpora import Repositories, write_sources
 from seqio import test_utils as seqio_tests
 
 from sc2jax.feed.packing import pack_row
@@ -131,6 +132,21 @@ def test_an_example_is_what_a_stream_reads(mixture: seqio.Mixture) -> None:
     assert len(examples) == sum(len(units[index]) for index in range(len(units)))
     for example in examples:
         assert json.loads(bytes(example["records"])) == units[int(example["unit"])][int(example["document"])]
+
+
+def test_every_source_of_a_mixture_is_a_task(inputs: FeedInputs, tmp_path: Path) -> None:
+    names = write_sources(tmp_path)
+    config = dataclasses.replace(inputs.config, mixture=str(tmp_path / "endless.json"))
+    mixture = register_mixture(dataclasses.replace(inputs, corpus=str(tmp_path), config=config))
+    try:
+        for name in names:
+            task = seqio.get_mixture_or_task(f"endless.{name}")
+            found = documents(task.get_dataset(split="train", shuffle=False, seed=0).take(3))
+            assert all(ids[-1] == Special.END_OF_TEXT for ids in found)
+    finally:
+        seqio.MixtureRegistry.remove(mixture.name)
+        for task in mixture.tasks:
+            seqio.TaskRegistry.remove(task.name)
 
 
 def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: seqio.Mixture) -> None:
