@@ -24,6 +24,7 @@ VERBS = {
     "quickstart": "the whole path at toy scale: curate, tokenizer, train, evaluate, complete, and a report page",
     "curate": "source trees -> a curated, deduplicated, documented corpus",
     "tokenizer": "the corpus -> a SentencePiece tokenizer",
+    "tokenize": "corpus and tokenizer -> the documents' tokens, for those who want to encode once",
     "show": "one packed training row, readable: its segments and special tokens",
     "train": "the corpus and a tokenizer -> checkpoints; run again, it goes on where it was",
     "evaluate": "a checkpoint -> held-out bits per byte and exact-match infilling",

@@ -23,12 +23,12 @@ from sc2jax.assets import asset_path
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.errors import UserError
 from sc2jax.evaluation.config import EvaluationConfig
-from sc2jax.feed.config import FeedConfig, ShowConfig
+from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
-from sc2jax.text.config import FimConfig, TokenizerConfig
+from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.training.config import TrainingConfig
 
 CONFIG_FILE = "config.json"
@@ -41,6 +41,7 @@ class PathsConfig:
     source: str = ""  # folders of repositories, separated by commas; "": this machine's Python standard library
     corpus: str = ""  # what `curate` wrote
     tokenizer: str = ""  # what `tokenizer` wrote
+    tokenize: str = ""  # what `tokenize` wrote
     train: str = ""  # what `train` wrote
 
 
@@ -53,10 +54,12 @@ class Settings:
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
     feed: FeedConfig = dataclasses.field(default_factory=FeedConfig)
+    format: FormatConfig = dataclasses.field(default_factory=FormatConfig)
     fim: FimConfig = dataclasses.field(default_factory=FimConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    tokenize: TokenizeConfig = dataclasses.field(default_factory=TokenizeConfig)
     show: ShowConfig = dataclasses.field(default_factory=ShowConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)

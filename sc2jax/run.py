@@ -25,11 +25,20 @@ from sc2jax.records.manifest import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from sc2jax.feed.sources import FeedInputs
     from sc2jax.inference.generate import Completion
     from sc2jax.model.config import ModelConfig
     from sc2jax.text.tokenizer import Tokenizer
 
-STAGE_VERSIONS = {"tokenizer": 1, "train": 1, "evaluate": 1, "complete": 1, "report": 1, "convert": 1}
+STAGE_VERSIONS = {
+    "tokenizer": 1,
+    "tokenize": 1,
+    "train": 2,
+    "evaluate": 1,
+    "complete": 1,
+    "report": 1,
+    "convert": 1,
+}
 """Raised when a stage's code changes what it writes, so that folders written before are made anew."""
 
 TOKENIZER_FILE = "tokenizer.model"
@@ -48,6 +57,7 @@ class Folders:
     workdir: str
     corpus: str
     tokenizer: str
+    tokenize: str
     train: str
 
     def of(self, stage: str) -> str:
@@ -62,7 +72,7 @@ def folders(settings: Settings, workdir: str) -> Folders:
         UserError: a URL is of a kind that nothing here can open.
     """
     paths = settings.paths
-    for path in (workdir, paths.corpus, paths.tokenizer, paths.train):
+    for path in (workdir, paths.corpus, paths.tokenizer, paths.tokenize, paths.train):
         try:
             fsspec.core.url_to_fs(path)
         except (ValueError, ImportError) as error:
@@ -71,6 +81,7 @@ def folders(settings: Settings, workdir: str) -> Folders:
         workdir=absolute(workdir),
         corpus=absolute(paths.corpus or join(workdir, "corpus")),
         tokenizer=absolute(paths.tokenizer or join(workdir, "tokenizer")),
+        tokenize=absolute(paths.tokenize or join(workdir, "tokenize")),
         train=absolute(paths.train or join(workdir, "train")),
     )
 
@@ -109,7 +120,8 @@ def write_config(folder: str, settings: Settings, places: Folders, inputs: Itera
 
     `--config=FOLDER/config.json --workdir=ELSEWHERE` runs it again on the same inputs.
     """
-    paths = {name: places.of(name) for name in inputs if name in ("corpus", "tokenizer", "train")}
+    stages = {name.partition("/")[0] for name in inputs}
+    paths = {name: places.of(name) for name in ("corpus", "tokenizer", "tokenize", "train") if name in stages}
     sources = ",".join(absolute(source.strip()) for source in settings.paths.source.split(",") if source.strip())
     settings = dataclasses.replace(settings, paths=dataclasses.replace(settings.paths, source=sources, **paths))
     write_atomically(join(folder, CONFIG_FILE), settings_json(settings).encode())
@@ -135,6 +147,37 @@ def open_tokenizer(settings: Settings, places: Folders) -> "Tokenizer":
     from sc2jax.text.tokenizer import load_tokenizer
 
     return load_tokenizer(tokenizer_path(settings, places))
+
+
+def corpus_digests(settings: Settings, places: Folders) -> dict[str, str]:
+    """The digests of the datasets that the mixture is made of, each by its place below the corpus.
+
+    Raises:
+        UserError: a dataset is missing or unfinished, or the mixture cannot be read.
+    """
+    from sc2jax.feed.mixtures import read_mixture
+
+    names = {share.folder and f"/{share.folder}" for share in read_mixture(settings.feed.mixture)}
+    return {f"corpus{name}": read_manifest(f"{places.corpus}{name}").digest for name in sorted(names)}
+
+
+def feed_inputs(settings: Settings, places: Folders) -> "FeedInputs":
+    """What the run's training rows follow from.
+
+    Raises:
+        UserError: there is no tokenizer, or it is damaged.
+    """
+    from sc2jax.feed.sources import FeedInputs
+
+    return FeedInputs(
+        corpus=places.corpus,
+        tokenizer=open_tokenizer(settings, places),
+        config=settings.feed,
+        formats=settings.format,
+        fim=settings.fim,
+        seed=settings.seed,
+        tokens=places.tokenize,
+    )
 
 
 def fitted_model(model: "ModelConfig", tokens: "Tokenizer") -> "ModelConfig":

@@ -24,6 +24,7 @@ from sc2jax.records.manifest import (
     join,
     read_manifest,
     stage_key,
+    write_atomically,
     write_output,
 )
 from sc2jax.run import (
@@ -36,6 +37,9 @@ from sc2jax.run import (
     STAGE_VERSIONS,
     TOKENIZER_FILE,
     Folders,
+    absolute,
+    corpus_digests,
+    feed_inputs,
     fitted_model,
     folders,
     open_model,
@@ -91,24 +95,38 @@ def tokenizer(settings: Settings, workdir: str) -> None:
     say(f"{trained.vocab_size:,} tokens", places.tokenizer)
 
 
+def tokenize(settings: Settings, workdir: str) -> None:
+    """Encodes the mixture's training documents ahead, for a feed with feed.tokenized."""
+    from sc2jax.feed.cache import token_config, token_inputs, write_tokens
+    from sc2jax.feed.mixtures import read_mixture
+    from sc2jax.feed.sources import open_documents
+
+    places = folders(settings, workdir)
+    sources = open_documents(feed_inputs(settings, places), read_mixture(settings.feed.mixture))
+    config = token_config(sources) | dataclasses.asdict(settings.tokenize)
+
+    def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
+        return write_tokens(folder, sources, settings.tokenize.epochs)
+
+    manifest = run_stage("tokenize", settings, places, config, token_inputs(sources), work)
+    tokens = sum(manifest.statistics["tokens"].values())
+    say(f"{tokens:,} tokens in {settings.tokenize.epochs} epochs of {len(sources)} sources", places.tokenize)
+
+
 def show(settings: Settings, workdir: str) -> None:
-    """Prints one packed training row."""
-    from sc2jax.feed.show import show_row
+    """Prints one packed training row, or writes it as a page."""
+    from sc2jax.feed.show import row_page, show_row
 
     if settings.show.row >= settings.training.batch_size:
         raise UserError(f"show.row is {settings.show.row}; a batch has {settings.training.batch_size} rows, from 0 on")
-    places = folders(settings, workdir)
-    row = show_row(
-        corpus=places.corpus,
-        tokenizer=tokenizer_path(settings, places),
-        config=settings.feed,
-        fim=settings.fim,
-        batch_size=settings.training.batch_size,
-        seed=settings.seed,
-        row=settings.show.row,
-        step=settings.show.step,
-    )
-    print(row)  # noqa: T201
+    inputs = feed_inputs(settings, folders(settings, workdir))
+    place = {"row": settings.show.row, "step": settings.show.step, "source": settings.show.source}
+    if settings.show.html:
+        page = row_page(inputs, settings.training.batch_size, **place)
+        write_atomically(absolute(settings.show.html), page.encode())
+        say("a row as a page", settings.show.html)
+    else:
+        print(show_row(inputs, settings.training.batch_size, **place))  # noqa: T201
 
 
 def train(settings: Settings, workdir: str) -> None:
@@ -116,13 +134,13 @@ def train(settings: Settings, workdir: str) -> None:
     places = folders(settings, workdir)
     if "://" in places.train:
         raise UserError(f"{places.train}: train writes its log to a local disk; give a local --workdir")
-    corpus = read_manifest(places.corpus)
+    corpus = corpus_digests(settings, places)
     tokens = open_tokenizer(settings, places)
     settings = dataclasses.replace(settings, model=fitted_model(settings.model, tokens))
-    config = {name: dataclasses.asdict(getattr(settings, name)) for name in ("model", "training", "feed", "fim")} | {
-        "seed": settings.seed
-    }
-    inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest}
+    config = {
+        name: dataclasses.asdict(getattr(settings, name)) for name in ("model", "training", "feed", "format", "fim")
+    } | {"seed": settings.seed}
+    inputs = corpus | {"tokenizer": tokens.digest}
 
     def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
         return _train(settings, places, folder, stage_key("train", STAGE_VERSIONS["train"], config, inputs))
@@ -150,16 +168,8 @@ def _train(settings: Settings, places: Folders, folder: str, key: str) -> tuple[
     mesh = create_mesh(settings.mesh)
     rows = local_rows(mesh, settings.training, settings.model)
     refuse_other_run(folder, settings)
-    write_config(folder, settings, places, ["corpus", "tokenizer"])
-    feed = open_batches(
-        corpus=places.corpus,
-        tokenizer=tokenizer_path(settings, places),
-        config=settings.feed,
-        fim=settings.fim,
-        batch_size=settings.training.batch_size,
-        seed=settings.seed,
-        rows=rows,
-    )
+    write_config(folder, settings, places, ["corpus", "tokenizer", *(["tokenize"] if settings.feed.tokenized else [])])
+    feed = open_batches(feed_inputs(settings, places), settings.training.batch_size, rows=rows)
     try:
         result = run_training(feed, settings.model, settings.training, mesh, folder=folder, key=key, seed=settings.seed)
     finally:
@@ -190,7 +200,7 @@ def refuse_other_run(folder: str, settings: Settings) -> None:
         return
     ours = json.loads(settings_json(settings))
     theirs = read_json(folder, CONFIG_FILE)
-    sections = ("model", "training", "feed", "fim", "seed")
+    sections = ("model", "training", "feed", "format", "fim", "seed")
     differing = differing_keys({name: ours[name] for name in sections}, {name: theirs.get(name) for name in sections})
     if differing:
         raise UserError(

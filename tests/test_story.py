@@ -11,6 +11,7 @@ import pytest
 
 from sc2jax.cli import main
 from sc2jax.feed.batches import open_batches
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import read_manifest
 from sc2jax.text.config import FimConfig
@@ -134,14 +135,15 @@ def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source
     settings = to_settings(load_config("quickstart"))
 
     def batches():
-        with open_batches(
+        inputs = FeedInputs(
             corpus=str(tmp_path / "corpus"),
-            tokenizer=str(tmp_path / "tokenizer" / "tokenizer.model"),
+            tokenizer=load_tokenizer(str(tmp_path / "tokenizer" / "tokenizer.model")),
             config=dataclasses.replace(settings.feed, streams_per_row=1),
+            formats=settings.format,
             fim=FimConfig(level="off"),
-            batch_size=4,
             seed=0,
-        ) as feed:
+        )
+        with open_batches(inputs, 4) as feed:
             return [next(feed) for _ in range(40)]
 
     one, other = batches(), batches()

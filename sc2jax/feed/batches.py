@@ -9,67 +9,55 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from sc2jax.errors import UserError
-from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.draws import keyed_generator
-from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.packing import FEATURES, pack_row
-from sc2jax.feed.streams import Stream
-from sc2jax.records.manifest import canonical_json, read_manifest
-from sc2jax.text.config import FimConfig
-from sc2jax.text.fim import transform_window
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.feed.mixtures import only, read_mixture
+from sc2jax.feed.packing import FEATURES
+from sc2jax.feed.rows import Rows
+from sc2jax.feed.sources import FeedInputs, open_sources
+from sc2jax.feed.statistics import summarize
+from sc2jax.feed.streams import Source, Stream
+from sc2jax.records.manifest import canonical_json
 
 Batch = dict[str, np.ndarray]
 
 
 def open_batches(
-    *,
-    corpus: str,
-    tokenizer: str,
-    config: FeedConfig,
-    fim: FimConfig,
-    batch_size: int,
-    seed: int,
-    rows: Sequence[int] | None = None,
+    inputs: FeedInputs, batch_size: int, *, rows: Sequence[int] | None = None, source: str = ""
 ) -> "Batches":
     """Batches of `batch_size` rows from the training split of a curated corpus, without end.
 
     Each row of the batch has `config.streams_per_row` virtual streams of its own, which it reads by turns: stream
     r + i * batch_size in batch i, then all over again. A process that reads only some of the `rows` gets them as they
-    are in the whole batch.
+    are in the whole batch. With a `source` that one is read alone.
 
     Raises:
-        UserError: the corpus, the tokenizer or the mixture cannot be used.
+        UserError: the corpus or the mixture cannot be used.
     """
-    from sc2jax.feed.tasks import training_sources  # imports TensorFlow
-
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} rows is empty; use 1 or more")
     rows = range(batch_size) if rows is None else rows
     if not rows or not all(0 <= row < batch_size for row in rows):
         raise ValueError(f"rows {list(rows)} are not rows of a batch of {batch_size}")
-    loaded = load_tokenizer(tokenizer)
-    sources = training_sources(corpus, loaded, config, fim)
+    mixture = read_mixture(inputs.config.mixture)
+    mixture = only(mixture, source) if source else mixture
+    sources = open_sources(inputs, mixture)
+    config = {name: value for name, value in dataclasses.asdict(inputs.config).items() if name != "prefetch"}
     identity = {
-        "corpus": read_manifest(corpus).digest,
-        "tokenizer": loaded.digest,
-        "mixture": [dataclasses.asdict(part) for part in read_mixture(config.mixture)],
-        "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "prefetch"},
-        "fim": dataclasses.asdict(fim),
+        "mixture": [dataclasses.asdict(share) for share in mixture],
+        "corpus": [[source.digest, len(source.documents)] for source in sources],
+        "tokenizer": inputs.tokenizer.digest,
+        "config": config,
+        "format": dataclasses.asdict(inputs.formats),
+        "fim": dataclasses.asdict(inputs.fim),
         "batch_size": batch_size,
-        "seed": seed,
+        "seed": inputs.seed,
     }
-    count = batch_size * config.streams_per_row
-    streams = [
-        [Stream(sources, stream, count, seed, config.row_length) for stream in range(row, count, batch_size)]
-        for row in rows
-    ]
-    producer = _Producer(streams, loaded, config, fim, seed)
-    return Batches(producer, batch_size, config.prefetch, _fingerprint(identity))
+    producer = _Producer(sources, inputs, batch_size, rows)
+    return Batches(producer, sources, batch_size, inputs.config.prefetch, _fingerprint(identity))
 
 
 class Batches:
@@ -78,8 +66,11 @@ class Batches:
     `wait_seconds` is how long the last batch was waited for. Use as a context manager, or call `close`.
     """
 
-    def __init__(self, producer: "_Producer", batch_size: int, prefetch: int, fingerprint: int) -> None:
+    def __init__(
+        self, producer: "_Producer", sources: Sequence[Source], batch_size: int, prefetch: int, fingerprint: int
+    ) -> None:
         self._producer = producer
+        self._sources = sources
         self._batch_size = batch_size
         self._prefetch = prefetch
         self._fingerprint = fingerprint
@@ -111,6 +102,10 @@ class Batches:
             state[row] = [self._fingerprint, *position]
         return state
 
+    def statistics(self, state: np.ndarray) -> dict[str, Any]:
+        """What was read and lost up to the state of the whole feed, whoever read it."""
+        return summarize(state, self._sources)
+
     def restore(self, state: np.ndarray) -> None:
         """Goes on behind the batch at which `state` was taken, whichever rows were read there.
 
@@ -122,7 +117,8 @@ class Batches:
         if state.shape != expected or (state[rows, 0] != self._fingerprint).any():
             raise UserError(
                 "the checkpoint's place in the training data is that of another corpus, tokenizer, mixture, seed, "
-                "batch size or feed and fim config; go on with those of the run, or start a new one in another folder"
+                "batch size or feed, format and fim config; go on with those of the run, or start a new one in another "
+                "folder"
             )
         self._stop()
         self._producer.seek(state[rows, 1:])
@@ -148,19 +144,24 @@ class Batches:
 
 
 class _Producer:
-    """Makes batches one after the other; `streams` holds for each row of this process those that it reads by turns."""
+    """Makes batches one after the other; each of its `rows` reads its streams by turns."""
 
-    def __init__(
-        self, streams: Sequence[Sequence[Stream]], tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig, seed: int
-    ) -> None:
-        self.rows = [of_row[0].stream for of_row in streams]
-        self._streams = streams
-        self._tokenizer, self._config, self._fim, self._seed = tokenizer, config, fim, seed
+    def __init__(self, sources: Sequence[Source], inputs: FeedInputs, batch_size: int, rows: Sequence[int]) -> None:
+        self.rows = list(rows)
+        config = inputs.config
+        count = batch_size * config.streams_per_row
+
+        def create(stream: int) -> Rows:
+            cut = config.long_documents == "cut"
+            windows = Stream(sources, stream, count, inputs.seed, config.row_length, cut_documents=cut)
+            return Rows(windows, inputs.tokenizer, config, inputs.fim, inputs.seed)
+
+        self._streams = [[create(stream) for stream in range(row, count, batch_size)] for row in rows]
         self._batches = 0
 
     def produce(self) -> Batch:
-        turn = self._batches % self._config.streams_per_row
-        rows = [self._row(of_row[turn]) for of_row in self._streams]
+        turn = self._batches % len(self._streams[0])
+        rows = [of_row[turn].next_row() for of_row in self._streams]
         self._batches += 1
         return {name: np.stack([row[name] for row in rows]) for name in FEATURES}
 
@@ -177,14 +178,6 @@ class _Producer:
             size = len(position) // len(of_row)
             for index, stream in enumerate(of_row):
                 stream.seek(position[index * size : (index + 1) * size])
-
-    def _row(self, stream: Stream) -> dict[str, np.ndarray]:
-        number = stream.windows
-        window = stream.next_window()
-        if self._fim.level == "context":
-            draws = keyed_generator("window", self._seed, stream.stream, number)
-            window = transform_window(window, self._tokenizer, self._fim, draws).ids
-        return pack_row(window, self._config.row_length, self._config.cross_document_attention)
 
 
 class _Background:

@@ -1,8 +1,11 @@
 """Random draws that depend on nothing but their key: the same on any machine, in any order, after any restart."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
+
+_ROUNDS = 90
 
 
 def keyed_generator(purpose: str, *key: int | str) -> np.random.Generator:
@@ -10,5 +13,45 @@ def keyed_generator(purpose: str, *key: int | str) -> np.random.Generator:
 
     Draws of different keys are independent, so that no decision shifts those after it.
     """
-    digest = hashlib.blake2b(repr((purpose, *key)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(purpose, *key), "little")))
+
+
+def keyed_fraction(purpose: str, *key: int | str) -> float:
+    """One draw from [0, 1), in a tenth of the time that a generator takes."""
+    return (int.from_bytes(_digest(purpose, *key)[:8], "little") >> 11) / 2**53
+
+
+class KeyedPermutation:
+    """A random permutation of range(size), each element worked out when it is asked for.
+
+    A corpus may have more units than a permutation of them should take memory, and a restored run asks for one element
+    of it. This is the swap-or-not shuffle (Hoang, Morris and Rogaway, "An Enciphering Scheme Based on a Card Shuffle",
+    2012), which Ethereum shuffles its validators with, in as many rounds: each pairs every x with K - x for a K of its
+    own, and a hash of the pair decides whether the two change places.
+    """
+
+    def __init__(self, size: int, purpose: str, *key: int | str) -> None:
+        self._size = size
+        generator = keyed_generator(purpose, *key)
+        self._hash_key = generator.bytes(16)
+        self._sums = generator.integers(0, size, _ROUNDS).tolist()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[int]:
+        return (self[index] for index in range(self._size))
+
+    def __getitem__(self, index: int) -> int:
+        if not 0 <= index < self._size:
+            raise IndexError(f"{index} is not in a permutation of {self._size}")
+        for number, total in enumerate(self._sums):
+            partner = (total - index) % self._size
+            pair = b"%d %d" % (number, max(index, partner))
+            if hashlib.blake2b(pair, digest_size=1, key=self._hash_key).digest()[0] & 1:
+                index = partner
+        return index
+
+
+def _digest(purpose: str, *key: int | str) -> bytes:
+    return hashlib.blake2b(repr((purpose, *key)).encode("utf-8", "surrogatepass"), digest_size=16).digest()

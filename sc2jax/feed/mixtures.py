@@ -6,15 +6,25 @@ from pathlib import Path
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
+from sc2jax.text.formats import FORMATS
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceShare:
-    """A source of a mixture: its name, the format of its documents, and its share of the tokens."""
+    """A source of a mixture.
+
+    `format` is the format of its documents. `share` is its share of the tokens that are trained on, in any unit, such
+    as billions of tokens: only proportions count. `folder` is where its dataset lies in the corpus ("": the corpus
+    itself). `max_epochs` is how often it may be read, 0 without end: the StarCoder2 models were trained for about five
+    epochs at most (paper, section 6.2), after which repetition teaches little. A source that was read so often leaves
+    its share to the others.
+    """
 
     name: str
     format: str
     share: float
+    folder: str = ""
+    max_epochs: int = 5
 
 
 def read_mixture(name: str) -> list[SourceShare]:
@@ -34,8 +44,32 @@ def read_mixture(name: str) -> list[SourceShare]:
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not a mixture: {error}; compare {folder / 'repositories.json'}") from error
     for source in sources:
-        if not isinstance(source.share, int | float) or not source.share > 0:
-            raise UserError(f"{path}: the share of {source.name} is {source.share}; it should be positive")
+        _check(source, path)
     if len({source.name for source in sources}) < max(1, len(sources)):
         raise UserError(f"{path}: a mixture needs at least one source, and different names for all of them")
     return sources
+
+
+def only(sources: list[SourceShare], name: str) -> list[SourceShare]:
+    """One source of a mixture by itself.
+
+    Raises:
+        UserError: the mixture has no such source.
+    """
+    found = [source for source in sources if source.name == name]
+    if not found:
+        raise UserError(
+            f"the mixture has no source {name!r}; use one of {', '.join(source.name for source in sources)}"
+        )
+    return found
+
+
+def _check(source: SourceShare, path: Path) -> None:
+    if not isinstance(source.share, int | float) or not source.share > 0:
+        raise UserError(f"{path}: the share of {source.name} is {source.share}; it should be positive")
+    if not isinstance(source.max_epochs, int) or source.max_epochs < 0:
+        raise UserError(f"{path}: max_epochs of {source.name} is {source.max_epochs}; it should be 0 or more")
+    if source.format not in FORMATS:
+        raise UserError(
+            f"{path}: the format {source.format!r} of {source.name} is unknown; use one of {', '.join(FORMATS)}"
+        )

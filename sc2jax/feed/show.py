@@ -1,5 +1,6 @@
-"""One packed row for people to read."""
+"""One packed row for people to read, in a terminal or a browser."""
 
+import html
 import itertools
 import os
 import sys
@@ -7,10 +8,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sc2jax.feed.config import FeedConfig
-from sc2jax.text.config import FimConfig
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 _SEGMENTS = ("36", "33")  # cyan and yellow, by turns
 _SPECIAL = "1;35"  # bold magenta
@@ -18,34 +18,42 @@ _DIM = "2"
 
 
 def show_row(
-    *,
-    corpus: str,
-    tokenizer: str,
-    config: FeedConfig,
-    fim: FimConfig,
-    batch_size: int,
-    seed: int,
-    row: int = 0,
-    step: int = 0,
-    color: bool | None = None,
+    inputs: FeedInputs, batch_size: int, *, row: int = 0, step: int = 0, source: str = "", color: bool | None = None
 ) -> str:
-    """Row `row` of batch `step`, the first being 0, as training sees it.
+    """Row `row` of batch `step`, the first being 0, as training sees it, or as it would if `source` were the only one.
 
     With `color` None there are colours if standard output is a terminal and NO_COLOR is not set.
 
     Raises:
-        UserError: the corpus, the tokenizer or the mixture cannot be used.
+        UserError: the corpus or the mixture cannot be used.
     """
-    from sc2jax.feed.batches import open_batches
-
-    with open_batches(
-        corpus=corpus, tokenizer=tokenizer, config=config, fim=fim, batch_size=batch_size, seed=seed, rows=[row]
-    ) as batches:
-        batch = next(itertools.islice(batches, step, None))
-    features = {name: values[0] for name, values in batch.items()}
     wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     colored = bool(wanted) if color is None else color
-    return f"batch {step}, row {row}\n{render_row(features, load_tokenizer(tokenizer), color=colored)}"
+    features = read_row(inputs, batch_size, row, step, source)
+    return f"{_title(row, step, source)}\n{render_row(features, inputs.tokenizer, color=colored)}"
+
+
+def row_page(inputs: FeedInputs, batch_size: int, *, row: int = 0, step: int = 0, source: str = "") -> str:
+    """The same as an HTML page without scripts, for a browser or a notebook.
+
+    Raises:
+        UserError: the corpus or the mixture cannot be used.
+    """
+    features = read_row(inputs, batch_size, row, step, source)
+    return render_page(features, inputs.tokenizer, _title(row, step, source))
+
+
+def read_row(inputs: FeedInputs, batch_size: int, row: int, step: int, source: str) -> dict[str, np.ndarray]:
+    """The features of one row of a batch."""
+    from sc2jax.feed.batches import open_batches
+
+    with open_batches(inputs, batch_size, rows=[row], source=source) as batches:
+        batch = next(itertools.islice(batches, step, None))
+    return {name: values[0] for name, values in batch.items()}
+
+
+def _title(row: int, step: int, source: str) -> str:
+    return f"batch {step}, row {row}" + (f", {source} alone" if source else "")
 
 
 def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bool) -> str:
@@ -61,6 +69,42 @@ def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bo
         written = _repeated(tokenizer, ids) if special else _printable(tokenizer.decode(ids))
         text.append(f"\x1b[{style if weighted else f'{_DIM};{style}'}m{written}\x1b[0m" if color else written)
     return f"{_header(row)}\n\n{''.join(text)}"
+
+
+_STYLE = """
+:root { --text: #1d1f21; --page: #fbfbf8; --dim: #77797c; --special: #8f1d6b; --one: #dcebf5; --two: #f6ecd2; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e6e3; --page: #17181a; --dim: #8b8d90; --special: #f08fd0; --one: #21384a; --two: #443a1f; }
+}
+.row { color: var(--text); background: var(--page); font: 13px/1.5 ui-monospace, monospace; padding: 1em; }
+.row pre { font: inherit; margin: 1em 0 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.row p, .row h1 { font-family: system-ui, sans-serif; margin: 0.3em 0; }
+.row h1 { font-size: 15px; }
+.row .s1 { background: var(--one); } .row .s0 { background: var(--two); } .row .padding { background: none; }
+.row b { color: var(--special); }
+.row .unweighted { color: var(--dim); text-decoration: underline dotted; }
+"""
+
+
+def render_page(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, title: str) -> str:
+    """A row as a page: segments on two backgrounds by turns, special tokens bold, weight 0 dim and underlined.
+
+    Looking at a stretch of text tells its segment and how many tokens it is.
+    """
+    text = []
+    for segment, special, weighted, ids in _spans(row):
+        written = html.escape(_repeated(tokenizer, ids) if special else _printable(tokenizer.decode(ids)))
+        classes = " ".join([f"s{segment % 2}" if segment else "padding", *([] if weighted else ["unweighted"])])
+        where = f"segment {segment}" if segment else "padding"
+        hint = f"{where}, tokens: {len(ids)}" + ("" if weighted else ", nothing is learnt after these")
+        tag = "b" if special else "span"
+        text.append(f'<{tag} class="{classes}" title="{hint}">{written}</{tag}>')
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f'<style>{_STYLE}</style>\n<div class="row">\n<h1>{html.escape(title)}</h1>\n'
+        f"<p>{html.escape(_header(row))}</p>\n"
+        f"<pre>{''.join(text)}</pre>\n</div>\n</html>\n"
+    )
 
 
 def _header(row: Mapping[str, np.ndarray]) -> str:

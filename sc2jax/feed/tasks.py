@@ -1,31 +1,29 @@
 """The seqio view of a corpus: Tasks over its splits, and Mixtures of them.
 
-`register_mixture` makes them known to `seqio.get_mixture_or_task` for those who work with seqio; the training stream
-(`streams.py`) takes the same Task objects, but reads their source and calls their preprocessors' Python functions
-itself. seqio's own packing and feature converters take id 0 for padding, which in this vocabulary is the end of text;
-use `packing.py` instead. Context-level infilling needs windows, so only the stream applies it.
+`register_mixture` makes them known to `seqio.get_mixture_or_task` for those who work with seqio. They are made of the
+same units and document writers as the training streams (`sources.py`), which need neither seqio nor TensorFlow: to
+import these takes more than 10 s and almost 1 GB. seqio's own packing and feature converters take id 0 for padding,
+which in this vocabulary is the end of text; use `packing.py` instead. Context-level infilling needs windows, so only
+the streams apply it.
 """
 
 import contextlib
 import dataclasses
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.draws import keyed_generator
-from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.streams import Source
-from sc2jax.feed.units import SPLITS, Repository, Units
-from sc2jax.text.config import FimConfig
-from sc2jax.text.fim import transform_document
-from sc2jax.text.formats import repository_document
-from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.feed.documents import DocumentWriter, characters
+from sc2jax.feed.mixtures import SourceShare, read_mixture
+from sc2jax.feed.sources import FeedInputs, document_writer, open_units
+from sc2jax.feed.units import SPLITS
+from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 
@@ -55,7 +53,7 @@ with _unheard():
     tf.config.set_visible_devices([], "GPU")
     tf.config.set_visible_devices([], "TPU")
 
-# Examples are whole repositories: a large buffer of them would not fit in memory. Units are shuffled by the source.
+# Examples may be whole repositories: a large buffer of them would not fit in memory. The source shuffles units.
 _SHUFFLE_BUFFER = 64
 
 
@@ -117,10 +115,14 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
 
 class CuratedSource(seqio.DataSource):
-    """Repositories of a curated corpus; a shard of it is a row group."""
+    """Documents of one source of a curated corpus; a shard of it is a row group.
 
-    def __init__(self, corpus: str) -> None:
-        self.units = {split: Units(corpus, split) for split in SPLITS}
+    An example is a document before its format is applied: `records`, its rows as JSON, and where it lies, the number
+    of its `unit` and its own in there, which tell its draws from those of all others.
+    """
+
+    def __init__(self, inputs: FeedInputs, share: SourceShare) -> None:
+        self.units = {split: open_units(inputs, share, split) for split in SPLITS}
         super().__init__(splits=[split for split in SPLITS if len(self.units[split])])
 
     @property
@@ -140,7 +142,7 @@ class CuratedSource(seqio.DataSource):
         shard_info: seqio.ShardInfo | None = None,
         **_: Any,
     ) -> tf.data.Dataset:
-        """Examples of one repository each, row groups in order or shuffled anew in every epoch."""
+        """Examples of one document each, row groups in order or shuffled anew in every epoch."""
         units = self.units[split]
         indices = tf.data.Dataset.range(len(units))
         if shard_info is not None:
@@ -148,13 +150,16 @@ class CuratedSource(seqio.DataSource):
         if shuffle:
             indices = indices.shuffle(len(units), seed=seed)
         signature = {
-            "repository": tf.TensorSpec((), tf.string),  # pyright: ignore[reportArgumentType]
-            "paths": tf.TensorSpec((None,), tf.string),  # pyright: ignore[reportArgumentType]
-            "contents": tf.TensorSpec((None,), tf.string),  # pyright: ignore[reportArgumentType]
+            "records": tf.TensorSpec((), tf.string),  # pyright: ignore[reportArgumentType]
+            "unit": tf.TensorSpec((), tf.int64),  # pyright: ignore[reportArgumentType]
+            "document": tf.TensorSpec((), tf.int64),  # pyright: ignore[reportArgumentType]
         }
 
-        def read(index: np.int64) -> Iterable[Repository]:
-            return iter(units[int(index)])
+        def read(index: np.int64) -> Iterator[dict[str, Any]]:
+            unit = units[int(index)]
+            for document in range(len(unit)):
+                records = json.dumps(unit[document], ensure_ascii=False)
+                yield {"records": records, "unit": int(index), "document": document}
 
         return indices.flat_map(
             lambda index: tf.data.Dataset.from_generator(read, args=(index,), output_signature=signature)
@@ -162,44 +167,27 @@ class CuratedSource(seqio.DataSource):
 
 
 @dataclasses.dataclass(frozen=True)
-class RepositoryTokens:
-    """The preprocessor of source code: a repository to the tokens of its document."""
+class DocumentTokens:
+    """The preprocessor of a Task: records to the tokens of their document, as the feature `targets`.
 
+    seqio hands every shard the same sequence of seeds, and a draw that followed from the seed alone would be the same
+    on all of them; the document's place in the corpus keeps them apart.
+    """
+
+    source: str
+    writer: DocumentWriter
     tokenizer: Tokenizer
-    metadata_rate: float
-    fim: FimConfig
-
-    def document(self, example: Repository, *key: int) -> list[Piece]:
-        """A repository's document: files in random order, metadata or not, infilling if it is done on documents.
-
-        The draws depend on the key and on the name of the repository.
-        """
-        draws = keyed_generator("document", *key, example["repository"])
-        with_metadata = bool(draws.random() < self.metadata_rate)
-        order = draws.permutation(len(example["paths"])).tolist()
-        files = [(example["paths"][index], example["contents"][index]) for index in order]
-        pieces = repository_document(example["repository"], files, with_metadata)
-        if self.fim.level == "document":
-            pieces = transform_document(pieces, self.fim, keyed_generator("fim", *key, example["repository"]))
-        return pieces
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same over a seqio dataset, with the feature `targets`.
+        """The dataset of the documents' tokens."""
 
-        seqio hands every shard the same sequence of seeds; the repository's name keeps their draws apart.
-        """
-
-        def tokens(repository: bytes, paths: np.ndarray, contents: np.ndarray, seed: np.ndarray) -> np.ndarray:
-            example = Repository(
-                repository=repository.decode(),
-                paths=[path.decode() for path in paths],
-                contents=[content.decode() for content in contents],
-            )
-            return np.array(self.tokenizer.encode(self.document(example, *map(int, seed))), np.int32)
+        def tokens(records: bytes, unit: np.int64, document: np.int64, seed: np.ndarray) -> np.ndarray:
+            key = (*map(int, seed), self.source, int(unit), int(document))
+            return np.array(self.tokenizer.encode(self.writer.pieces(json.loads(records), *key)), np.int32)
 
         @seqio.map_over_dataset(num_seeds=1)
         def tokenize(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            inputs = [example["repository"], example["paths"], example["contents"], seed]
+            inputs = [example["records"], example["unit"], example["document"], seed]
             targets = tf.numpy_function(tokens, inputs, tf.int32)
             targets.set_shape([None])
             return {"targets": targets}
@@ -207,13 +195,7 @@ class RepositoryTokens:
         return tokenize(dataset)  # pyright: ignore[reportCallIssue]
 
 
-FORMATS: dict[str, Callable[[Tokenizer, FeedConfig, FimConfig], RepositoryTokens]] = {
-    "repository": lambda tokenizer, config, fim: RepositoryTokens(tokenizer, config.metadata_rate, fim),
-}
-"""From the format that a mixture names to the preprocessor of its documents."""
-
-
-def create_mixture(corpus: str, tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig) -> seqio.Mixture:
+def create_mixture(inputs: FeedInputs) -> seqio.Mixture:
     """The mixture of a config over a corpus, with a Task for each of its sources, unknown to seqio's registries.
 
     seqio's rates are shares of examples, ours of tokens: a rate is the share divided by the mean size of a document in
@@ -223,28 +205,24 @@ def create_mixture(corpus: str, tokenizer: Tokenizer, config: FeedConfig, fim: F
         UserError: the mixture or the corpus cannot be read, or the corpus is empty.
     """
     tasks = []
-    for source in read_mixture(config.mixture):
-        if source.format not in FORMATS:
-            raise UserError(
-                f"mixture {config.mixture!r}: the format {source.format!r} is unknown; use one of {', '.join(FORMATS)}"
-            )
-        data = CuratedSource(corpus)
+    for share in read_mixture(inputs.config.mixture):
+        data, writer = CuratedSource(inputs, share), document_writer(inputs, share)
         data.units["train"].require("train")
-        feature = seqio.Feature(TokenizerVocabulary(tokenizer), add_eos=False, dtype=tf.int32)
+        feature = seqio.Feature(TokenizerVocabulary(inputs.tokenizer), add_eos=False, dtype=tf.int32)
         task = seqio.Task(
-            f"{_seqio_name(config)}.{source.name}",
+            f"{_seqio_name(inputs.config)}.{share.name}",
             source=data,
             output_features={"targets": feature},
-            preprocessors=[FORMATS[source.format](tokenizer, config, fim)],
+            preprocessors=[DocumentTokens(share.name, writer, inputs.tokenizer)],
             shuffle_buffer_size=_SHUFFLE_BUFFER,
         )
-        tasks.append((task, source.share / _mean_size(data.units["train"])))
-    return seqio.Mixture(_seqio_name(config), tasks)
+        tasks.append((task, share.share / _mean_size(data, writer)))
+    return seqio.Mixture(_seqio_name(inputs.config), tasks)
 
 
-def register_mixture(corpus: str, tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig) -> seqio.Mixture:
+def register_mixture(inputs: FeedInputs) -> seqio.Mixture:
     """Makes the mixture and its tasks known to seqio, in place of earlier ones of the same names."""
-    mixture = create_mixture(corpus, tokenizer, config, fim)
+    mixture = create_mixture(inputs)
     for registry, providers in ((seqio.TaskRegistry, mixture.tasks), (seqio.MixtureRegistry, [mixture])):
         for provider in providers:
             registry.remove(provider.name)
@@ -252,26 +230,12 @@ def register_mixture(corpus: str, tokenizer: Tokenizer, config: FeedConfig, fim:
     return mixture
 
 
-def training_sources(corpus: str, tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig) -> list[Source]:
-    """What the training stream reads: sources and preprocessors of the mixture's Tasks, with their shares of tokens.
-
-    Raises:
-        UserError: as `create_mixture`.
-    """
-    mixture = create_mixture(corpus, tokenizer, config, fim)
-    sources = []
-    for part, task in zip(read_mixture(config.mixture), mixture.tasks, strict=True):
-        data, preprocessor = task.source, task.preprocessors[0]
-        assert isinstance(data, CuratedSource)
-        assert isinstance(preprocessor, RepositoryTokens)
-        sources.append(Source(part.name, part.share, data.units["train"], preprocessor))
-    return sources
-
-
 def _seqio_name(config: FeedConfig) -> str:
     return Path(config.mixture).stem
 
 
-def _mean_size(units: Units) -> float:
-    sizes = [sum(map(len, example["contents"])) for example in units[0]]
-    return max(1.0, sum(sizes) / len(sizes))
+def _mean_size(data: CuratedSource, writer: DocumentWriter) -> float:
+    """How many characters a document has."""
+    unit = data.units["train"][0]
+    sizes = [characters(writer.pieces(unit[document], document)) for document in range(len(unit))]
+    return sum(sizes) / len(unit)

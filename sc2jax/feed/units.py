@@ -1,9 +1,10 @@
-"""Units of reading: the row groups of a curated corpus, each holding whole repositories."""
+"""Units of reading: the row groups of a dataset, each holding whole documents."""
 
 import dataclasses
+import logging
 import weakref
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,40 +14,25 @@ from sc2jax.records.dataset import open_part, read_row_group
 from sc2jax.records.manifest import Output, read_manifest
 
 SPLITS = ("train", "heldout")
-_COLUMNS = ("repository", "path", "content")
-
-
-class Repository(TypedDict):
-    """An example: a repository and its files, in order of their paths."""
-
-    repository: str
-    paths: list[str]
-    contents: list[str]
 
 
 class Unit:
-    """The repositories of one row group."""
+    """The records of one row group, by document: `group_by` names the column that a document's rows share, if any."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table.combine_chunks()
-        names = np.asarray(self._table.column("repository").combine_chunks().dictionary_encode().indices)
-        starts = np.flatnonzero(np.diff(names, prepend=-1))
-        self._bounds = np.append(starts, len(names)).tolist()
+    def __init__(self, table: pa.Table, group_by: str) -> None:
+        self.table = table.combine_chunks()
+        starts = np.arange(table.num_rows)
+        if group_by:
+            names = np.asarray(self.table.column(group_by).combine_chunks().dictionary_encode().indices)
+            starts = np.flatnonzero(np.diff(names, prepend=-1))
+        self._bounds = np.append(starts, table.num_rows)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def __getitem__(self, index: int) -> Repository:
-        start, stop = self._bounds[index : index + 2]
-        rows = self._table.slice(start, stop - start)
-        return Repository(
-            repository=rows.column("repository")[0].as_py(),
-            paths=rows.column("path").to_pylist(),
-            contents=rows.column("content").to_pylist(),
-        )
-
-    def __iter__(self) -> Iterator[Repository]:
-        return (self[index] for index in range(len(self)))
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        start, stop = self._bounds[index : index + 2].tolist()
+        return self.table.slice(start, stop - start).to_pylist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +42,32 @@ class _Place:
 
 
 class Units:
-    """The units of one split of a corpus, read when asked for.
+    """The units of one split of a dataset, read when asked for.
 
-    A unit is kept for as long as somebody holds it, so that streams that read the same one share it.
+    A unit is kept for as long as somebody holds it, so that streams that read the same one share it. With
+    `skip_damaged` parts that are missing or damaged are left out; how many is `lost_parts`.
 
     Raises:
-        UserError: the corpus is unfinished or damaged.
+        UserError: the dataset is unfinished, or damaged and that is not to be skipped.
     """
 
-    def __init__(self, corpus: str, split: str) -> None:
-        self.corpus = corpus
-        manifest = read_manifest(corpus)
+    def __init__(
+        self, folder: str, split: str, columns: Sequence[str], group_by: str = "", *, skip_damaged: bool = False
+    ) -> None:
+        self.folder = folder
+        self.digest = read_manifest(folder).digest
+        self.lost_parts = 0
+        self._columns, self._group_by = columns, group_by
         self._places: list[_Place] = []
         self._held: weakref.WeakValueDictionary[int, Unit] = weakref.WeakValueDictionary()
-        for output in manifest.under(split):
-            with open_part(corpus, output) as part:
-                self._places += [
-                    _Place(output, group)
-                    for group in range(part.num_row_groups)
-                    if part.metadata.row_group(group).num_rows
-                ]
+        for output in read_manifest(folder).under(split):
+            try:
+                self._places += _row_groups(folder, output)
+            except UserError as error:
+                if not skip_damaged:
+                    raise
+                report_skipped(error)
+                self.lost_parts += 1
 
     def __len__(self) -> int:
         return len(self._places)
@@ -84,7 +76,7 @@ class Units:
         unit = self._held.get(index)
         if unit is None:
             place = self._places[index]
-            unit = Unit(read_row_group(self.corpus, place.output, place.row_group, _COLUMNS))
+            unit = Unit(read_row_group(self.folder, place.output, place.row_group, self._columns), self._group_by)
             self._held[index] = unit
         return unit
 
@@ -100,4 +92,15 @@ class Units:
             UserError: the split is empty.
         """
         if not self._places:
-            raise UserError(f"the corpus {self.corpus} has no files in its split {split!r}; curate more source code")
+            raise UserError(f"the corpus {self.folder} has no files in its split {split!r}; curate more source code")
+
+
+def report_skipped(error: UserError) -> None:
+    """Says what was left out because it is damaged."""
+    logging.getLogger("sc2jax").warning("skipped: %s", error)
+
+
+def _row_groups(folder: str, output: Output) -> list[_Place]:
+    with open_part(folder, output) as part:
+        footer = part.metadata
+        return [_Place(output, group) for group in range(part.num_row_groups) if footer.row_group(group).num_rows]

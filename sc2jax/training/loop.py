@@ -33,6 +33,10 @@ class Feed(Protocol):
         """The position after the last batch handed out, int64 (global rows, fields), zero for rows read elsewhere."""
         ...
 
+    def statistics(self, state: np.ndarray) -> dict[str, Any]:
+        """What was read and lost up to a position of the whole batch."""
+        ...
+
     def restore(self, state: np.ndarray) -> None:
         """Goes on from a saved position of the whole batch."""
         ...
@@ -71,7 +75,7 @@ def train(
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
         state = _start(checkpoints, feed, model, training, mesh, folder, key, seed)
-        log = MetricsLog(folder, training.log_every, int(state.step)) if jax.process_index() == 0 else None
+        log = MetricsLog(folder, int(state.step)) if jax.process_index() == 0 else None
         state = _run(feed, state, checkpoints, log, model, training, mesh, key, seed)
         checkpoints.wait()
     finally:
@@ -123,10 +127,10 @@ def _run(
     rows = local_rows(mesh, training, model)
     first = int(state.step)
     progress = tqdm(initial=first, total=training.steps, desc="train", unit="step", disable=None)
-    unread: Mapping[str, jax.Array] | None = None
-    waited, started = 0.0, time.monotonic()
+    unread: tuple[Mapping[str, jax.Array], np.ndarray, float] | None = None
+    started = time.monotonic()
 
-    def read(step: int, metrics: Mapping[str, jax.Array]) -> None:
+    def read(step: int, metrics: Mapping[str, jax.Array], position: np.ndarray, waited: float) -> None:
         nonlocal started
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
@@ -135,26 +139,29 @@ def _run(
                 f"{values['gradient_norm']}); the newest checkpoint is good: lower training.peak_learning_rate, or "
                 "look at the data of that step with `sc2jax show`"
             )
+        # Other processes hold other rows: what the feed has read is put together for the lines that are written.
+        ends_line = step % training.log_every == 0 or step == training.steps
+        feed_metrics = feed.statistics(whole_position(position)) if ends_line else None
         now = time.monotonic()
         if log is not None:
-            log.add(step, values, now - started, waited, last=step == training.steps)
+            log.add(step, values, now - started, waited, feed_metrics)
         started = now
         progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
         progress.update()
 
     for step in range(first + 1, training.steps + 1):
         batch = place_batch(next(feed), placement, rows, training.batch_size)
-        waited = feed.wait_seconds
+        position, waited = feed.state(), feed.wait_seconds
         state, metrics = step_function(state, batch)
         # The metrics of a step are read once the next one was handed to the devices, so that these never wait for us.
         if unread is not None:
-            read(step - 1, unread)
-        unread = metrics
+            read(step - 1, *unread)
+        unread = metrics, position, waited
         if step % training.checkpoint_every == 0 or step == training.steps:
-            read(step, unread)
+            read(step, *unread)
             unread = None
-            position = _whole_position(feed.state())
-            checkpoints.save(Progress(step, key, position), state.params, state.optimizer_state)
+            whole = whole_position(position)
+            checkpoints.save(Progress(step, key, whole), state.params, state.optimizer_state)
     progress.close()
     return state
 
@@ -174,7 +181,8 @@ def place_batch(
     return {name: place(array) for name, array in batch.items()}
 
 
-def _whole_position(position: np.ndarray) -> np.ndarray:
+def whole_position(position: np.ndarray) -> np.ndarray:
+    """The feed's position of the whole batch, put together from what each process has of it."""
     if jax.process_count() == 1:
         return position
     # Rows of other processes are zero here, so that the greatest over processes is the whole, also where two of them

@@ -1,6 +1,7 @@
 """The training log: one JSON line for every few steps, the same bytes however often the run was interrupted."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ def read_metrics(folder: str) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """Averages the metrics of `every` steps into a line of metrics.jsonl; times go to timing.jsonl.
+    """Averages the metrics of some steps into a line of metrics.jsonl; times go to timing.jsonl.
 
-    Losses are deterministic and times are not: kept apart, the first file can be compared byte for byte.
+    Losses are deterministic and times are not: kept apart, the first file can be compared byte for byte. `feed` in a
+    line is what the whole feed has read and lost since the beginning.
     """
 
-    def __init__(self, folder: str, every: int, step: int) -> None:
+    def __init__(self, folder: str, step: int) -> None:
         """Opens the log of a run that goes on after `step`; lines beyond it belong to steps that are done again."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
@@ -43,17 +45,21 @@ class MetricsLog:
         temporary.replace(Path(folder, METRICS))
         self._file = Path(folder, METRICS)
         self._timing = Path(folder, TIMING)
-        self._every = every
         self._tokens = kept[-1]["tokens"] if kept else 0
         self._pending: list[dict[str, float]] = []
         self._seconds = self._waited = 0.0
 
-    def add(self, step: int, metrics: dict[str, float], seconds: float, waited: float, last: bool) -> None:
-        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
+    def add(
+        self, step: int, metrics: dict[str, float], seconds: float, waited: float, feed: Mapping[str, Any] | None
+    ) -> None:
+        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds.
+
+        A line is written when it comes with what the feed has done so far.
+        """
         self._pending.append(metrics)
         self._seconds += seconds
         self._waited += waited
-        if step % self._every and not last:
+        if feed is None:
             return
         tokens = sum(row["tokens"] for row in self._pending)
         self._tokens += int(tokens)
@@ -63,6 +69,7 @@ class MetricsLog:
             "gradient_norm": sum(row["gradient_norm"] for row in self._pending) / len(self._pending),
             "learning_rate": self._pending[-1]["learning_rate"],
             "tokens": self._tokens,
+            "feed": feed,
         }
         speed = {
             "step": step,

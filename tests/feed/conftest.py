@@ -1,3 +1,5 @@
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -5,7 +7,9 @@ from feed_corpora import Open, Repositories, make_repositories, split_units, wri
 
 from sc2jax.feed.batches import Batches, open_batches
 from sc2jax.feed.config import FeedConfig
-from sc2jax.text.config import FimConfig, TokenizerConfig
+from sc2jax.feed.sources import FeedInputs
+from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
+from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
 
 
@@ -29,20 +33,24 @@ def tokenizer_path(repositories: Repositories, tmp_path_factory: pytest.TempPath
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_path: str) -> Tokenizer:
+    return load_tokenizer(tokenizer_path)
+
+
+@pytest.fixture(scope="session")
+def inputs(corpus: str, tokenizer: Tokenizer) -> FeedInputs:
+    return FeedInputs(corpus, tokenizer, FeedConfig(row_length=64, prefetch=2), FormatConfig(), FimConfig(), seed=1)
+
+
 @pytest.fixture
-def open_feed(corpus: str, tokenizer_path: str, request: pytest.FixtureRequest) -> Open:
+def open_feed(inputs: FeedInputs, request: pytest.FixtureRequest) -> Open:
     """Opens the feed of the tiny corpus; what is opened is closed after the test."""
 
-    def open_feed(**changes: Any) -> Batches:
-        arguments: dict = {
-            "corpus": corpus,
-            "tokenizer": tokenizer_path,
-            "config": FeedConfig(row_length=64, prefetch=2),
-            "fim": FimConfig(),
-            "batch_size": 4,
-            "seed": 1,
-        }
-        feed = open_batches(**(arguments | changes))
+    def open_feed(
+        *, batch_size: int = 4, rows: Sequence[int] | None = None, source: str = "", **changes: Any
+    ) -> Batches:
+        feed = open_batches(dataclasses.replace(inputs, **changes), batch_size, rows=rows, source=source)
         request.addfinalizer(feed.close)
         return feed
 

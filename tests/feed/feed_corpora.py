@@ -1,16 +1,20 @@
 """Tiny corpora for the tests of this room."""
 
 import hashlib
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from sc2jax.assets import asset_path
 from sc2jax.feed.batches import Batches
+from sc2jax.feed.mixtures import read_mixture
 from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Manifest, commit
-from sc2jax.records.schemas import SOURCE_FILE
+from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 
 Open = Callable[..., Batches]
 Files = list[tuple[str, str]]
@@ -71,3 +75,45 @@ def split_units(repositories: Repositories, size: int) -> list[Repositories]:
     """Row groups of `size` repositories each."""
     names = list(repositories)
     return [{name: repositories[name] for name in names[at : at + size]} for at in range(0, len(names), size)]
+
+
+def write_records(folder: Path, schema: pa.Schema, row_groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """A dataset of other records than files; columns that a record lacks are empty."""
+    empty = {field.name: [] if pa.types.is_list(field.type) else "" for field in schema}
+    tables = (pa.Table.from_pylist([empty | dict(record) for record in group], schema) for group in row_groups)
+    output = write_part(str(folder), "train", 0, tables, schema)
+    commit(str(folder), Manifest("curate", "key", {}, {}, (output,), {}))
+    return str(folder)
+
+
+TEXT_WORDS = {"openwebmath": 300, "wikipedia": 30, "arxiv": 12_000}
+
+
+def _text(words: int, rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(max(1, words // 2), words)))
+
+
+def _samples(kind: str) -> list[dict]:
+    path = asset_path("data", "records", f"{kind}.jsonl")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_sources(folder: Path) -> dict:
+    """Every source of the mixture: repositories and texts by chance, the rest the hand-written records."""
+    rng = random.Random(0)
+    for share in read_mixture("starcoder2_15b"):
+        place = folder / share.folder
+        if share.format == "repository":
+            write_corpus(place, [split_units(make_repositories(60, longest=3000), 4)])
+        elif share.format == "plain_text":
+            groups = [[{"text": _text(TEXT_WORDS[share.name], rng)} for _ in range(5)] for _ in range(6)]
+            write_records(place, SCHEMAS["plain_text"], groups)
+        else:
+            write_records(place, SCHEMAS[share.format], [_samples(share.format)] * 3)
+    shares = {share.name: share.share for share in read_mixture("starcoder2_15b")}
+    sources = [
+        {"name": share.name, "folder": share.folder, "format": share.format, "share": share.share, "max_epochs": 0}
+        for share in read_mixture("starcoder2_15b")
+    ]
+    (folder / "endless.json").write_text(json.dumps({"sources": sources}))
+    return {name: value / sum(shares.values()) for name, value in shares.items()}

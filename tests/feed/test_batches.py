@@ -1,5 +1,8 @@
+import dataclasses
 import gc
+import json
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,10 +14,14 @@ from feed_corpora import Open, Repositories, split_units, write_corpus
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
+from sc2jax.feed.rows import LOSSES
+from sc2jax.feed.sources import FeedInputs, open_documents
+from sc2jax.feed.streams import POSITION_FIELDS, Stream
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 LEVELS = ("context", "document", "off")
 Batch = dict[str, np.ndarray]
@@ -84,6 +91,33 @@ def test_rows_read_elsewhere_are_the_same(open_feed: Open) -> None:
         assert_equal(take(host, 5), [{name: values[list(rows)] for name, values in b.items()} for b in following])
 
 
+def devices(hosts: int, tensor: int, batch_size: int) -> list[list[int]]:
+    """The rows that each of `hosts` holds: eight devices in order, `tensor` of them for the same rows."""
+    groups = np.repeat(np.split(np.arange(batch_size), 8 // tensor), tensor, axis=0)
+    return [sorted(set(np.concatenate(part).tolist())) for part in np.split(groups, hosts)]
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+@pytest.mark.parametrize("before", [1, 2, 4, 8])
+def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tensor: int) -> None:
+    """Also where tensor parallelism spreads the same rows over two hosts: of eight, two read each row."""
+    options: dict = {"batch_size": 8, "config": FeedConfig(row_length=32, streams_per_row=2)}
+    whole = open_feed(**options)
+    take(whole, 5)
+    feeds = [open_feed(rows=rows, **options) for rows in devices(before, tensor, 8)]
+    for feed in feeds:
+        take(feed, 5)
+    state = np.max([feed.state() for feed in feeds], axis=0)
+    np.testing.assert_array_equal(state, whole.state())
+    expected = take(whole, 3)
+    for after in (1, 2, 4, 8):
+        for rows in devices(after, tensor, 8):
+            feed = open_feed(rows=rows, **options)
+            feed.restore(state)
+            part = [{name: values[rows] for name, values in batch.items()} for batch in expected]
+            assert_equal(take(feed, 3), part)
+
+
 def test_the_state_is_that_of_the_last_batch_handed_out(open_feed: Open) -> None:
     slow, fast = (
         open_feed(config=FeedConfig(row_length=64, prefetch=1)),
@@ -140,11 +174,11 @@ def test_without_infilling_there_is_none(open_feed: Open) -> None:
     assert not np.isin(tokens, [Special.FIM_PREFIX, Special.FIM_MIDDLE, Special.FIM_SUFFIX, Special.FIM_PAD]).any()
 
 
-def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer_path: str) -> None:
+def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer: Tokenizer) -> None:
     """Files in another order in every epoch, metadata in half of the cases."""
     feed = open_feed(batch_size=1, fim=FimConfig(level="off"), config=FeedConfig(row_length=512))
     tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, 120)])
-    written = load_tokenizer(tokenizer_path).decode(tokens.tolist()).split("<|endoftext|>")[:-1]
+    written = tokenizer.decode(tokens.tolist()).split("<|endoftext|>")[:-1]
     by_files = {tuple(sorted(text for _, text in files)): (name, dict(files)) for name, files in repositories.items()}
     with_metadata, orders = 0, set()
     for document in written:
@@ -194,6 +228,89 @@ def test_a_corrupt_part_ends_in_one_message(
         take(open_feed(corpus=folder, batch_size=2), 500)
 
 
+def test_damaged_and_missing_parts_are_left_out_and_counted(
+    open_feed: Open,
+    repositories: Repositories,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    units = split_units(repositories, 4)
+    folder = write_corpus(tmp_path, [units[:2], units[2:4], units[4:]])
+    first, second, _ = sorted((tmp_path / "train").glob("*.parquet"))
+    content = pq.read_metadata(first).row_group(1).column(2)
+    overwrite(first, content.dictionary_page_offset + 100)
+    second.unlink()
+    config = FeedConfig(row_length=64, damaged="skip")
+    feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
+    batches = take(feed, 500)
+    statistics = feed.statistics(feed.state())
+    assert statistics["lost_parts"] == 1
+    assert statistics["damaged_units"] >= statistics["sources"]["source_code"]["epochs"] / 3 > 1
+    assert f"{second} is damaged: it is missing" in caplog.text
+    assert f"{first} is damaged" in caplog.text
+    names = "".join(tokenizer.decode(batch["tokens"][0].tolist()) for batch in batches)
+    assert "repository001" in names
+    assert "repository005" not in names  # of the damaged row group
+    assert "repository010" not in names  # of the missing part
+
+
+def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
+    feed = open_feed(config=FeedConfig(row_length=64, streams_per_row=2))
+    take(feed, 50)
+    statistics = feed.statistics(feed.state())
+    assert statistics["sources"] == {
+        "source_code": {
+            "tokens": 50 * 4 * 64,
+            "share": 1.0,
+            "epochs": statistics["sources"]["source_code"]["epochs"],
+            "exhausted_streams": 0,
+        }
+    }
+    assert statistics["cut_tokens"] > 0
+    assert statistics["cut_documents"] == 0
+    off = open_feed(fim=FimConfig(level="off"))
+    take(off, 50)
+    assert [off.statistics(off.state())[name] for name in ("padding", "cut_tokens", "replaced_characters")] == [0, 0, 0]
+    cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(row_length=64, long_documents="cut"))
+    take(cut, 50)
+    assert 0 < cut.statistics(cut.state())["cut_documents"] <= 200
+
+
+def test_streams_that_a_source_gives_nothing_any_more_are_counted(open_feed: Open, tmp_path: Path) -> None:
+    """Eight row groups, each twice, for four streams; then there is no other source to go on with."""
+    source = {"name": "source_code", "format": "repository", "share": 1, "max_epochs": 2}
+    (tmp_path / "twice.json").write_text(json.dumps({"sources": [source]}))
+    feed = open_feed(config=FeedConfig(row_length=64, mixture=str(tmp_path / "twice.json")), fim=FimConfig(level="off"))
+    with pytest.raises(UserError, match="source_code 2 times is as often as the mixture lets"):
+        take(feed, 10_000)
+    statistics = feed.statistics(feed.state())["sources"]["source_code"]
+    assert 1 <= statistics["epochs"] < 2
+    state = feed.state()
+    units = 2 + len(LOSSES) + len(Stream.FIELDS) + POSITION_FIELDS.index("units")
+    state[:, units] = [4, 4, 3, 4]
+    assert feed.statistics(state)["sources"]["source_code"]["exhausted_streams"] == 3
+
+
+@pytest.mark.parametrize("level", ["document", "off"])
+def test_over_an_epoch_no_token_is_lost_or_repeated(
+    open_feed: Open, inputs: FeedInputs, tokenizer: Tokenizer, level: str
+) -> None:
+    """Counted: the tokens of the rows are those of the documents that the first epoch draws, each once."""
+    fim = FimConfig(level=level)
+    (source,) = open_documents(dataclasses.replace(inputs, fim=fim), read_mixture("repositories"))
+    expected: Counter[tuple[int, ...]] = Counter()
+    for index in range(len(source)):
+        unit = source.unit(0, index)
+        for document in range(len(unit)):
+            expected[tuple(np.concatenate([part.ids() for part in unit.parts(document)]).tolist())] += 1
+    feed = open_feed(fim=fim, batch_size=1)
+    total = sum(len(document) * count for document, count in expected.items())
+    tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, -(-total // 64))])[:total]
+    ends = np.flatnonzero(tokens == Special.END_OF_TEXT) + 1
+    assert Counter(tuple(part.tolist()) for part in np.split(tokens, ends) if len(part)) == expected
+
+
 def test_an_error_stays(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
     folder = write_corpus(tmp_path, [split_units(repositories, 3)])
     feed = open_feed(corpus=folder)
@@ -225,8 +342,6 @@ def test_missing_short_and_empty_corpora(open_feed: Open, repositories: Reposito
 
 
 def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no tokenizer"):
-        open_feed(tokenizer=str(tmp_path / "none.model"))
     with pytest.raises(UserError, match=r"no mixture 'repositoris'; use one of .*repositories"):
         open_feed(config=FeedConfig(mixture="repositoris"))
     with pytest.raises(UserError, match="a batch of 0 rows"):
@@ -235,7 +350,9 @@ def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
         open_feed(rows=[4])
 
 
-@pytest.mark.parametrize("bad", [{"row_length": 1}, {"metadata_rate": 2.0}, {"prefetch": 0}, {"mixture": ""}])
+@pytest.mark.parametrize(
+    "bad", [{"row_length": 1}, {"damaged": "mend"}, {"long_documents": "lost"}, {"prefetch": 0}, {"mixture": ""}]
+)
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError, match=r"feed\."):
         FeedConfig(**bad)
@@ -257,9 +374,8 @@ def test_closing_ends_the_thread(open_feed: Open) -> None:
         next(feed)
 
 
-def test_a_forgotten_feed_ends_its_thread(corpus: str, tokenizer_path: str) -> None:
-    arguments: dict = {"corpus": corpus, "tokenizer": tokenizer_path, "config": FeedConfig(), "fim": FimConfig()}
-    feed = open_batches(**arguments, batch_size=2, seed=0)
+def test_a_forgotten_feed_ends_its_thread(inputs: FeedInputs) -> None:
+    feed = open_batches(inputs, 2)
     next(feed)
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "sc2jax-feed")
     del feed

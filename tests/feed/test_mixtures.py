@@ -7,13 +7,24 @@ from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 
-GOOD = {"name": "source_code", "format": "repository", "share": 1.0}
+GOOD = {"name": "source_code", "format": "repository", "share": 1.0, "max_epochs": 0}
 
 
 def test_shipped_mixtures_can_be_read() -> None:
     assert read_mixture("repositories") == [SourceShare(**GOOD)]
     for path in asset_path("data", "mixtures").glob("*.json"):
         assert read_mixture(path.stem) == read_mixture(str(path))
+
+
+@pytest.mark.parametrize(("name", "total"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])
+def test_the_mixtures_of_the_paper(name: str, total: float) -> None:
+    """Against the sums of the printed rows."""
+    sources = read_mixture(f"starcoder2_{name}")
+    assert sum(source.share for source in sources) == pytest.approx(total)
+    assert all(source.max_epochs == 5 and source.folder == source.name for source in sources)
+    shares = {source.name: source.share for source in sources}
+    assert ("source_code_full" in shares) == (name == "15b")
+    assert ("arxiv" in shares) == ("openwebmath" in shares) == ("wikipedia" in shares) == (name != "3b")
 
 
 @pytest.mark.parametrize(
@@ -26,6 +37,8 @@ def test_shipped_mixtures_can_be_read() -> None:
         (json.dumps({"sources": [GOOD, GOOD]}), "different names"),
         (json.dumps({"sources": [{**GOOD, "share": 0}]}), "it should be positive"),
         (json.dumps({"sources": [{**GOOD, "share": "half"}]}), "it should be positive"),
+        (json.dumps({"sources": [{**GOOD, "max_epochs": -1}]}), "it should be 0 or more"),
+        (json.dumps({"sources": [{**GOOD, "format": "repo"}]}), "'repo' of source_code is unknown; use one of"),
     ],
 )
 def test_bad_mixtures(tmp_path: Path, content: str, message: str) -> None:

@@ -1,21 +1,18 @@
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from sc2jax.feed.config import FeedConfig
+from sc2jax.errors import UserError
+from sc2jax.feed.batches import open_batches
 from sc2jax.feed.packing import pack_row
-from sc2jax.feed.show import render_row, show_row
-from sc2jax.text.config import FimConfig
+from sc2jax.feed.show import render_page, render_row, row_page, show_row
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_path: str) -> Tokenizer:
-    return load_tokenizer(tokenizer_path)
 
 
 def row(tokenizer: Tokenizer, length: int = 24) -> dict[str, np.ndarray]:
@@ -46,26 +43,56 @@ def test_a_row_in_colours(tokenizer: Tokenizer) -> None:
     assert first[1] != second[1]
 
 
-def test_the_row_that_training_sees(
-    corpus: str, tokenizer_path: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sc2jax.feed.batches import open_batches
-
-    arguments: dict = {
-        "corpus": corpus,
-        "tokenizer": tokenizer_path,
-        "config": FeedConfig(row_length=48),
-        "fim": FimConfig(),
-        "batch_size": 4,
-        "seed": 0,
-    }
-    with open_batches(**arguments) as batches:
+def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_batches(inputs, 4) as batches:
         next(batches)
         second = next(batches)
     expected = render_row({name: values[3] for name, values in second.items()}, tokenizer, color=False)
-    assert show_row(**arguments, row=3, step=1) == f"batch 1, row 3\n{expected}"
+    assert show_row(inputs, 4, row=3, step=1) == f"batch 1, row 3\n{expected}"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[" in show_row(**arguments)
+    assert "\x1b[" in show_row(inputs, 4)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[" not in show_row(**arguments)
+    assert "\x1b[" not in show_row(inputs, 4)
+
+
+class Reader(HTMLParser):
+    """The text of a page's row, by class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[tuple[str, str, str]] = []
+        self._open: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "img")
+        self._open.append((tag, dict(attrs).get("class") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if any(tag == "pre" for tag, _ in self._open):
+            self.runs.append((*self._open[-1], data))
+
+
+def test_a_row_as_a_page(tokenizer: Tokenizer) -> None:
+    pieces = [Special.FILE_SEP, "<b>&\n", Special.END_OF_TEXT, Special.FILE_SEP, "b</pre>\x1b[31m"]
+    page = render_page(pack_row(np.array(tokenizer.encode(pieces)), 40, False), tokenizer, "a <title>")
+    reader = Reader()
+    reader.feed(page)
+    text = "".join(run for *_, run in reader.runs)
+    assert text.startswith("<file_sep><b>&\n<|endoftext|><file_sep>b</pre>␛[31m<fim_pad> x ")
+    assert ("b", "s1", "<file_sep>") in reader.runs
+    assert ("b", "s1 unweighted", "<|endoftext|>") in reader.runs
+    assert ("b", "s0", "<file_sep>") in reader.runs
+    assert reader.runs[-1][1] == "padding unweighted"
+    assert "<title>a &lt;title&gt;</title>" in page
+
+
+def test_a_source_alone(inputs: FeedInputs, tokenizer: Tokenizer) -> None:
+    assert show_row(inputs, 4, source="source_code").startswith("batch 0, row 0, source_code alone\n")
+    assert "batch 2, row 1, source_code alone" in row_page(inputs, 4, row=1, step=2, source="source_code")
+    with pytest.raises(UserError, match="no source 'issues'; use one of source_code"):
+        show_row(inputs, 4, source="issues")

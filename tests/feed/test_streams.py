@@ -8,53 +8,51 @@ from feed_corpora import Repositories, make_repositories, split_units
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.feed.draws import keyed_generator
-from sc2jax.feed.streams import Source, Stream, split_parts
-from sc2jax.feed.units import Repository
+from sc2jax.errors import UserError
+from sc2jax.feed.documents import TextPart, split_parts
+from sc2jax.feed.draws import KeyedPermutation, keyed_fraction, keyed_generator
+from sc2jax.feed.streams import POSITION_FIELDS, Position, Source, Stream
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Piece, Special
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
+
+
+class InMemoryUnit:
+    """Documents in the order of their files, with their epoch written into the name."""
+
+    def __init__(self, repositories: Repositories, epoch: int, tokenizer: Tokenizer) -> None:
+        self._repositories, self._epoch, self._tokenizer = list(repositories.items()), epoch, tokenizer
+
+    def __len__(self) -> int:
+        return len(self._repositories)
+
+    def parts(self, document: int) -> list[TextPart]:
+        name, files = self._repositories[document]
+        pieces = repository_document(f"{name} epoch {self._epoch}", files, True)
+        return [TextPart(part, self._tokenizer) for part in split_parts(pieces, 40)]
 
 
 class InMemory:
-    """Units that count how often they were read."""
+    """Units that count how often they were read; `damaged` ones cannot be."""
 
-    def __init__(self, repositories: Repositories, size: int) -> None:
-        self.reads = 0
-        self._units = [
-            [
-                Repository(repository=name, paths=[path for path, _ in files], contents=[text for _, text in files])
-                for name, files in unit.items()
-            ]
-            for unit in split_units(repositories, size)
-        ]
+    def __init__(
+        self, repositories: Repositories, size: int, tokenizer: Tokenizer, damaged: Sequence[int] = ()
+    ) -> None:
+        self.reads: list[tuple[int, int]] = []
+        self._tokenizer, self._damaged = tokenizer, damaged
+        self._units = split_units(repositories, size)
 
     def __len__(self) -> int:
         return len(self._units)
 
-    def __getitem__(self, index: int) -> list[Repository]:
-        self.reads += 1
-        return self._units[index]
+    def unit(self, epoch: int, index: int) -> InMemoryUnit:
+        if index in self._damaged:
+            raise UserError(f"unit {index} is damaged")
+        self.reads.append((epoch, index))
+        return InMemoryUnit(self._units[index], epoch, self._tokenizer)
 
 
-class Plain:
-    """Documents in the order of their files, with their epoch written into the name."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-
-    def document(self, example: Repository, *key: int) -> list[Piece]:
-        files = list(zip(example["paths"], example["contents"], strict=True))
-        return repository_document(f"{example['repository']} epoch {key[1]}", files, True)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_path: str) -> Tokenizer:
-    return load_tokenizer(tokenizer_path)
-
-
-def source(tokenizer: Tokenizer, units: InMemory, name: str = "s", share: float = 1.0) -> Source:
-    return Source(name, share, units, Plain(tokenizer))  # pyright: ignore[reportArgumentType]
+UNITS = 2 + POSITION_FIELDS.index("units")  # in the position of a stream
 
 
 def documents(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
@@ -69,12 +67,12 @@ def test_an_epoch_loses_and_repeats_nothing(
     """Also with more streams than units: together they read every document once per epoch."""
     epochs = 3
     counted: Counter[str] = Counter()
-    units = InMemory(repositories, 3)
+    units = InMemory(repositories, 3, tokenizer)
     for index in range(streams):
-        stream = Stream([source(tokenizer, units)], index, streams, 5, row_length)
+        stream = Stream([Source("s", 1.0, units)], index, streams, 5, row_length)
         tokens: list[int] = []
         # Until the stream has finished its units of the first epochs and gone past their last window.
-        while (index + stream.position()[2] * streams) // len(units) < epochs:
+        while (index + stream.position()[UNITS] * streams) // len(units) < epochs:
             tokens.extend(stream.next_window()[:-1].tolist())
         counted.update(documents(tokenizer, tokens))
     expected = [
@@ -87,16 +85,16 @@ def test_an_epoch_loses_and_repeats_nothing(
 
 
 def test_windows_follow_one_another(tokenizer: Tokenizer, repositories: Repositories) -> None:
-    stream = Stream([source(tokenizer, InMemory(repositories, 3))], 0, 1, 0, 32)
+    stream = Stream([Source("s", 1.0, InMemory(repositories, 3, tokenizer))], 0, 1, 0, 32)
     windows = [stream.next_window() for _ in range(50)]
     assert all(window.shape == (33,) and window.dtype == np.int32 for window in windows)
     assert all(before[-1] == after[0] for before, after in itertools.pairwise(windows))
 
 
 def test_every_epoch_has_another_order(tokenizer: Tokenizer, repositories: Repositories) -> None:
-    stream = Stream([source(tokenizer, InMemory(repositories, 3))], 0, 1, 0, 256)
+    stream = Stream([Source("s", 1.0, InMemory(repositories, 3, tokenizer))], 0, 1, 0, 256)
     tokens: list[int] = []
-    while stream.position()[2] < 24:
+    while stream.position()[UNITS] < 24:
         tokens.extend(stream.next_window()[:-1].tolist())
     names = [
         text.split("<repo_name>")[1].split("<file_sep>")[0].split(" epoch ") for text in documents(tokenizer, tokens)
@@ -108,60 +106,184 @@ def test_every_epoch_has_another_order(tokenizer: Tokenizer, repositories: Repos
 
 
 @pytest.mark.parametrize("at", [0, 1, 7, 40, 111])
-def test_a_position_is_enough_to_go_on(tokenizer: Tokenizer, repositories: Repositories, at: int) -> None:
-    def create(units: InMemory, others: InMemory) -> Stream:
-        sources = [source(tokenizer, units, "a", 0.7), source(tokenizer, others, "b", 0.3)]
-        return Stream(sources, 1, 2, 3, 19)
-
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_position_is_enough_to_go_on(tokenizer: Tokenizer, repositories: Repositories, at: int, cut: bool) -> None:
     others = make_repositories(7, seed=2)
-    stream = create(InMemory(repositories, 3), InMemory(others, 2))
+
+    def create() -> tuple[Stream, list[InMemory]]:
+        units = [InMemory(repositories, 3, tokenizer), InMemory(others, 2, tokenizer)]
+        sources = [Source("a", 0.7, units[0]), Source("b", 0.3, units[1])]
+        return Stream(sources, 1, 2, 3, 19, cut_documents=cut), units
+
+    stream, _ = create()
     for _ in range(at):
         stream.next_window()
     position = stream.position()
     expected = [stream.next_window() for _ in range(60)]
-    units, other_units = InMemory(repositories, 3), InMemory(others, 2)
-    again = create(units, other_units)
+    again, units = create()
     again.seek(position)
-    assert units.reads == other_units.reads == 0
+    assert not units[0].reads
+    assert not units[1].reads
     assert again.position() == position
     np.testing.assert_array_equal(again.next_window(), expected[0])
     # Reading on may cross into the next unit of a source; going back itself reads one.
-    assert max(units.reads, other_units.reads) <= 2
+    assert max(len(of_source.reads) for of_source in units) <= 2
     for window in expected[1:]:
         np.testing.assert_array_equal(again.next_window(), window)
     assert again.position() == stream.position()
 
 
+def test_a_row_begins_with_a_document_where_long_ones_are_cut(tokenizer: Tokenizer, repositories: Repositories) -> None:
+    units = InMemory(repositories, 3, tokenizer)
+    stream = Stream([Source("s", 1.0, units)], 0, 1, 5, 64, cut_documents=True)
+    windows = [stream.next_window() for _ in range(300)]
+    assert all(window[0] == Special.REPO_NAME for window in windows)
+    # What goes over the edge into the last target is of the document that was cut there.
+    tokens = stream.position()[2 + POSITION_FIELDS.index("tokens")]
+    cut = stream.position()[2 + POSITION_FIELDS.index("cut")]
+    assert tokens == 300 * 64
+    ended = sum(window[-2] == Special.END_OF_TEXT for window in windows)
+    assert cut == 300 - ended
+    # A document is never taken up again: what was begun in a pass is every document once.
+    begun = [tokenizer.decode(tokens) for window in windows for tokens in _begun(window[:-1])]
+    names = [text.split("<file_sep>")[0] for text in begun if "<file_sep>" in text]
+    assert max(Counter(names).values()) == 1
+
+
+def _begun(window: np.ndarray) -> list[np.ndarray]:
+    return np.split(window, np.flatnonzero(window == Special.REPO_NAME)[1:])
+
+
 def test_shares_are_shares_of_tokens(tokenizer: Tokenizer) -> None:
     """Documents of one source are twenty times longer than the other's."""
-    short = source(tokenizer, InMemory(make_repositories(20, seed=1, longest=8), 4), "short", 3.0)
-    long = source(tokenizer, InMemory(make_repositories(20, seed=2, longest=400), 4), "long", 1.0)
+    short = Source("short", 3.0, InMemory(make_repositories(20, seed=1, longest=8), 4, tokenizer))
+    long = Source("long", 1.0, InMemory(make_repositories(20, seed=2, longest=400), 4, tokenizer))
     stream = Stream([short, long], 0, 1, 0, 512)
     for _ in range(300):
         stream.next_window()
-    _, _, *fields = stream.position()
-    taken = fields[4], fields[9]
+    taken = taken_tokens(stream, 2)
     assert sum(taken) == 300 * 512
     assert abs(taken[0] / sum(taken) - 0.75) < 0.01
 
 
-def test_a_place_far_out_is_reached_at_once(tokenizer: Tokenizer, repositories: Repositories) -> None:
-    units = InMemory(repositories, 3)
-    stream = Stream([source(tokenizer, units)], 0, 4, 0, 64)
-    stream.seek([10**9, 0, 10**9, 1, 0, 0, 10**12])
-    stream.next_window()
-    assert units.reads == 1
+def taken_tokens(stream: Stream, sources: int) -> list[int]:
+    fields = np.reshape(stream.position()[2:], (sources, len(POSITION_FIELDS)))
+    return fields[:, POSITION_FIELDS.index("tokens")].tolist()
+
+
+def test_many_streams_keep_the_shares_from_the_beginning(tokenizer: Tokenizer) -> None:
+    """Each of 200 streams is within its first documents: were long ones always first, or last, all would add up."""
+    short = Source("short", 1.0, InMemory(make_repositories(40, seed=1, longest=8), 4, tokenizer))
+    long = Source("long", 1.0, InMemory(make_repositories(40, seed=2, longest=800), 4, tokenizer))
+    taken = np.zeros(2)
+    for index in range(200):
+        stream = Stream([short, long], index, 200, 0, 64)
+        for _ in range(80):
+            stream.next_window()
+        taken += taken_tokens(stream, 2)
+    assert abs(taken[0] / taken.sum() - 0.5) < 0.05
+
+
+def test_a_source_that_was_read_often_enough_leaves_its_share_to_the_others(tokenizer: Tokenizer) -> None:
+    units = [InMemory(make_repositories(count, seed=count, longest=60), 2, tokenizer) for count in (4, 60, 50)]
+    names = ("few", "more", "most")
+    sources = [
+        Source(name, share, of_source, max_epochs)
+        for name, share, of_source, max_epochs in zip(names, (2.0, 1.0, 1.0), units, (2, 0, 0), strict=True)
+    ]
+    stream = Stream(sources, 0, 1, 0, 128)
+    for _ in range(150):
+        stream.next_window()
+    assert sorted(units[0].reads) == [(epoch, index) for epoch in range(2) for index in range(2)]
+    few, more, most = taken_tokens(stream, 3)
+    assert few < 0.2 * (more + most)
+    assert abs(more / (more + most) - 0.5) < 0.02
+
+
+def test_when_nothing_may_be_read_any_more_a_message_says_so(tokenizer: Tokenizer, repositories: Repositories) -> None:
+    stream = Stream([Source("s", 1.0, InMemory(repositories, 3, tokenizer), 2)], 0, 1, 0, 128)
+    with pytest.raises(UserError, match=r"nothing left to train on: s 2 times .* raise max_epochs"):
+        for _ in range(10_000):
+            stream.next_window()
+
+
+def test_damaged_units_are_passed_over_and_counted(tokenizer: Tokenizer, repositories: Repositories) -> None:
+    units = InMemory(repositories, 3, tokenizer, damaged=[1, 2, 5])
+    stream = Stream([Source("s", 1.0, units, skip_damaged=True)], 0, 1, 0, 128)
+    while stream.position()[UNITS] < 2 * len(units):
+        stream.next_window()
+    assert {index for _, index in units.reads} == {0, 3, 4, 6, 7}
+    assert stream.position()[2 + POSITION_FIELDS.index("damaged")] in (6, 7, 8)
+    with pytest.raises(UserError, match="is damaged"):
+        strict = Stream([Source("s", 1.0, units)], 0, 1, 0, 128)
+        for _ in range(100):
+            strict.next_window()
+    hopeless = Stream([Source("s", 1.0, InMemory(repositories, 3, tokenizer, range(8)), skip_damaged=True)], 0, 1, 0, 8)
+    with pytest.raises(UserError, match="is damaged"):
+        hopeless.next_window()
+
+
+class Synthetic:
+    """More units than there is memory for, each written from its number."""
+
+    def __init__(self, tokenizer: Tokenizer, units: int) -> None:
+        self.reads: list[int] = []
+        self._tokenizer, self._units = tokenizer, units
+
+    def __len__(self) -> int:
+        return self._units
+
+    def unit(self, epoch: int, index: int) -> InMemoryUnit:
+        self.reads.append(index)
+        return InMemoryUnit(
+            {f"{index}/{name}": [("a.py", "x = 1\n" * 9)] for name in range(50)}, epoch, self._tokenizer
+        )
+
+
+def test_row_a_thousand_million_of_a_vast_corpus_is_reached_by_reading_one_unit(tokenizer: Tokenizer) -> None:
+    documents = Synthetic(tokenizer, units=2 * 10**9 + 1)
+    stream = Stream([Source("s", 1.0, documents)], stream=3, streams=4, seed=0, row_length=64)
+    position = Position(units=10**9, document=7, tokens=64 * 10**9)
+    stream.seek([10**9, 0, *vars(position).values()])
+    window = stream.next_window()
+    assert len(documents.reads) == 1
     assert stream.position()[0] == 10**9 + 1
-    assert stream.position()[6] == 10**12 + 64
+    # Its place is in the third epoch, and the document at hand is the eighth in that unit's order.
+    order = keyed_generator("documents", 0, "s", 2, documents.reads[0]).permutation(50)
+    assert tokenizer.decode(window.tolist()).startswith(f"<repo_name>{documents.reads[0]}/{order[7]} epoch 2<file_sep>")
 
 
 @given(files=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=9)), max_size=4), metadata=st.booleans())
 def test_parts_are_the_document(files: list[tuple[str, str]], metadata: bool) -> None:
-    document = repository_document("r", files, metadata)
-    parts = split_parts(document)
+    document: list[Piece] = repository_document("r", files, metadata)
+    parts = split_parts(document, 6)
     assert [piece for part in parts for piece in part] == document
     assert all(parts)
-    assert all(Special.FILE_SEP not in part[1:] for part in parts)
+    for part in parts[:-1]:
+        assert sum(1 if isinstance(piece, Special) else len(piece) for piece in part) >= 6
+
+
+@given(size=st.integers(1, 300), seed=st.integers(0, 5))
+def test_a_keyed_permutation_is_a_permutation(size: int, seed: int) -> None:
+    order = KeyedPermutation(size, "units", seed)
+    assert len(order) == size
+    assert sorted(order) == list(range(size))
+
+
+def test_keyed_permutations_are_as_different_as_shuffles() -> None:
+    """Over many keys all orders of four occur equally often: chi-squared with 23 degrees of freedom, at 1 in 1000."""
+    counts = Counter(tuple(KeyedPermutation(4, "units", key)) for key in range(2400))
+    assert len(counts) == 24
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 49.7
+    # Of a large one neighbours end far apart, and the elements asked for are distinct.
+    vast = KeyedPermutation(10**12, "units", 0)
+    found = [vast[index] for index in range(200)]
+    assert len(set(found)) == 200
+    assert np.std(found) == pytest.approx(10**12 / 12**0.5, rel=0.15)
+    with pytest.raises(IndexError):
+        vast[10**12]
+    # The order must never change: a run goes on with another version of the program.
+    assert list(KeyedPermutation(8, "units", 0, "source_code", 0)) == [3, 4, 5, 6, 0, 7, 2, 1]
 
 
 def test_draws_depend_on_their_key_alone() -> None:
@@ -174,3 +296,6 @@ def test_draws_depend_on_their_key_alone() -> None:
     assert keyed_generator("other", 1, "a").random() != draw(1, "a")
     # The value itself must never change: a run goes on with another version of the program.
     assert draw(1, "a") == pytest.approx(0.7689764834684432, abs=0)
+    fractions = [keyed_fraction("lead", number) for number in range(2000)]
+    assert 0 <= min(fractions) < 0.01 < 0.99 < max(fractions) < 1
+    assert np.mean(fractions) == pytest.approx(0.5, abs=0.02)

@@ -1,28 +1,28 @@
+import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from feed_corpora import Repositories
+from feed_corpora import Repositories, write_sources
+from seqio import test_utils as seqio_tests
 
-from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.tasks import TokenizerVocabulary, create_mixture, register_mixture, training_sources
+from sc2jax.feed.packing import pack_row
+from sc2jax.feed.sources import FeedInputs
+from sc2jax.feed.tasks import CuratedSource, TokenizerVocabulary, create_mixture, register_mixture
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
+from sc2jax.text.tokenizer import Tokenizer
 
 OFF = FimConfig(level="off")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tokenizer_path: str) -> Tokenizer:
-    return load_tokenizer(tokenizer_path)
-
-
-@pytest.fixture(scope="module")
-def mixture(corpus: str, tokenizer: Tokenizer) -> Iterator[seqio.Mixture]:
-    mixture = register_mixture(corpus, tokenizer, FeedConfig(), OFF)
+def mixture(inputs: FeedInputs) -> Iterator[seqio.Mixture]:
+    mixture = register_mixture(dataclasses.replace(inputs, fim=OFF))
     yield mixture
     seqio.MixtureRegistry.remove(mixture.name)
     for task in mixture.tasks:
@@ -97,18 +97,96 @@ def test_the_mixture_goes_on_without_end(mixture: seqio.Mixture, repositories: R
     assert next(cut.as_numpy_iterator())["targets"].shape == (16,)
 
 
-def test_infilling_on_documents(corpus: str, tokenizer: Tokenizer) -> None:
-    mixture = create_mixture(corpus, tokenizer, FeedConfig(), FimConfig(level="document", rate=1.0, file_rate=1.0))
+def test_infilling_on_documents(inputs: FeedInputs) -> None:
+    mixture = create_mixture(dataclasses.replace(inputs, fim=FimConfig(level="document", rate=1.0, file_rate=1.0)))
     ids = np.concatenate(documents(mixture.tasks[0].get_dataset(split="train", shuffle=False, seed=0)))
     assert (ids == Special.FIM_MIDDLE).sum() > 20
     assert not np.isin(np.concatenate(documents(mixture.tasks[0].get_dataset(split="train"))), [Special.FIM_PAD]).any()
 
 
-def test_the_stream_reads_the_same_tasks(corpus: str, tokenizer: Tokenizer, mixture: seqio.Mixture) -> None:
-    (source,) = training_sources(corpus, tokenizer, FeedConfig(), OFF)
-    units = mixture.tasks[0].source.list_shards("train")
-    assert len(source.units) == len(units) == 8
-    assert source.format == mixture.tasks[0].preprocessors[0] or source.format.tokenizer.digest == tokenizer.digest
+FILES = [{"repository": "a/b", "path": f"{name}.py", "content": f"# {name}\n"} for name in "xyz"]
+
+
+def test_seqios_own_helpers_for_tasks_pass(mixture: seqio.Mixture, tokenizer: Tokenizer) -> None:
+    name = mixture.tasks[0].name
+    raw = {"train": {"records": json.dumps(FILES), "unit": np.int64(3), "document": np.int64(1)}}
+    example = seqio_tests.test_preprocessing_single(name, raw, seed=5)
+    text = tokenizer.decode(example["targets"])
+    assert sorted(text.removesuffix("<|endoftext|>").split("<file_sep>")[1:]) in (
+        ["# x\n", "# y\n", "# z\n"],
+        ["x.py\n# x\n", "y.py\n# y\n", "z.py\n# z\n"],
+    )
+    (again,) = seqio_tests.test_preprocessing(name, raw, seed=5)
+    seqio_tests.assert_dict_values_equal(again, example)
+    assert seqio_tests.encode_str(name, "x = 1\n") == tokenizer.encode_text("x = 1\n")
+    seqio_tests.assert_dataset(
+        tf.data.Dataset.from_tensors(example), {"targets": example["targets"]}, {"targets": tf.int32}
+    )
+
+
+def test_an_example_is_what_a_stream_reads(mixture: seqio.Mixture) -> None:
+    task = mixture.tasks[0]
+    assert isinstance(task.source, CuratedSource)
+    units = task.source.units["train"]
+    examples = list(task.source.get_dataset("train", shuffle=False).as_numpy_iterator())
+    assert len(examples) == sum(len(units[index]) for index in range(len(units)))
+    for example in examples:
+        assert json.loads(bytes(example["records"])) == units[int(example["unit"])][int(example["document"])]
+
+
+def test_every_source_of_a_mixture_is_a_task(inputs: FeedInputs, tmp_path: Path) -> None:
+    names = write_sources(tmp_path)
+    config = dataclasses.replace(inputs.config, mixture=str(tmp_path / "endless.json"))
+    mixture = register_mixture(dataclasses.replace(inputs, corpus=str(tmp_path), config=config))
+    try:
+        for name in names:
+            task = seqio.get_mixture_or_task(f"endless.{name}")
+            found = documents(task.get_dataset(split="train", shuffle=False, seed=0).take(3))
+            assert all(ids[-1] == Special.END_OF_TEXT for ids in found)
+    finally:
+        seqio.MixtureRegistry.remove(mixture.name)
+        for task in mixture.tasks:
+            seqio.TaskRegistry.remove(task.name)
+
+
+def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: seqio.Mixture) -> None:
+    """The pitfall: seqio's map_over_dataset gives the nth example of every shard the same seed."""
+    records = json.dumps(FILES)
+
+    def shard(units: range) -> list[tuple[int, ...]]:
+        examples = {
+            "records": [records] * len(units),
+            "unit": np.array(units, np.int64),
+            "document": np.zeros(len(units), np.int64),
+        }
+        with seqio.utils.map_seed_manager(7):
+            slices = tf.data.Dataset.from_tensor_slices(examples)  # pyright: ignore[reportArgumentType]
+            dataset = mixture.tasks[0].preprocessors[0](slices)
+        return [tuple(example["targets"].tolist()) for example in dataset.as_numpy_iterator()]
+
+    one, other = shard(range(16)), shard(range(16, 32))
+    assert one != other
+    assert sum(a == b for a, b in zip(one, other, strict=True)) < 8
+    assert shard(range(16)) == one
+
+
+def test_the_end_of_text_survives_our_packing_and_not_seqios(mixture: seqio.Mixture, tokenizer: Tokenizer) -> None:
+    """The pitfall: id 0, here the end of text, is padding to seqio."""
+    found = documents(mixture.tasks[0].get_dataset(split="train", shuffle=False, seed=0))[:3]
+    tokens = [token for ids in found for token in ids]
+    row = pack_row(np.array(tokens), len(tokens), cross_document_attention=True)
+    ends = row["targets"][: len(tokens) - 1] == Special.END_OF_TEXT
+    assert ends.sum() == 3
+    assert (row["weights"][:-1][ends] == 1).all()
+    assert row["tokens"].tolist() == tokens
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"targets": np.array(ids)} for ids in found),
+        output_signature={"targets": tf.TensorSpec((None,), tf.int32)},  # pyright: ignore[reportArgumentType]
+    )
+    packed = seqio.utils.trim_and_pack_dataset(dataset, {"targets": len(tokens) + 8}, use_custom_ops=False)
+    (stock,) = packed.as_numpy_iterator()
+    weighted = stock["targets"][stock["targets_segment_ids"] > 0]
+    assert (weighted == Special.END_OF_TEXT).sum() < 3
 
 
 def test_the_vocabulary(tokenizer: Tokenizer) -> None:

@@ -43,6 +43,9 @@ class CountingFeed:
         state[self.rows] = self.count
         return state
 
+    def statistics(self, state):
+        return {"batches": int(state.max())}
+
     def restore(self, state):
         self.count = int(state[self.rows[0], 0])
 

@@ -94,12 +94,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh
 def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path):
     rows = [json.dumps({"step": step, "tokens": 10 * step}) for step in (2, 4, 6)]
     Path(tmp_path, METRICS).write_text("\n".join(rows) + '\n{"step": 8, "tok')
-    log = MetricsLog(str(tmp_path), every=2, step=4)
+    log = MetricsLog(str(tmp_path), step=4)
     for step in (5, 6):
         metrics = {"loss": float(step), "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}
-        log.add(step, metrics, seconds=1.0, waited=0.0, last=False)
+        log.add(step, metrics, seconds=1.0, waited=0.0, feed={"padding": 3} if step == 6 else None)
     assert [(row["step"], row["tokens"]) for row in read_metrics(str(tmp_path))] == [(2, 20), (4, 40), (6, 60)]
     assert read_metrics(str(tmp_path))[-1]["loss"] == 5.5
+    assert read_metrics(str(tmp_path))[-1]["feed"] == {"padding": 3}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Documents encoded ahead of training, for those who want to encode once.
+
+What can be kept is a document as it is before windows are cut: its tokens, with the order of its files, its metadata
+and document-level infilling as one epoch draws them. So each rendering stands for an epoch; as long as there is one for
+every epoch that is read, rows are bit for bit those of a feed that encodes on the way. Context-level infilling works on
+windows, so it is drawn anew all the same. Renderings lie in a folder each, `SOURCE/epoch-00000`, with a row group for
+every unit of the corpus and a row for every document.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from sc2jax.errors import UserError
+from sc2jax.feed.documents import WrittenDocuments
+from sc2jax.feed.units import Unit, Units
+from sc2jax.records.dataset import write_part
+from sc2jax.records.manifest import Output, read_manifest
+
+TOKENIZED = pa.schema(
+    [
+        pa.field("ids", pa.large_list(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+    ]
+)
+"""A document's tokens, and the estimate of their number by which sources are weighed before they are encoded."""
+
+_UNITS_PER_PART = 64
+
+
+def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) -> tuple[list[Output], dict[str, Any]]:
+    """Encodes the documents of the first epochs into a folder; returns what was written, and how many tokens each has.
+
+    Raises:
+        UserError: a part of the corpus is damaged.
+    """
+    outputs = []
+    tokens = {}
+    total = epochs * sum(map(len, sources))
+    with tqdm(total=total, desc="tokenize", unit="unit", disable=None) as progress:
+        for source in sources:
+            counted = 0
+            for epoch in range(epochs):
+                for first in range(0, len(source), _UNITS_PER_PART):
+                    tables = [
+                        _encode_unit(source, epoch, index)
+                        for index in range(first, min(first + _UNITS_PER_PART, len(source)))
+                    ]
+                    prefix = f"{source.name}/{_epoch(epoch)}"
+                    outputs.append(write_part(folder, prefix, first // _UNITS_PER_PART, tables, TOKENIZED))
+                    counted += sum(len(table.column("ids").combine_chunks().values) for table in tables)
+                    progress.update(len(tables))
+            tokens[source.name] = counted
+    return outputs, {"epochs": epochs, "tokens": tokens}
+
+
+def token_inputs(sources: Sequence[WrittenDocuments]) -> dict[str, str]:
+    """The digests of what tokens are made of: the tokenizer, and the dataset of each source."""
+    return {"tokenizer": sources[0].tokenizer.digest} | {
+        f"corpus/{source.name}": source.units.digest for source in sources
+    }
+
+
+def token_config(sources: Sequence[WrittenDocuments]) -> dict[str, Any]:
+    """The settings that tokens depend on; those of infilling only at document level."""
+    writer = sources[0].writer
+    return {
+        "seed": sources[0].seed,
+        "format": dataclasses.asdict(writer.config),
+        "fim": dataclasses.asdict(writer.fim) if writer.fim.level == "document" else {},
+        "sources": {source.name: source.writer.format for source in sources},
+    }
+
+
+def refuse_stale(folder: str, sources: Sequence[WrittenDocuments]) -> None:
+    """Makes sure that tokens are those that the sources would be encoded to now.
+
+    Raises:
+        UserError: they are not, or there are none.
+    """
+    manifest = read_manifest(folder)
+    ours, theirs = token_config(sources), dict(manifest.config)
+    missing = [source.name for source in sources if theirs["sources"].get(source.name) != ours["sources"][source.name]]
+    changed = [f"source {name}" for name in missing]
+    changed += [name for name in ("seed", "format", "fim") if ours[name] != theirs[name]]
+    changed += [name for name, digest in token_inputs(sources).items() if manifest.inputs.get(name) != digest]
+    if changed:
+        raise UserError(
+            f"the tokens in {folder} were made of something else: {', '.join(changed)} differ; run `sc2jax tokenize` "
+            "again, or set feed.tokenized to False"
+        )
+
+
+class CachedDocuments:
+    """The documents of a source as `write_tokens` left them.
+
+    Raises:
+        UserError: they are damaged.
+    """
+
+    def __init__(self, folder: str, source: WrittenDocuments) -> None:
+        epochs = read_manifest(folder).statistics["epochs"]
+        self._renderings = [Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names) for epoch in range(epochs)]
+        for units in self._renderings:
+            if len(units) != len(source):
+                raise UserError(
+                    f"the tokens of {source.name} in {folder} are in {len(units)} units instead of {len(source)}; "
+                    "delete the folder and run `sc2jax tokenize` again"
+                )
+
+    def __len__(self) -> int:
+        return len(self._renderings[0])
+
+    def unit(self, epoch: int, index: int) -> "CachedUnit":
+        """Reads a unit of the rendering for this epoch."""
+        return CachedUnit(self._renderings[epoch % len(self._renderings)][index])
+
+
+class CachedUnit:
+    """The documents of one unit, each in one part."""
+
+    def __init__(self, unit: Unit) -> None:
+        ids = unit.table.column("ids").combine_chunks()
+        self._unit = unit  # shared for as long as it is held
+        self._tokens, self._bounds = ids.values.to_numpy(), ids.offsets.to_numpy()
+        self._sizes = unit.table.column("size").to_pylist()
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def parts(self, document: int) -> list["CachedPart"]:
+        """The whole document."""
+        start, stop = self._bounds[document : document + 2]
+        return [CachedPart(self._sizes[document], self._tokens[start:stop])]
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedPart:
+    """Tokens that need no encoding."""
+
+    size: int
+    tokens: np.ndarray
+
+    def ids(self) -> np.ndarray:
+        """The tokens."""
+        return self.tokens
+
+
+def _encode_unit(source: WrittenDocuments, epoch: int, index: int) -> pa.Table:
+    unit = source.unit(epoch, index)
+    documents = [unit.parts(document) for document in range(len(unit))]
+    ids = [np.concatenate([part.ids() for part in parts]) for parts in documents]
+    bounds = np.cumsum([0, *map(len, ids)])
+    return pa.table(
+        {
+            "ids": pa.LargeListArray.from_arrays(bounds, pa.array(np.concatenate(ids), pa.int32())),
+            "size": [sum(part.size for part in parts) for parts in documents],
+        }
+    )
+
+
+def _epoch(number: int) -> str:
+    return f"epoch-{number:05d}"

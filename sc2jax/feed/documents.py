@@ -1,0 +1,147 @@
+"""Documents of a source: read, written in their format, and encoded part by part when the tokens are asked for."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from sc2jax.feed.draws import keyed_generator
+from sc2jax.feed.units import Unit, Units
+from sc2jax.text.config import FimConfig, FormatConfig
+from sc2jax.text.fim import transform_document
+from sc2jax.text.formats import FORMATS
+from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.tokenizer import Tokenizer
+
+# The parts in which long documents are encoded, so that going back into the middle of one encodes no more than that.
+_PART_CHARACTERS = 2**15
+# Near enough to weigh documents against each other before they are encoded.
+_CHARACTERS_PER_TOKEN = 3
+
+
+class Part(Protocol):
+    """Consecutive tokens of a document."""
+
+    @property
+    def size(self) -> int:
+        """About how many tokens these are; known without encoding."""
+        ...
+
+    def ids(self) -> np.ndarray:
+        """The tokens, int32, at least one."""
+        ...
+
+
+class DocumentUnit(Protocol):
+    """A unit of reading, by document; each consists of at least one part."""
+
+    def __len__(self) -> int: ...
+    def parts(self, document: int) -> Sequence[Part]:
+        """The parts of one of the documents."""
+        ...
+
+
+class Documents(Protocol):
+    """What a stream needs of a source: units by epoch and number."""
+
+    def __len__(self) -> int:
+        """Units in an epoch."""
+        ...
+
+    def unit(self, epoch: int, index: int) -> DocumentUnit:
+        """Reads a unit."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DocumentWriter:
+    """From the records of a document to its pieces."""
+
+    format: str  # its name
+    config: FormatConfig
+    fim: FimConfig
+
+    def pieces(self, rows: Sequence[Mapping[str, Any]], *key: int | str) -> list[Piece]:
+        """A document in its format, with infilling if that is done on documents; all draws follow from the key."""
+        pieces = FORMATS[self.format].render(rows, keyed_generator("document", *key), self.config)
+        if self.fim.level == "document":
+            pieces = transform_document(pieces, self.fim, keyed_generator("fim", *key))
+        return pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenDocuments:
+    """The documents of a dataset, written anew in each epoch.
+
+    The draws of a document depend on the seed, the source's name, the epoch and the document's place in the dataset.
+    """
+
+    name: str
+    units: Units
+    writer: DocumentWriter
+    tokenizer: Tokenizer
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def unit(self, epoch: int, index: int) -> "WrittenUnit":
+        """Reads a unit; its documents are written when they are asked for."""
+        return WrittenUnit(self, self.units[index], (self.seed, self.name, epoch, index))
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenUnit:
+    """One unit of the documents of an epoch."""
+
+    documents: WrittenDocuments
+    unit: Unit
+    key: tuple[int | str, ...]
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def parts(self, document: int) -> list["TextPart"]:
+        """A document in parts of some thousand tokens."""
+        pieces = self.documents.writer.pieces(self.unit[document], *self.key, document)
+        return [TextPart(part, self.documents.tokenizer) for part in split_parts(pieces)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPart:
+    """Pieces that are encoded when their tokens are asked for."""
+
+    pieces: list[Piece]
+    tokenizer: Tokenizer
+
+    @property
+    def size(self) -> int:
+        """About how many tokens these are."""
+        return 1 + characters(self.pieces) // _CHARACTERS_PER_TOKEN
+
+    def ids(self) -> np.ndarray:
+        """The tokens."""
+        return np.array(self.tokenizer.encode(self.pieces), np.int32)
+
+
+def split_parts(document: Sequence[Piece], filled: int = _PART_CHARACTERS) -> list[list[Piece]]:
+    """A document in parts that can be encoded one at a time.
+
+    Pieces are encoded by themselves, so the parts' tokens, joined, are the document's. A part ends with the piece that
+    fills it; a longer piece is not divided.
+    """
+    parts: list[list[Piece]] = [[]]
+    room = filled
+    for piece in document:
+        if room <= 0:
+            parts.append([])
+            room = filled
+        parts[-1].append(piece)
+        room -= characters([piece])
+    return parts
+
+
+def characters(pieces: Sequence[Piece]) -> int:
+    """The length of a document's text; a special token counts as one character."""
+    return sum(1 if isinstance(piece, Special) else len(piece) for piece in pieces)

@@ -1,0 +1,89 @@
+"""What training rows follow from, and the sources of a mixture opened over a corpus."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from sc2jax.feed.cache import CachedDocuments, refuse_stale
+from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.documents import Documents, DocumentWriter, WrittenDocuments
+from sc2jax.feed.mixtures import SourceShare
+from sc2jax.feed.streams import Source
+from sc2jax.feed.units import Units
+from sc2jax.records.manifest import join
+from sc2jax.text.config import FimConfig, FormatConfig
+from sc2jax.text.formats import FORMATS
+from sc2jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedInputs:
+    """Everything that the rows follow from but the size of the batch; `tokens` is what `sc2jax tokenize` wrote."""
+
+    corpus: str
+    tokenizer: Tokenizer
+    config: FeedConfig
+    formats: FormatConfig
+    fim: FimConfig
+    seed: int
+    tokens: str = ""
+
+    @property
+    def skip_damaged(self) -> bool:
+        """Whether damaged parts are left out."""
+        return self.config.damaged == "skip"
+
+
+def open_units(inputs: FeedInputs, share: SourceShare, split: str) -> Units:
+    """The units of one split of a source's dataset, of which there may be none.
+
+    Raises:
+        UserError: the dataset is unfinished or damaged.
+    """
+    folder = join(inputs.corpus, share.folder) if share.folder else inputs.corpus
+    wanted = FORMATS[share.format]
+    return Units(folder, split, wanted.columns, wanted.group_by, skip_damaged=inputs.skip_damaged)
+
+
+def document_writer(inputs: FeedInputs, share: SourceShare) -> DocumentWriter:
+    """How the records of a source become documents."""
+    return DocumentWriter(share.format, inputs.formats, inputs.fim)
+
+
+def open_documents(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[WrittenDocuments]:
+    """The training documents of each source of a mixture.
+
+    Raises:
+        UserError: a dataset is unfinished, damaged or empty.
+    """
+    opened = []
+    for share in mixture:
+        units = open_units(inputs, share, "train")
+        units.require("train")
+        writer = document_writer(inputs, share)
+        opened.append(WrittenDocuments(share.name, units, writer, inputs.tokenizer, inputs.seed))
+    return opened
+
+
+def open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Source]:
+    """What streams read, for each source of a mixture.
+
+    Raises:
+        UserError: a dataset is unfinished, damaged or empty, or its tokens are those of something else.
+    """
+    written = open_documents(inputs, mixture)
+    documents: Sequence[Documents] = written
+    if inputs.config.tokenized:
+        refuse_stale(inputs.tokens, written)
+        documents = [CachedDocuments(inputs.tokens, of_source) for of_source in written]
+    return [
+        Source(
+            share.name,
+            share.share,
+            of_source,
+            share.max_epochs,
+            inputs.skip_damaged,
+            units.digest,
+            units.lost_parts,
+        )
+        for share, of_source, units in zip(mixture, documents, (source.units for source in written), strict=True)
+    ]

@@ -1,0 +1,44 @@
+"""What the feed has done so far, worked out from its state: the same however often and on how many hosts it went on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sc2jax.feed.rows import LOSSES
+from sc2jax.feed.streams import POSITION_FIELDS, Source, Stream
+
+ROW_FIELDS = ("fingerprint", "batches")
+"""What the state of a row begins with; the positions of the row's streams follow."""
+
+
+def summarize(state: np.ndarray, sources: Sequence[Source]) -> dict[str, Any]:
+    """Tokens, share and passes of every source, and what was lost.
+
+    `epochs` counts units that were finished; `exhausted_streams` are those to which a source gives nothing any more
+    because it was read as often as the mixture allows, so that its share went to the others.
+    """
+    stream_fields = len(LOSSES) + len(Stream.FIELDS) + len(sources) * len(POSITION_FIELDS)
+    streams = state[:, len(ROW_FIELDS) :].reshape(len(state), -1, stream_fields)
+    count = streams.shape[0] * streams.shape[1]
+    # Row r reads the streams r, r + rows, r + 2 rows, ...
+    numbers = np.arange(count).reshape(streams.shape[1], streams.shape[0]).T
+    positions = streams[..., -len(sources) * len(POSITION_FIELDS) :].reshape(count, len(sources), -1)
+    field = {name: positions[..., index] for index, name in enumerate(POSITION_FIELDS)}
+    total = int(field["tokens"].sum())
+    summary: dict[str, Any] = {name: int(streams[..., index].sum()) for index, name in enumerate(LOSSES)}
+    summary["cut_documents"] = int(field["cut"].sum())
+    summary["damaged_units"] = int(field["damaged"].sum())
+    summary["lost_parts"] = sum(source.lost_parts for source in sources)
+    summary["sources"] = {}
+    for index, source in enumerate(sources):
+        units, tokens = field["units"][:, index], int(field["tokens"][:, index].sum())
+        epochs_begun = (numbers.reshape(-1) + units * count) // len(source.documents)
+        exhausted = (epochs_begun >= source.max_epochs) if source.max_epochs else np.zeros(count, bool)
+        summary["sources"][source.name] = {
+            "tokens": tokens,
+            "share": round(tokens / max(total, 1), 6),
+            "epochs": round(int(units.sum()) / len(source.documents), 3),
+            "exhausted_streams": int(exhausted.sum()),
+        }
+    return summary

@@ -1,0 +1,61 @@
+"""One of two processes that hold a global batch together, each with two devices.
+
+    python two_processes.py NUMBER PORT FOLDER
+
+Reads what to do from FOLDER/task.json: the corpus, the tokenizer, how many batches, and whether the two devices of a
+data shard are of the same process ("data") or not ("tensor"). Goes on from FOLDER/state.npy if it is there. Writes the
+rows of its devices to FOLDER/NUMBER.npz, and process 0 the state of the whole feed to FOLDER/state.npy.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sc2jax.feed.batches import open_batches
+from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.sources import FeedInputs
+from sc2jax.model.config import ModelConfig
+from sc2jax.text.config import FimConfig, FormatConfig
+from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.training.config import TrainingConfig
+from sc2jax.training.loop import local_rows, place_batch, whole_position
+from sc2jax.training.step import batch_sharding
+
+LENGTH, BATCH = 64, 8
+
+
+def main(number: int, port: str, folder: Path) -> None:
+    """Takes the batches and writes what the devices hold."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=number)
+    task = json.loads((folder / "task.json").read_text())
+    by_process = np.array(jax.devices()).reshape(2, 2)
+    shape = (4, 1, 1) if task["mesh"] == "data" else (2, 1, 2)
+    mesh = Mesh((by_process if task["mesh"] == "data" else by_process.T).reshape(shape), ("data", "fsdp", "tensor"))
+    training, model = TrainingConfig(batch_size=BATCH), ModelConfig(context_length=LENGTH)
+    rows = local_rows(mesh, training, model)
+    tokenizer = load_tokenizer(task["tokenizer"])
+    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(row_length=LENGTH), FormatConfig(), FimConfig(), 1)
+    held: dict[str, np.ndarray] = {"rows": np.array(rows)}
+    with open_batches(inputs, BATCH, rows=rows) as feed:
+        if (folder / "state.npy").exists():
+            feed.restore(np.load(folder / "state.npy"))
+        for step in range(task["batches"]):
+            batch = place_batch(next(feed), batch_sharding(mesh, BATCH, LENGTH), rows, BATCH)
+            for shard in batch["tokens"].addressable_shards:
+                held[f"{step}/{shard.device.id}/{shard.index[0].start or 0}"] = np.asarray(shard.data)
+        state = whole_position(feed.state())
+    np.savez(folder / f"{number}.npz", allow_pickle=False, **held)
+    if number == 0:
+        np.save(folder / "state.npy", state)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
