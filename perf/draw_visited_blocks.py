@@ -1,6 +1,6 @@
 """Draws the blocks and pieces of the score matrix that the kernels visit, from the plan that they follow.
 
-    python perf/draw_visited_blocks.py docs/visited_blocks.svg
+python perf/draw_visited_blocks.py docs/visited_blocks.svg
 """
 
 import sys
@@ -16,8 +16,7 @@ def rectangle(x: float, y: float, width: float, height: float, colour: str) -> s
     """In units of one position."""
     scale = PIXELS / 1024
     numbers = " ".join(
-        f'{name}="{value * scale:.1f}"'
-        for name, value in (("x", x), ("y", y), ("width", width), ("height", height))
+        f'{name}="{value * scale:.1f}"' for name, value in (("x", x), ("y", y), ("width", width), ("height", height))
     )
     return f'<rect {numbers} fill="{colour}" stroke="white" stroke-width="0.7"/>'
 

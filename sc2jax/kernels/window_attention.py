@@ -70,7 +70,7 @@ def window_attention(
     angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (0, padding), (0, 0)])
     if segment_ids_BS is not None:
         segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (0, padding)], constant_values=OUTSIDE)
-    out_BTM = _attend(
+    out_BTM: jax.Array = _attend(  # pyright: ignore[reportAssignmentType]
         heads_side_by_side(q_BTNH),
         heads_side_by_side(k_BSKH),
         heads_side_by_side(v_BSKH),

@@ -117,15 +117,17 @@ def window_backward(
     )(*bounds, *inputs)
 
 
-def _kernel(*refs: Any, plan: WindowPlan, scale: float, rotates: bool, segmented: bool) -> None:
-    refs = list(refs)
-    bounds = (refs.pop(0), refs.pop(0)) if segmented else None
+def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, segmented: bool) -> None:
+    refs: list[Any] = list(references)
+    bounds: Any = (refs.pop(0), refs.pop(0)) if segmented else None
     q_ref, k_ref, v_ref, d_out_ref, out_ref, sums_ref = refs[:6]
     del refs[:6]
-    angles_ref, leaving_angles_ref = (refs.pop(0), refs.pop(0)) if rotates else (None, None)
-    ids_ref = refs.pop(0) if segmented else None
+    angles: Any = (refs.pop(0), refs.pop(0)) if rotates else (None, None)
+    angles_ref, leaving_angles_ref = angles
+    ids_ref: Any = refs.pop(0) if segmented else None
     d_q_ref, d_k_ref, d_v_ref, k_ring, v_ring, d_k_ring, d_v_ring, q_scaled, d_q, sums, inner, *rest = refs
-    ids_ring, ids_columns = rest if segmented else (None, None)
+    ids: Any = rest if segmented else (None, None)
+    ids_ring, ids_columns = ids
     b, i, g = pl.program_id(0), pl.program_id(2), pl.program_id(3)
     if bounds is not None:
         bounds = (bounds[0].at[b], bounds[1].at[b])

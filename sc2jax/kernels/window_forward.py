@@ -108,16 +108,17 @@ def window_forward(
     )(*bounds, *inputs)
 
 
-def _kernel(*refs: Any, plan: WindowPlan, scale: float, rotates: bool, segmented: bool) -> None:
-    refs = list(refs)
-    bounds = (refs.pop(0), refs.pop(0)) if segmented else None
+def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, segmented: bool) -> None:
+    refs: list[Any] = list(references)
+    bounds: Any = (refs.pop(0), refs.pop(0)) if segmented else None
     q_ref, k_ref, v_ref = refs[:3]
     del refs[:3]
-    angles_ref = refs.pop(0) if rotates else None
-    ids_ref = refs.pop(0) if segmented else None
+    angles_ref: Any = refs.pop(0) if rotates else None
+    ids_ref: Any = refs.pop(0) if segmented else None
     out_ref, sums_ref, k_ring, v_ring, q_scaled, *rest = refs
     greatest, total, mixed = rest[:3]
-    ids_ring, ids_rows = rest[3:] if segmented else (None, None)
+    ids: Any = rest[3:] if segmented else (None, None)
+    ids_ring, ids_rows = ids
     b, i = pl.program_id(0), pl.program_id(2)
     if bounds is not None:
         bounds = (bounds[0].at[b], bounds[1].at[b])

@@ -1,6 +1,7 @@
 """The TPU's attention kernels, interpreted, against the plain reference: values and all three gradients."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +143,8 @@ def test_no_race_and_no_read_of_unwritten_memory():
     _assert_equal(found, _value_and_gradients(plain, q, k, v, cotangent), 3e-6)
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 
-    assert not interpreter.races.races_found
+    races: Any = interpreter.races
+    assert not races.races_found
 
 
 @pytest.mark.slow
