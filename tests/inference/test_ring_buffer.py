@@ -106,7 +106,7 @@ def test_the_cache_of_a_long_context_is_as_large_as_the_window():
 
 
 def test_a_token_of_another_vocabulary_is_refused(params):
-    with pytest.raises(UserError, match="holds the token 64, and the model knows 64"):
+    with pytest.raises(UserError, match="holds the token 64, and the model knows 64, from 0 on"):
         continue_with(params, [[1], [2, 64]])
 
 
