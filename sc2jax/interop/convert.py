@@ -35,11 +35,12 @@ RUN_KEY = "converted"
 """Stands in the checkpoint in place of a training run's key: no run takes it for its own."""
 
 LAYOUT = "tensors.json"
-TOKENIZER = "tokenizer.json"
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
+"""A folder's tokenizer, the first that is there: beside a SentencePiece model the other is its translation."""
 KEPT = (
     CONFIG,
     INDEX,
-    TOKENIZER,
+    *TOKENIZERS,
     "added_tokens.json",
     "generation_config.json",
     "merges.txt",

@@ -196,7 +196,7 @@ def _piece_bytes(processor: "sentencepiece.SentencePieceProcessor", token: int) 
         return bytes([int(processor.id_to_piece(token)[3:5], 16)])  # written <0x41>
     if processor.is_unknown(token):
         return " \u2047 ".encode()  # as the library shows it
-    return processor.id_to_piece(token).replace(_SPACE_SYMBOL, " ").encode()
+    return processor.id_to_piece(token).replace(SPACE_SYMBOL, " ").encode()
 
 
 def _byte_level(content: bytes, path: str) -> Tokenizer:
@@ -272,17 +272,17 @@ def _foreign(path: str, token: Special) -> UserError:
 # SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is
 # therefore written as two control characters that no program text uses, and so is the first of these if it does occur.
 # The second character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
-_SPACE_SYMBOL = "\u2581"
+SPACE_SYMBOL = "\u2581"
 _ESCAPE = "\x10"
-_ESCAPED = {_SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
-_UNESCAPED = {pair: character for character, pair in _ESCAPED.items()}
-_TO_ESCAPE = re.compile(f"[{_SPACE_SYMBOL}{_ESCAPE}]")
+ESCAPED = {SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
+_UNESCAPED = {pair: character for character, pair in ESCAPED.items()}
+_TO_ESCAPE = re.compile(f"[{SPACE_SYMBOL}{_ESCAPE}]")
 _TO_UNESCAPE = re.compile(f"{_ESCAPE}[\x11\x12]")
 
 
 def escape(text: str) -> str:
     """Writes text without U+2581, reversibly, for SentencePiece."""
-    return _TO_ESCAPE.sub(lambda match: _ESCAPED[match[0]], text)
+    return _TO_ESCAPE.sub(lambda match: ESCAPED[match[0]], text)
 
 
 def unescape(text: str) -> str:

@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
@@ -27,6 +28,10 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
 from sc2jax.run import folders, open_model
+from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.text.train_tokenizer import train_tokenizer
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
 
@@ -148,18 +153,45 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
     assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
 
 
-def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, monkeypatch):
-    model = ModelConfig(vocab_size=64, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
+@pytest.fixture
+def trained(tmp_path) -> ModelConfig:
+    """A tiny model in `run`, as if it had been trained there, and a tokenizer in `own.model`."""
+    texts = [Path(dataclasses.__file__).read_text(), Path(json.__file__).read_text()]
+    (tmp_path / "own.model").write_bytes(train_tokenizer(texts, TokenizerConfig(vocab_size=512), seed=0))
+    model = ModelConfig(vocab_size=512, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
     checkpoints = Checkpoints(str(tmp_path / "run/train/checkpoints"), 1)
     params = init_params(model, jax.random.key(0))
     checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
     commit(str(tmp_path / "run/train"), Manifest("train", "key", {}, config, (), {"steps": 1}))
-    (tmp_path / "own.model").write_bytes(b"content")
+    return model
+
+
+def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, trained, monkeypatch):
     monkeypatch.chdir(tmp_path)
     convert_out(Path("out"), Path("run"), "--config.paths.tokenizer=own.model")
-    assert (tmp_path / "out/tokenizer.model").read_bytes() == b"content"
+    assert (tmp_path / "out/tokenizer.model").read_bytes() == (tmp_path / "own.model").read_bytes()
+    # transformers reads this one, with the class of tokenizers that takes it as it is.
+    written = tokenizers.Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+    text = "def f(x):\n    return x  # \u00e9 \u2581"
+    ids = load_tokenizer(str(tmp_path / "own.model")).encode_text(text)
+    assert written.encode(text).ids == ids
+    beside = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert beside["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written.token_to_id(beside["eos_token"]) == Special.END_OF_TEXT
+
+
+def test_an_exported_model_is_read_again_with_its_own_tokenizer(tmp_path, trained):
+    convert_out(tmp_path / "out", tmp_path / "run", f"--config.paths.tokenizer={tmp_path / 'own.model'}")
+    convert_in(tmp_path / "out", tmp_path / "again")
+    kept = read_manifest(str(tmp_path / "again/tokenizer")).outputs[0].path
+    assert (tmp_path / "again/tokenizer" / kept).read_bytes() == (tmp_path / "own.model").read_bytes()
+    convert_out(tmp_path / "out again", tmp_path / "again")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "out again").iterdir())
+    for name in names:
+        assert (tmp_path / "out again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(
