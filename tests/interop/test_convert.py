@@ -209,6 +209,57 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda files: files[0].pop("tensors"),
+        lambda files: files[0]["tensors"].pop(),
+        lambda files: files[0]["tensors"][0].update(dtype="I8"),
+        lambda files: files[0]["tensors"][0].update(shape=[1]),
+        lambda files: files[0].update(name="../elsewhere.safetensors"),
+        lambda files: files.append(3),
+    ],
+)
+def test_a_damaged_layout_is_refused(tmp_path, damage):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    path = tmp_path / "run/train/huggingface/tensors.json"
+    files = json.loads(path.read_text())
+    damage(files)
+    path.write_text(json.dumps(files))
+    with pytest.raises(UserError, match=r"tensors\.json, which says .* is damaged"):
+        convert_out(tmp_path / "out", tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+def test_nested_json_and_endless_layers_are_refused(tmp_path):
+    write_folder(tmp_path / "source", files=3)
+    index = tmp_path / "source/model.safetensors.index.json"
+    whole = index.read_text()
+    index.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"index\.json is damaged"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    index.write_text(whole)
+    (tmp_path / "source/config.json").write_text(json.dumps(TINY | {"num_hidden_layers": 10**9}))
+    with pytest.raises(UserError, match="num_hidden_layers is 1000000000, more than"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+
+
+def test_a_tensor_of_a_missing_file_that_lies_elsewhere_is_listed_once(tmp_path):
+    write_folder(tmp_path / "source", files=3)
+    first, second, third = sorted((tmp_path / "source").glob("*.safetensors"))
+    moved, *others = load_file(third)
+    save_file(load_file(second) | {moved: load_file(third)[moved]}, second)
+    third.unlink()
+    with pytest.raises(UserError) as caught:
+        convert_in(tmp_path / "source", tmp_path / "run")
+    message = str(caught.value)
+    assert message.count(moved) == 1
+    assert f"places elsewhere: {moved} in {second.name}" in message
+    assert f"missing file {third.name}: {sorted(others)[0]}" in message
+    assert first.name not in message
+
+
 def test_numbers_that_a_type_cannot_hold_are_not_written_as_infinity(tmp_path):
     large = {65504.0: True, 65520.0: False}  # float16's largest number, and the least that rounds to infinity
     for number, fits in large.items():
