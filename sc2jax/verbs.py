@@ -225,7 +225,11 @@ def evaluate(settings: Settings, workdir: str) -> None:
         }
         return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
 
-    config = {"evaluation": dataclasses.asdict(settings.evaluation), "seed": settings.seed}
+    config = {
+        "evaluation": dataclasses.asdict(settings.evaluation),
+        "computation": settings.model.computation(),
+        "seed": settings.seed,
+    }
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("evaluate", settings, places, config, inputs, work)
     for line in summarize_scores(read_json(places.of("evaluate"), SCORES)):
@@ -279,7 +283,11 @@ def complete(settings: Settings, workdir: str) -> None:
         samples = samples_from_files(generate, tokens, files, settings.completion, settings.seed)
         return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}
 
-    config = {"completion": dataclasses.asdict(settings.completion), "seed": settings.seed}
+    config = {
+        "completion": dataclasses.asdict(settings.completion),
+        "computation": settings.model.computation(),
+        "seed": settings.seed,
+    }
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("complete", settings, places, config, inputs, work)
     for sample in read_json(places.of("complete"), SAMPLES):
