@@ -22,6 +22,15 @@ from sc2jax.text.special_tokens import Piece, Special
 if TYPE_CHECKING:
     import sentencepiece
 
+_PROBES = (
+    "a",
+    " a",
+    "  a\tb\r\n\n  ",
+    "Az \u00e9 e\u0301 \ufb01 \uff21 \u00a0\u3000\u200b\ufeff\x00\x7f\u4e2d \U0001f600",
+    "1234 ..  ''",
+)
+"""Texts that tokenizers change which normalize text, or add or remove spaces; none such may be used."""
+
 UNKNOWN_ID = len(Special)
 """The id that SentencePiece insists on for the unknown; with byte fallback no text encodes to it."""
 
@@ -149,7 +158,8 @@ def load_tokenizer(path: str) -> Tokenizer:
     characters yet, do not survive.
 
     Raises:
-        UserError: there is no such file, it is damaged, or its special tokens are not StarCoder2's or forgeable.
+        UserError: there is no such file, it is damaged, its special tokens are not StarCoder2's or forgeable, or it
+            changes text.
     """
     try:
         with fsspec.open(path, "rb") as file:
@@ -157,10 +167,17 @@ def load_tokenizer(path: str) -> Tokenizer:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no tokenizer at {path}; train one with `sc2jax tokenizer`") from error
     if path.endswith(".model"):
-        return _sentencepiece(content, path)
-    if path.endswith(".json"):
-        return _byte_level(content, path)
-    raise UserError(f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)")
+        tokenizer = _sentencepiece(content, path)
+    elif path.endswith(".json"):
+        tokenizer = _byte_level(content, path)
+    else:
+        raise UserError(
+            f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)"
+        )
+    for text in _PROBES:
+        if tokenizer.decode(tokenizer.encode_text(text)) != text:
+            raise _lossy(path, f"{text!r} comes back as {tokenizer.decode(tokenizer.encode_text(text))!r}")
+    return tokenizer
 
 
 def _sentencepiece(content: bytes, path: str) -> Tokenizer:
@@ -209,6 +226,11 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
     for token in Special:
         if model.token_to_id(token.literal) != int(token):
             raise _foreign(path, token)
+    if model.normalizer is not None:
+        raise _lossy(path, f"it has a normalizer, {model.normalizer}")
+    for entry in model.get_added_tokens_decoder().values():
+        if not entry.special and (entry.lstrip or entry.rstrip):
+            raise _lossy(path, f"its token {entry.content!r} swallows the spaces beside it")
     # Without this, a source file that spells a special token would become one.
     model.encode_special_tokens = True
     model.no_padding()
@@ -219,7 +241,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
         return model.encode(text, add_special_tokens=False).ids
 
     for token in Special:
-        if min(encode(token.literal)) < len(Special):
+        if min(encode(token.literal), default=len(Special)) < len(Special):
             raise UserError(
                 f"the tokenizer {path} makes a special token of text that spells {token.literal}; mark it as special "
                 "among the file's added_tokens"
@@ -260,6 +282,10 @@ def _bytes_of_characters() -> dict[str, int]:
 
 def _damaged(path: str) -> UserError:
     return UserError(f"the tokenizer {path} is damaged; delete it and train or download it again")
+
+
+def _lossy(path: str, how: str) -> UserError:
+    return UserError(f"the tokenizer {path} changes text: {how}; use one that gives every text back as it was")
 
 
 def _foreign(path: str, token: Special) -> UserError:
