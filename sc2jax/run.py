@@ -215,7 +215,7 @@ def trained_model(places: Folders) -> tuple["ModelConfig", int]:
 def open_model(
     settings: Settings, places: Folders
 ) -> tuple[Callable[[Sequence[Sequence[int]]], "list[np.ndarray]"], Callable[..., "list[Completion]"]]:
-    """The trained model's scorer and generator.
+    """The trained model's scorer and generator: its shape is the checkpoint's, how it is computed is in the settings.
 
     Raises:
         UserError: the training is not finished, or its checkpoint is damaged.
@@ -227,6 +227,7 @@ def open_model(
     from sc2jax.parallel.mesh import create_mesh
 
     trained, step = trained_model(places)
+    trained = dataclasses.replace(trained, **settings.model.computation())
     checkpoints = Checkpoints(join(places.train, CHECKPOINTS), kept=settings.training.checkpoints_kept)
     try:
         params = checkpoints.restore_params(step, abstract_params(trained, create_mesh(settings.mesh)))
@@ -245,7 +246,7 @@ def read_json(folder: str, name: str) -> Any:
     path = join(folder, name)
     try:
         return json.loads(read_bytes(folder, name))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete {folder} and run its stage again") from error
 
 

@@ -235,7 +235,11 @@ def evaluate(settings: Settings, workdir: str) -> None:
         }
         return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
 
-    config = {"evaluation": dataclasses.asdict(settings.evaluation), "seed": settings.seed}
+    config = {
+        "evaluation": dataclasses.asdict(settings.evaluation),
+        "computation": settings.model.computation(),
+        "seed": settings.seed,
+    }
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("evaluate", settings, places, config, inputs, work)
     for line in summarize_scores(read_json(places.of("evaluate"), SCORES)):
@@ -289,7 +293,11 @@ def complete(settings: Settings, workdir: str) -> None:
         samples = samples_from_files(generate, tokens, files, settings.completion, settings.seed)
         return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}
 
-    config = {"completion": dataclasses.asdict(settings.completion), "seed": settings.seed}
+    config = {
+        "completion": dataclasses.asdict(settings.completion),
+        "computation": settings.model.computation(),
+        "seed": settings.seed,
+    }
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("complete", settings, places, config, inputs, work)
     for sample in read_json(places.of("complete"), SAMPLES):
@@ -322,15 +330,15 @@ def convert(settings: Settings, workdir: str) -> None:
 
 
 def _import_model(settings: Settings, places: Folders) -> None:
-    from sc2jax.interop.convert import TOKENIZER, import_model
+    from sc2jax.interop.convert import TOKENIZERS, import_model
     from sc2jax.interop.folders import new_folder
     from sc2jax.model.params import count_params
 
     source = Path(settings.convert.from_huggingface)
     with ExitStack() as stack:
         folder = stack.enter_context(new_folder(places.train))
-        brings_tokenizer = (source / TOKENIZER).is_file() and not settings.paths.tokenizer
-        tokenizer_folder = stack.enter_context(new_folder(places.tokenizer)) if brings_tokenizer else ""
+        brought = [name for name in TOKENIZERS if (source / name).is_file() and not settings.paths.tokenizer][:1]
+        tokenizer_folder = stack.enter_context(new_folder(places.tokenizer)) if brought else ""
         imported = import_model(source, join(folder, CHECKPOINTS), settings.model)
         outputs = [write_output(folder, PARAMETERS, canonical_json(imported.fingerprints, indent=1).encode())]
         for name, content in imported.kept.items():
@@ -344,12 +352,11 @@ def _import_model(settings: Settings, places: Folders) -> None:
             outputs,
             {"parameters": parameters, "steps": 0, "tokens": 0},
         )
-        if brings_tokenizer:
-            _commit_converted(
-                tokenizer_folder, {}, [write_output(tokenizer_folder, TOKENIZER, imported.kept[TOKENIZER])]
-            )
+        if brought:
+            outputs = [write_output(tokenizer_folder, name, imported.kept[name]) for name in brought]
+            _commit_converted(tokenizer_folder, {}, outputs)
     say(f"{parameters:,} parameters", places.train)
-    if brings_tokenizer:
+    if brought:
         say("the tokenizer", places.tokenizer)
 
 
@@ -371,8 +378,7 @@ def _export_model(settings: Settings, places: Folders) -> None:
         for output in manifest.under(HUGGINGFACE)
     }
     if not kept:
-        path = tokenizer_path(settings, places)
-        kept = {f"tokenizer.{path.rpartition('.')[2]}": read_bytes(*path.rsplit("/", 1))}
+        kept = _tokenizer_files(tokenizer_path(settings, places))
     target = settings.convert.to_huggingface
     with new_folder(target) as folder:
         files = export_model(
@@ -384,6 +390,15 @@ def _export_model(settings: Settings, places: Folders) -> None:
             settings.convert,
         )
     say(f"{sum(len(file.tensors) for file in files):,} tensors in {len(files)} files", target)
+
+
+def _tokenizer_files(path: str) -> dict[str, bytes]:
+    """A tokenizer's files in Hugging Face's format: with a SentencePiece model goes what transformers reads instead."""
+    from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
+
+    content = read_bytes(*path.rsplit("/", 1))
+    files = {f"tokenizer.{path.rpartition('.')[2]}": content, "tokenizer_config.json": tokenizer_config_json()}
+    return files if path.endswith(".json") else files | {"tokenizer.json": tokenizer_json(path, content)}
 
 
 def report(settings: Settings, workdir: str) -> None:

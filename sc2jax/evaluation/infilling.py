@@ -49,10 +49,20 @@ class Completed(Protocol):
 
 
 class Generate(Protocol):
-    """Completes prompts greedily, `batch_size` at once: at most so many tokens each, up to a stop token."""
+    """Completes prompts greedily, `batch_size` at once: at most so many tokens each, up to a stop token.
+
+    Only ids below `vocab_size` are chosen.
+    """
 
     def __call__(
-        self, prompts: list[list[int]], /, *, max_new_tokens: int, stop_ids: frozenset[int], batch_size: int
+        self,
+        prompts: list[list[int]],
+        /,
+        *,
+        max_new_tokens: int,
+        stop_ids: frozenset[int],
+        vocab_size: int,
+        batch_size: int,
     ) -> Sequence[Completed]:
         """One completion for each prompt, in their order."""
         ...
@@ -159,7 +169,11 @@ def _complete(
 ) -> list[InfillSample]:
     prompts = [tokenizer.encode(infill_prompt(*cut_context(line.prefix, line.suffix, config))) for line in hidden]
     completions = generate(
-        prompts, max_new_tokens=config.infill_tokens, stop_ids=STOP_IDS, batch_size=config.infill_batch
+        prompts,
+        max_new_tokens=config.infill_tokens,
+        stop_ids=STOP_IDS,
+        vocab_size=tokenizer.vocab_size,
+        batch_size=config.infill_batch,
     )
     return [
         _judge(tokenizer, line, prompt, completion)

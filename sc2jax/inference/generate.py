@@ -1,6 +1,7 @@
 """Generation by KV-cache decoding. It knows token ids only: documents, prompts and stop sets are made elsewhere."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ def generate(
     *,
     max_new_tokens: int,
     stop_ids: frozenset[int],
+    vocab_size: int = 0,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
@@ -49,24 +51,26 @@ def generate(
         prompts: token ids, at least one each.
         max_new_tokens: of each completion.
         stop_ids: tokens that end a completion.
+        vocab_size: only ids below it are chosen, as if the model had no others: those of the tokenizer, which a model
+            may have been given a larger vocabulary than. 0: all that the model knows.
         temperature: 0 takes the likeliest token; else tokens are drawn from the logits divided by it.
         top_p: draws only from the likeliest tokens that together have this probability.
         seed: of the draws; prompt i draws the same tokens whatever stands beside it.
         batch_size: prompts decoded together.
 
     Raises:
-        UserError: an empty prompt, a token that the model does not know, or a temperature or top_p out of range.
+        UserError: an empty prompt, a token that the model does not know, or a number out of range.
     """
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise UserError("a prompt has no token; begin it with text or with a special token")
-    largest = max((max(prompt) for prompt in prompts), default=0)
-    if largest >= config.vocab_size:
+    _check_prompts(prompts, config)
+    if max_new_tokens < 0 or batch_size < 1 or vocab_size < 0:
         raise UserError(
-            f"a prompt holds the token {largest}, and the model knows {config.vocab_size}: it was not trained with "
-            "this tokenizer; name its own with --config.paths.tokenizer"
+            f"max_new_tokens {max_new_tokens} and vocab_size {vocab_size} must be at least 0, batch_size {batch_size} "
+            "at least 1"
         )
-    if temperature < 0.0 or not 0.0 < top_p <= 1.0:
-        raise UserError(f"temperature {temperature} must be at least 0 and top_p {top_p} in (0, 1]")
+    if not 0.0 <= temperature < math.inf or not 0.0 < top_p <= 1.0:
+        raise UserError(f"temperature {temperature} must be at least 0 and finite, top_p {top_p} in (0, 1]")
+    if max_new_tokens == 0:
+        return [Completion([], finished=False) for _ in prompts]
     completions: dict[int, Completion] = {}
     # Prompts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -88,6 +92,7 @@ def generate(
             config=config,
             max_new_tokens=max_new_tokens,
             greedy=temperature == 0.0,
+            choices=min(vocab_size or config.vocab_size, config.vocab_size),
         )
         ids_BT, counts_B, finished_B = (np.asarray(array) for array in out)
         for row, index in enumerate(chosen):
@@ -95,7 +100,18 @@ def generate(
     return [completions[index] for index in range(len(prompts))]
 
 
-@partial(jax.jit, static_argnames=("config", "max_new_tokens", "greedy"))
+def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig) -> None:
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise UserError("a prompt has no token; begin it with text or with a special token")
+    for token in (min(map(min, prompts), default=0), max(map(max, prompts), default=0)):
+        if not 0 <= token < config.vocab_size:
+            raise UserError(
+                f"a prompt holds the token {token}, and the model knows {config.vocab_size}, from 0 on: it was not "
+                "trained with this tokenizer; name its own with --config.paths.tokenizer"
+            )
+
+
+@partial(jax.jit, static_argnames=("config", "max_new_tokens", "greedy", "choices"))
 def _generate_batch(
     params: Params,
     tokens_BT: jax.Array,
@@ -108,6 +124,7 @@ def _generate_batch(
     config: ModelConfig,
     max_new_tokens: int,
     greedy: bool,
+    choices: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """New tokens (B, max_new_tokens), how many of them count, and whether a stop token was reached."""
     B = tokens_BT.shape[0]
@@ -123,7 +140,7 @@ def _generate_batch(
 
     def step(carry: Any) -> Any:
         count, logits_BV, cache, out_BT, counts_B, done_B = carry
-        chosen_B = choose_tokens(logits_BV, keys_B, count, sampling, greedy)
+        chosen_B = choose_tokens(logits_BV[:, :choices], keys_B, count, sampling, greedy)
         done_B |= jnp.isin(chosen_B, stop_ids)
         out_BT = out_BT.at[:, count].set(chosen_B)
         counts_B += ~done_B

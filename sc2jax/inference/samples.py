@@ -73,6 +73,7 @@ def _complete(
         [tokenizer.encode(pieces) for _, _, pieces in requests],
         max_new_tokens=config.max_new_tokens,
         stop_ids=STOP_IDS,
+        vocab_size=tokenizer.vocab_size,
         temperature=config.temperature,
         top_p=config.top_p,
         seed=seed,

@@ -33,6 +33,9 @@ _FIXED: dict[str, Any] = {"model_type": "starcoder2", "hidden_act": "gelu_pytorc
 _FIXED_ONCE: dict[str, Any] = {"norm_type": "layer_norm", "mlp_type": "default"}
 """Keys of which StarCoder2 knows one value only, and those that config files no longer have."""
 
+_MOST_LAYERS = 10_000
+"""Every layer's tensors are listed before a file is opened; no model of any kind comes near."""
+
 _ROPE_THETA = 10000.0
 """What transformers takes where no base is given."""
 
@@ -69,6 +72,8 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
             wrong.append(f"{key} is {value!r}, not finite")
         else:
             fields[name] = kind(value)
+    if fields.get("num_layers", 0) > _MOST_LAYERS:
+        wrong.append(f"num_hidden_layers is {fields['num_layers']}, more than {_MOST_LAYERS}")
     fields["rope_theta"] = _rope_theta(values, wrong)
     head_dim = values.get("head_dim")
     if head_dim is not None and (isinstance(head_dim, bool) or not isinstance(head_dim, int) or head_dim < 1):

@@ -35,11 +35,12 @@ RUN_KEY = "converted"
 """Stands in the checkpoint in place of a training run's key: no run takes it for its own."""
 
 LAYOUT = "tensors.json"
-TOKENIZER = "tokenizer.json"
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
+"""A folder's tokenizer, the first that is there: beside a SentencePiece model the other is its translation."""
 KEPT = (
     CONFIG,
     INDEX,
-    TOKENIZER,
+    *TOKENIZERS,
     "added_tokens.json",
     "generation_config.json",
     "merges.txt",
@@ -49,6 +50,10 @@ KEPT = (
 )
 """Files of a folder that are kept beside the checkpoint and written back, byte for byte."""
 
+_DAMAGED_LAYOUT = (
+    f"the kept {LAYOUT}, which says which tensors lay where, is damaged; convert the model again, or name a type "
+    "to write with --config.convert.export_dtype"
+)
 _WEIGHTS_ONLY = (CONFIG, INDEX, LAYOUT)
 
 
@@ -103,7 +108,9 @@ def export_model(
     """
     parameters = tensor_parameters(model)
     if config.export_dtype == "as_imported" and LAYOUT in kept:
-        files = _read_layout_json(kept[LAYOUT])
+        files = _read_layout_json(
+            kept[LAYOUT], {name: parameter.hf_shape for name, (parameter, _) in parameters.items()}
+        )
         beside = {name: content for name, content in kept.items() if name != LAYOUT}
     else:
         dtype = "float32" if config.export_dtype == "as_imported" else config.export_dtype
@@ -145,11 +152,23 @@ def _layout_json(files: tuple[TensorFile, ...]) -> bytes:
     return (json.dumps([dataclasses.asdict(file) for file in files], indent=1) + "\n").encode()
 
 
-def _read_layout_json(content: bytes) -> tuple[TensorFile, ...]:
+def _read_layout_json(content: bytes, expected: Mapping[str, tuple[int, ...]]) -> tuple[TensorFile, ...]:
     def tensor(fields: dict) -> Tensor:
         return Tensor(fields["name"], fields["dtype"], tuple(fields["shape"]))
 
-    return tuple(
-        TensorFile(fields["name"], tuple(map(tensor, fields["tensors"])), fields["metadata"])
-        for fields in json.loads(content)
-    )
+    try:
+        files = tuple(
+            TensorFile(fields["name"], tuple(map(tensor, fields["tensors"])), fields["metadata"])
+            for fields in json.loads(content)
+        )
+        tensors = [tensor for file in files for tensor in file.tensors]
+        is_whole = (
+            sorted((tensor.name, tensor.shape) for tensor in tensors) == sorted(expected.items())
+            and all(tensor.dtype in DTYPES for tensor in tensors)
+            and all(Path(file.name).name == file.name for file in files)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{_DAMAGED_LAYOUT} ({error!r})") from error
+    if not is_whole:
+        raise UserError(f"{_DAMAGED_LAYOUT} (it does not list the model's tensors)")
+    return files

@@ -63,11 +63,11 @@ def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[
     problems: dict[str, list[str]] = {}
     files: list[TensorFile] = []
     found: dict[str, str] = {}
+    gone: dict[str, set[str]] = {}
     for name, promised in _files(folder).items():
         path = folder / name
         if not path.is_file():
-            problems.setdefault(f"tensors of the missing file {name}", []).extend(sorted(promised))
-            found |= dict.fromkeys(promised, name)
+            gone[name] = promised
             continue
         try:
             file = _read_header(path)
@@ -97,6 +97,9 @@ def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[
                 )
             elif promised and tensor.name not in promised:
                 problems.setdefault(f"tensors that {INDEX} places elsewhere", []).append(f"{tensor.name} in {name}")
+    for name, promised in gone.items():
+        problems[f"tensors of the missing file {name}"] = sorted(promised - found.keys())
+        found |= dict.fromkeys(promised, name)
     problems.setdefault("missing tensors", []).extend(tensor for tensor in expected if tensor not in found)
     listed = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if listed:
@@ -119,7 +122,7 @@ def _files(folder: Path) -> dict[str, set[str]]:
             for tensor, name in weight_map.items():
                 files.setdefault(Path(name).name, set()).add(tensor)
             return dict(sorted(files.items()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{index} is damaged: {error!r}") from error
     names = sorted(path.name for path in folder.glob("*.safetensors"))
     if not names:
@@ -144,7 +147,7 @@ def _cut_off(path: Path) -> tuple[list[str], list[str]]:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, size)))
         ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return [], []
     return [name for name, end in ends.items() if end > size], [name for name, end in ends.items() if end <= size]
 

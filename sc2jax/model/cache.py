@@ -52,21 +52,21 @@ def prefill(
     """Reads prompts, padded on the right to one length, in one pass.
 
     Returns the logits after each prompt's last token (B, V) and the cache of its last `slots` positions. Padding lies
-    behind every real token and is therefore never seen.
+    behind every real token and is therefore never seen. Each layer drops the keys that fit no slot before the next one
+    runs: a long prompt needs the memory of one layer's keys beside the cache, not of all layers'.
     """
-    hidden_BTD, keys = forward_with_keys(params, tokens_BT, config, keep_keys=True)
-    last_BD = jnp.take_along_axis(hidden_BTD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
     # The newest position below the length that falls into each slot.
     slot_1S = jnp.arange(slots)[None]
     positions_BS = slot_1S + (lengths_B[:, None] - 1 - slot_1S) // slots * slots
     source_BS = jnp.clip(positions_BS, 0)
 
-    def to_slots(x_LBTKH: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x_LBTKH, source_BS[None, :, :, None, None], axis=2).transpose(0, 1, 3, 2, 4)
+    def to_slots(x_BTKH: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(x_BTKH, source_BS[:, :, None, None], axis=1).swapaxes(1, 2)
 
+    hidden_BTD, keys = forward_with_keys(params, tokens_BT, config, keep=to_slots)
+    last_BD = jnp.take_along_axis(hidden_BTD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
     assert keys is not None
-    positions_BS = jnp.where(positions_BS < 0, EMPTY, positions_BS)
-    return output_logits(params, last_BD, config), Cache(to_slots(keys[0]), to_slots(keys[1]), positions_BS)
+    return output_logits(params, last_BD, config), Cache(*keys, jnp.where(positions_BS < 0, EMPTY, positions_BS))
 
 
 def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Params, Cache]:

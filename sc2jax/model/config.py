@@ -1,6 +1,7 @@
 """The shape of the model and how it is computed."""
 
 import dataclasses
+from typing import Any
 
 from sc2jax.errors import UserError
 
@@ -9,6 +10,9 @@ CHOICES = {
     "compute_dtype": ("float32", "bfloat16", "float16"),
     "rematerialization": ("none", "dots", "full"),
 }
+
+COMPUTATION = ("attention", "compute_dtype", "rematerialization", "scan_unroll")
+"""The fields that say how the model is computed; the others say what it is, and go with its parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,10 @@ class ModelConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"model.{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+
+    def computation(self) -> dict[str, Any]:
+        """How it is computed, which may differ from one use of the same parameters to the next."""
+        return {name: getattr(self, name) for name in COMPUTATION}
 
     @staticmethod
     def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:

@@ -67,9 +67,12 @@ def forward_with_keys(
     positions_BT: jax.Array | None = None,
     mesh: Mesh | None = None,
     dropout_key: jax.Array | None = None,
-    keep_keys: bool = False,
+    keep: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """The same as `forward`, with each layer's rotated keys and values (L, B, T, K, H) if they are to be kept."""
+    """The same as `forward`, with what `keep` makes of each layer's rotated keys and of its values (B, T, K, H).
+
+    It is applied in every layer, so that no more than its results are ever held of all layers.
+    """
     B, T = tokens_BT.shape
     if segment_ids_BT is None:
         segment_ids_BT = jnp.zeros((B, T), jnp.int32)
@@ -92,7 +95,7 @@ def forward_with_keys(
             dropout_key=_fold(layer_key, 0),
         )
         x_BTD, keys = transformer_layer(layer_params, x_BTD, config, angles, attend, layer_key)
-        return rules.constrain(x_BTD, mesh, ACTIVATION), keys if keep_keys else None
+        return rules.constrain(x_BTD, mesh, ACTIVATION), None if keep is None else tuple(map(keep, keys))
 
     body = _rematerialized(body, config.rematerialization)
     layers = (params["layers"], jnp.arange(config.num_layers))

@@ -22,6 +22,15 @@ from sc2jax.text.special_tokens import Piece, Special
 if TYPE_CHECKING:
     import sentencepiece
 
+_PROBES = (
+    "a",
+    " a",
+    "  a\tb\r\n\n  ",
+    "Az \u00e9 e\u0301 \ufb01 \uff21 \u00a0\u3000\u200b\ufeff\x00\x7f\u4e2d \U0001f600",
+    "1234 ..  ''",
+)
+"""Texts that tokenizers change which normalize text, or add or remove spaces; none such may be used."""
+
 UNKNOWN_ID = len(Special)
 """The id that SentencePiece insists on for the unknown; with byte fallback no text encodes to it."""
 
@@ -149,7 +158,8 @@ def load_tokenizer(path: str) -> Tokenizer:
     characters yet, do not survive.
 
     Raises:
-        UserError: there is no such file, it is damaged, or its special tokens are not StarCoder2's or forgeable.
+        UserError: there is no such file, it is damaged, its special tokens are not StarCoder2's or forgeable, or it
+            changes text.
     """
     try:
         with fsspec.open(path, "rb") as file:
@@ -157,10 +167,17 @@ def load_tokenizer(path: str) -> Tokenizer:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no tokenizer at {path}; train one with `sc2jax tokenizer`") from error
     if path.endswith(".model"):
-        return _sentencepiece(content, path)
-    if path.endswith(".json"):
-        return _byte_level(content, path)
-    raise UserError(f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)")
+        tokenizer = _sentencepiece(content, path)
+    elif path.endswith(".json"):
+        tokenizer = _byte_level(content, path)
+    else:
+        raise UserError(
+            f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)"
+        )
+    for text in _PROBES:
+        if tokenizer.decode(tokenizer.encode_text(text)) != text:
+            raise _lossy(path, f"{text!r} comes back as {tokenizer.decode(tokenizer.encode_text(text))!r}")
+    return tokenizer
 
 
 def _sentencepiece(content: bytes, path: str) -> Tokenizer:
@@ -196,7 +213,7 @@ def _piece_bytes(processor: "sentencepiece.SentencePieceProcessor", token: int) 
         return bytes([int(processor.id_to_piece(token)[3:5], 16)])  # written <0x41>
     if processor.is_unknown(token):
         return " \u2047 ".encode()  # as the library shows it
-    return processor.id_to_piece(token).replace(_SPACE_SYMBOL, " ").encode()
+    return processor.id_to_piece(token).replace(SPACE_SYMBOL, " ").encode()
 
 
 def _byte_level(content: bytes, path: str) -> Tokenizer:
@@ -209,6 +226,11 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
     for token in Special:
         if model.token_to_id(token.literal) != int(token):
             raise _foreign(path, token)
+    if model.normalizer is not None:
+        raise _lossy(path, f"it has a normalizer, {model.normalizer}")
+    for entry in model.get_added_tokens_decoder().values():
+        if not entry.special and (entry.lstrip or entry.rstrip):
+            raise _lossy(path, f"its token {entry.content!r} swallows the spaces beside it")
     # Without this, a source file that spells a special token would become one.
     model.encode_special_tokens = True
     model.no_padding()
@@ -219,7 +241,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
         return model.encode(text, add_special_tokens=False).ids
 
     for token in Special:
-        if min(encode(token.literal)) < len(Special):
+        if min(encode(token.literal), default=len(Special)) < len(Special):
             raise UserError(
                 f"the tokenizer {path} makes a special token of text that spells {token.literal}; mark it as special "
                 "among the file's added_tokens"
@@ -262,6 +284,10 @@ def _damaged(path: str) -> UserError:
     return UserError(f"the tokenizer {path} is damaged; delete it and train or download it again")
 
 
+def _lossy(path: str, how: str) -> UserError:
+    return UserError(f"the tokenizer {path} changes text: {how}; use one that gives every text back as it was")
+
+
 def _foreign(path: str, token: Special) -> UserError:
     return UserError(
         f"the tokenizer {path} was not made for StarCoder2: its id {int(token)} is not {token.literal}; "
@@ -272,17 +298,17 @@ def _foreign(path: str, token: Special) -> UserError:
 # SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is
 # therefore written as two control characters that no program text uses, and so is the first of these if it does occur.
 # The second character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
-_SPACE_SYMBOL = "\u2581"
+SPACE_SYMBOL = "\u2581"
 _ESCAPE = "\x10"
-_ESCAPED = {_SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
-_UNESCAPED = {pair: character for character, pair in _ESCAPED.items()}
-_TO_ESCAPE = re.compile(f"[{_SPACE_SYMBOL}{_ESCAPE}]")
+ESCAPED = {SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
+_UNESCAPED = {pair: character for character, pair in ESCAPED.items()}
+_TO_ESCAPE = re.compile(f"[{SPACE_SYMBOL}{_ESCAPE}]")
 _TO_UNESCAPE = re.compile(f"{_ESCAPE}[\x11\x12]")
 
 
 def escape(text: str) -> str:
     """Writes text without U+2581, reversibly, for SentencePiece."""
-    return _TO_ESCAPE.sub(lambda match: _ESCAPED[match[0]], text)
+    return _TO_ESCAPE.sub(lambda match: ESCAPED[match[0]], text)
 
 
 def unescape(text: str) -> str:

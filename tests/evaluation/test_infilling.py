@@ -61,8 +61,15 @@ class Oracle:
         return f"<fim_prefix>{prefix}<fim_suffix>{suffix}<fim_middle>"
 
     def __call__(
-        self, prompts: list[list[int]], *, max_new_tokens: int, stop_ids: frozenset[int], batch_size: int
+        self,
+        prompts: list[list[int]],
+        *,
+        max_new_tokens: int,
+        stop_ids: frozenset[int],
+        vocab_size: int,
+        batch_size: int,
     ) -> list[Completion]:
+        assert vocab_size == self.tokenizer.vocab_size
         assert (max_new_tokens, batch_size) == (CONFIG.infill_tokens, CONFIG.infill_batch)
         assert {Special.END_OF_TEXT, Special.FILE_SEP, Special.FIM_PREFIX} <= stop_ids == STOP_IDS
         self.prompts = [self.tokenizer.decode(prompt) for prompt in prompts]

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import completion_case
+import numpy as np
 import pytest
 
 from sc2jax.cli import parse, run
@@ -35,6 +36,18 @@ def test_token_for_token(workdir):
     # Together in one batch, as unlike in length as they are.
     made = generate(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
     assert [completion.ids for completion in made] == [completion["ids"] for completion in CASE["completions"]]
+
+
+def test_the_type_of_the_computation_is_that_of_the_command(workdir):
+    prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
+    scores = {}
+    for dtype in ("float32", "bfloat16"):
+        _, config, _ = parse([CONFIG[0], f"--config.model.compute_dtype={dtype}", f"--workdir={workdir}"])
+        settings = to_settings(config)
+        score, _ = open_model(settings, folders(settings, str(workdir)))
+        scores[dtype] = score(prompts)[0]
+    errors = np.abs(scores["bfloat16"] - scores["float32"])
+    assert 1e-3 < errors.max() < 0.5  # bfloat16 keeps eight bits
 
 
 @pytest.mark.parametrize("number", range(len(CASE["completions"])))

@@ -1,16 +1,26 @@
 """Generation against a plain loop over the uncached forward, and its stopping, sampling and batching."""
 
+import dataclasses
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from sc2jax.errors import UserError
-from sc2jax.inference.generate import choose_tokens, generate
+from sc2jax.inference.config import CompletionConfig
+from sc2jax.inference.generate import Completion, choose_tokens, generate
+from sc2jax.inference.samples import complete_prompt
 from sc2jax.inference.score import token_log_likelihoods
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import init_params
 from sc2jax.model.transformer import forward, output_logits
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import load_tokenizer
 
 CONFIG = ModelConfig(
     vocab_size=50,
@@ -37,12 +47,23 @@ def last_logits(params, tokens, length):
     return output_logits(params, forward(params, tokens, CONFIG), CONFIG)[0, length - 1]
 
 
-def plain_greedy(params, prompt, count):
+def plain_greedy(params, prompt, count, vocab_size=CONFIG.vocab_size):
     ids = list(prompt)
     for _ in range(count):
         padded = jnp.zeros((1, 48), jnp.int32).at[0, : len(ids)].set(jnp.array(ids))
-        ids.append(int(jnp.argmax(last_logits(params, padded, len(ids)))))
+        ids.append(int(np.argmax(np.asarray(last_logits(params, padded, len(ids)))[:vocab_size])))
     return ids[len(prompt) :]
+
+
+def write_byte_level(path):
+    """A tokenizer.json of the special tokens and a token for each byte, by GPT-2's names for bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    characters = [chr(code) for code in printable] + [chr(0x100 + place) for place in range(256 - len(printable))]
+    words = [token.literal for token in Special] + characters
+    tokenizer = tokenizers.Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token.literal, special=True) for token in Special])
+    tokenizer.save(str(path))
 
 
 def test_greedy_equals_a_plain_loop_past_the_window(params):
@@ -91,11 +112,54 @@ def test_draws_follow_the_nucleus():
     np.testing.assert_allclose(np.bincount(every, minlength=4) / 4000, probabilities, atol=0.03)
 
 
-def test_bad_requests_are_refused(params):
-    with pytest.raises(UserError, match="no token"):
-        generate(params, CONFIG, [[]], max_new_tokens=1, stop_ids=frozenset())
-    with pytest.raises(UserError, match="top_p"):
-        generate(params, CONFIG, [[1]], max_new_tokens=1, stop_ids=frozenset(), temperature=1.0, top_p=0.0)
+def test_ids_beyond_a_smaller_vocabulary_are_never_chosen(params):
+    options = {"max_new_tokens": 20, "stop_ids": frozenset(), "vocab_size": 12}
+    free = generate(params, CONFIG, PROMPTS, **(options | {"vocab_size": 0}))
+    assert max(max(completion.ids) for completion in free) >= 12
+    for prompt, completion in zip(PROMPTS, generate(params, CONFIG, PROMPTS, **options), strict=True):
+        assert completion.ids == plain_greedy(params, prompt, 20, vocab_size=12)
+    drawn = generate(params, CONFIG, PROMPTS, temperature=5.0, **options)
+    assert {token for completion in drawn for token in completion.ids} == set(range(12))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("", "left_to_right"), ("\n", "infill")])
+def test_a_model_of_more_tokens_than_the_tokenizer_completes_text(tmp_path, suffix, kind):
+    config = dataclasses.replace(CONFIG, vocab_size=4096)
+    write_byte_level(tmp_path / "tokenizer.json")
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
+    assert tokenizer.vocab_size == len(Special) + 256
+    model = partial(generate, init_params(config, jax.random.key(3)), config)
+    (free,) = model([tokenizer.encode_text("def f(")], max_new_tokens=20, stop_ids=frozenset())
+    assert max(free.ids) >= tokenizer.vocab_size
+    asked = CompletionConfig(prompt="def f(", suffix=suffix, max_new_tokens=20)
+    assert complete_prompt(model, tokenizer, asked, seed=0)["kind"] == kind
+
+
+def test_no_new_tokens_are_an_empty_completion(params):
+    (completion,) = generate(params, CONFIG, [[1, 2]], max_new_tokens=0, stop_ids=frozenset())
+    assert completion == Completion([], finished=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "change", "message"),
+    [
+        ([], {}, "no token"),
+        ([1, -1], {}, "holds the token -1"),
+        ([1, 50], {}, "holds the token 50"),
+        ([1], {"max_new_tokens": -1}, "max_new_tokens -1"),
+        ([1], {"batch_size": 0}, "batch_size 0"),
+        ([1], {"vocab_size": -1}, "vocab_size -1"),
+        ([1], {"temperature": math.nan}, "temperature nan"),
+        ([1], {"temperature": math.inf}, "temperature inf"),
+        ([1], {"temperature": -0.5}, "temperature -0.5"),
+        ([1], {"temperature": 1.0, "top_p": 0.0}, "top_p 0.0"),
+        ([1], {"temperature": 1.0, "top_p": math.nan}, "top_p nan"),
+    ],
+)
+def test_bad_requests_are_refused(params, prompt, change, message):
+    options = {"max_new_tokens": 1, "stop_ids": frozenset()} | change
+    with pytest.raises(UserError, match=message):
+        generate(params, CONFIG, [prompt], **options)
 
 
 def test_scores_equal_the_forward_and_cover_every_token_once(params):

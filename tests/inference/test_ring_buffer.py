@@ -105,8 +105,23 @@ def test_the_cache_of_a_long_context_is_as_large_as_the_window():
     assert cache_slots(config, 100) == 100
 
 
+def test_reading_a_long_prompt_holds_the_keys_of_all_layers_in_the_window_only():
+    def compiled_bytes(length, layers):
+        config = dataclasses.replace(BASE, num_layers=layers, window=64, head_dim=32)
+        shapes = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
+        read = jax.jit(partial(prefill, config=config, slots=cache_slots(config, length)))
+        memory = read.lower(abstract_params(config), *shapes).compile().memory_analysis()
+        return memory.temp_size_in_bytes, memory.output_size_in_bytes
+
+    few, many = compiled_bytes(512, 2), compiled_bytes(512, 10)
+    keys_and_values = 2 * 2 * 32 * 4  # of one token and layer, two heads
+    # Eight more layers need their 64 slots in the cache, and nothing for the 448 tokens before them.
+    assert many[1] - few[1] == 8 * 64 * keys_and_values
+    assert many[0] - few[0] < 8 * 64 * keys_and_values / 4
+
+
 def test_a_token_of_another_vocabulary_is_refused(params):
-    with pytest.raises(UserError, match="holds the token 64, and the model knows 64"):
+    with pytest.raises(UserError, match="holds the token 64, and the model knows 64, from 0 on"):
         continue_with(params, [[1], [2, 64]])
 
 

@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
@@ -27,6 +28,10 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
 from sc2jax.run import folders, open_model
+from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.special_tokens import Special
+from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.text.train_tokenizer import train_tokenizer
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
 
@@ -148,18 +153,45 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
     assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
 
 
-def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, monkeypatch):
-    model = ModelConfig(vocab_size=64, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
+@pytest.fixture
+def trained(tmp_path) -> ModelConfig:
+    """A tiny model in `run`, as if it had been trained there, and a tokenizer in `own.model`."""
+    texts = [Path(dataclasses.__file__).read_text(), Path(json.__file__).read_text()]
+    (tmp_path / "own.model").write_bytes(train_tokenizer(texts, TokenizerConfig(vocab_size=512), seed=0))
+    model = ModelConfig(vocab_size=512, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
     checkpoints = Checkpoints(str(tmp_path / "run/train/checkpoints"), 1)
     params = init_params(model, jax.random.key(0))
     checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
     commit(str(tmp_path / "run/train"), Manifest("train", "key", {}, config, (), {"steps": 1}))
-    (tmp_path / "own.model").write_bytes(b"content")
+    return model
+
+
+def test_a_tokenizer_in_the_current_folder_goes_with_the_model(tmp_path, trained, monkeypatch):
     monkeypatch.chdir(tmp_path)
     convert_out(Path("out"), Path("run"), "--config.paths.tokenizer=own.model")
-    assert (tmp_path / "out/tokenizer.model").read_bytes() == b"content"
+    assert (tmp_path / "out/tokenizer.model").read_bytes() == (tmp_path / "own.model").read_bytes()
+    # transformers reads this one, with the class of tokenizers that takes it as it is.
+    written = tokenizers.Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+    text = "def f(x):\n    return x  # \u00e9 \u2581"
+    ids = load_tokenizer(str(tmp_path / "own.model")).encode_text(text)
+    assert written.encode(text).ids == ids
+    beside = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert beside["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written.token_to_id(beside["eos_token"]) == Special.END_OF_TEXT
+
+
+def test_an_exported_model_is_read_again_with_its_own_tokenizer(tmp_path, trained):
+    convert_out(tmp_path / "out", tmp_path / "run", f"--config.paths.tokenizer={tmp_path / 'own.model'}")
+    convert_in(tmp_path / "out", tmp_path / "again")
+    kept = read_manifest(str(tmp_path / "again/tokenizer")).outputs[0].path
+    assert (tmp_path / "again/tokenizer" / kept).read_bytes() == (tmp_path / "own.model").read_bytes()
+    convert_out(tmp_path / "out again", tmp_path / "again")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "out again").iterdir())
+    for name in names:
+        assert (tmp_path / "out again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(
@@ -175,6 +207,57 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
     with pytest.raises(UserError, match="describes no model of this version"):
         open_model(settings, folders(settings, str(tmp_path / "run")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda files: files[0].pop("tensors"),
+        lambda files: files[0]["tensors"].pop(),
+        lambda files: files[0]["tensors"][0].update(dtype="I8"),
+        lambda files: files[0]["tensors"][0].update(shape=[1]),
+        lambda files: files[0].update(name="../elsewhere.safetensors"),
+        lambda files: files.append(3),
+    ],
+)
+def test_a_damaged_layout_is_refused(tmp_path, damage):
+    write_folder(tmp_path / "source")
+    convert_in(tmp_path / "source", tmp_path / "run")
+    path = tmp_path / "run/train/huggingface/tensors.json"
+    files = json.loads(path.read_text())
+    damage(files)
+    path.write_text(json.dumps(files))
+    with pytest.raises(UserError, match=r"tensors\.json, which says .* is damaged"):
+        convert_out(tmp_path / "out", tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+def test_nested_json_and_endless_layers_are_refused(tmp_path):
+    write_folder(tmp_path / "source", files=3)
+    index = tmp_path / "source/model.safetensors.index.json"
+    whole = index.read_text()
+    index.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"index\.json is damaged"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    index.write_text(whole)
+    (tmp_path / "source/config.json").write_text(json.dumps(TINY | {"num_hidden_layers": 10**9}))
+    with pytest.raises(UserError, match="num_hidden_layers is 1000000000, more than"):
+        convert_in(tmp_path / "source", tmp_path / "run")
+
+
+def test_a_tensor_of_a_missing_file_that_lies_elsewhere_is_listed_once(tmp_path):
+    write_folder(tmp_path / "source", files=3)
+    first, second, third = sorted((tmp_path / "source").glob("*.safetensors"))
+    moved, *others = load_file(third)
+    save_file(load_file(second) | {moved: load_file(third)[moved]}, second)
+    third.unlink()
+    with pytest.raises(UserError) as caught:
+        convert_in(tmp_path / "source", tmp_path / "run")
+    message = str(caught.value)
+    assert message.count(moved) == 1
+    assert f"places elsewhere: {moved} in {second.name}" in message
+    assert f"missing file {third.name}: {sorted(others)[0]}" in message
+    assert first.name not in message
 
 
 def test_numbers_that_a_type_cannot_hold_are_not_written_as_infinity(tmp_path):

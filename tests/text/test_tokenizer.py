@@ -1,11 +1,13 @@
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
 
 from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Piece, Special
@@ -138,26 +140,76 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path, model_file: Path) -> 
         load_tokenizer(str(tmp_path / "foreign.json"))
 
 
-def test_a_byte_level_file_whose_special_tokens_text_can_forge_is_refused(tmp_path: Path) -> None:
-    def write(name: str, forgeable: list[Special]) -> str:
-        # The 256 characters that stand for bytes (GPT-2), behind the special tokens.
-        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-        characters = [chr(code) for code in printable] + [chr(0x100 + place) for place in range(256 - len(printable))]
-        words = [token.literal for token in Special] + characters
-        tokenizer = tokenizers.Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, []))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        for token in Special:
-            added = tokenizers.AddedToken(token.literal, normalized=False, special=token not in forgeable)
-            (tokenizer.add_tokens if token in forgeable else tokenizer.add_special_tokens)([added])
-        path = str(tmp_path / name)
-        tokenizer.save(path)
-        return path
+def byte_level(forgeable: Sequence[Special] = ()) -> tokenizers.Tokenizer:
+    """A tokenizer of the special tokens and one token for each byte."""
+    # The 256 characters that stand for bytes (GPT-2), behind the special tokens.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    characters = [chr(code) for code in printable] + [chr(0x100 + place) for place in range(256 - len(printable))]
+    words = [token.literal for token in Special] + characters
+    tokenizer = tokenizers.Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for token in Special:
+        added = tokenizers.AddedToken(token.literal, normalized=False, special=token not in forgeable)
+        (tokenizer.add_tokens if token in forgeable else tokenizer.add_special_tokens)([added])
+    return tokenizer
 
-    tokenizer = load_tokenizer(write("right.json", []))
+
+def test_a_byte_level_file_whose_special_tokens_text_can_forge_is_refused(tmp_path: Path) -> None:
+    byte_level().save(str(tmp_path / "right.json"))
+    tokenizer = load_tokenizer(str(tmp_path / "right.json"))
     for token in Special:
         assert_lossless(tokenizer, f"é {token.literal}\n")
+    byte_level([Special.FILE_SEP]).save(str(tmp_path / "wrong.json"))
     with pytest.raises(UserError, match="makes a special token of text that spells <file_sep>"):
-        load_tokenizer(write("wrong.json", [Special.FILE_SEP]))
+        load_tokenizer(str(tmp_path / "wrong.json"))
+
+
+SWALLOWING = tokenizers.AddedToken("return", lstrip=True, special=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda it: setattr(it, "normalizer", normalizers.NFKC()), "it has a normalizer, NFKC"),
+        (lambda it: setattr(it, "normalizer", normalizers.Replace("foo", "bar")), "it has a normalizer, Replace"),
+        (lambda it: setattr(it, "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)), "back as ' a'"),
+        (
+            lambda it: setattr(
+                it, "pre_tokenizer", pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), it.pre_tokenizer])
+            ),
+            "' a' comes back as",
+        ),
+        (lambda it: it.add_tokens([SWALLOWING]), "its token 'return' swallows the spaces"),
+    ],
+)
+def test_a_byte_level_file_that_changes_text_is_refused(
+    tmp_path: Path, change: Callable[[tokenizers.Tokenizer], object], message: str
+) -> None:
+    tokenizer = byte_level()
+    change(tokenizer)
+    tokenizer.save(str(tmp_path / "lossy.json"))
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(str(tmp_path / "lossy.json"))
+
+
+def test_a_sentencepiece_model_that_changes_text_is_refused(tmp_path: Path, training_texts: list[str]) -> None:
+    # All as `train_tokenizer` has it, but for the library's own defaults on spaces.
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter("".join(training_texts).split("\n")),
+        model_prefix=str(tmp_path / "lossy"),
+        model_type="bpe",
+        vocab_size=1024,
+        control_symbols=[token.literal for token in Special],
+        unk_id=len(Special),
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    with pytest.raises(UserError, match=r"lossy\.model changes text: 'a' comes back as ' a'"):
+        load_tokenizer(str(tmp_path / "lossy.model"))
 
 
 def test_the_digest_is_that_of_the_file(model_file: Path) -> None:
