@@ -65,8 +65,7 @@ class Launch:
     operands: Mapping[
         int, Blocks
     ]  # inputs and then outputs, numbered as the listing does; one not named stays where it is
-    visited: int  # blocks of the score matrix, over all query heads
-    needed: int
+    blocks: Mapping[int, tuple[int, int]]  # side of a block of the score matrix -> visited and needed, over all heads
     flops: int  # of the visited blocks
     split: bool = False  # over the cores of a device: the grid has a parallel dimension
 
@@ -80,6 +79,7 @@ class Subject:
     launches: Sequence[Launch]
     visible_flops: int
     least_bytes: int
+    bytes_around: int = 0  # that XLA moves for what belongs to the call and is done outside of the kernels
 
 
 def _splash(shape: Shape, settings: Mapping[str, Any], heads: int, save_residuals: bool = False) -> Any:
@@ -134,7 +134,12 @@ def splash_forward(shape: Shape, block: int, compute: int) -> Subject:
 
 
 def splash_backward(shape: Shape, block: int, compute: int, fused: bool) -> Subject:
-    """JAX's splash attention's backward: one kernel for all gradients, or one for dk and dv and one for dq."""
+    """JAX's splash attention's backward: one kernel for all gradients, or one for dk and dv and one for dq.
+
+    XLA computes the row sums of out * d_out before it, a float32 a query, and adds the fused kernel's gradients of the
+    queries, a tensor a key block. Both passes count as moved; the output of the forward is among the least of any
+    backward.
+    """
     settings = {"block_q": block, "block_kv": block, "block_q_dkv": block, "block_kv_dkv": block}
     settings |= {"block_kv_dkv_compute": compute, "use_fused_bwd_kernel": fused}
     settings |= {} if fused else {"block_q_dq": block, "block_kv_dq": block}
@@ -153,8 +158,15 @@ def splash_backward(shape: Shape, block: int, compute: int, fused: bool) -> Subj
 
     queries, keys = _tensors(shape)
     flops = 5 * 2 * shape.head_size * shape.visible_pairs
-    # q, do, dq; k, v, dk, dv; logsumexp and the row sums of out * do.
-    return Subject(gradients, (queries, keys, keys, queries), launches, flops, shape.least_bytes(3, 4, 2))
+    around = shape.least_bytes(2, 0, 1)
+    if fused:
+        around += shape.least_bytes(shape.sequence // block + 1, 0, 0)
+    return Subject(gradients, (queries, keys, keys, queries), launches, flops, _least_backward(shape), around)
+
+
+def _least_backward(shape: Shape) -> int:
+    """The bytes of q, out, d_out and d_q; k, v, d_k and d_v; one statistic a query."""
+    return shape.least_bytes(4, 4, 1)
 
 
 def _splash_dkv(shape: Shape, block: int, mask: Any, dq: int | None) -> Launch:
@@ -191,11 +203,147 @@ def _launch(
         grid=grid,
         branches=[("first", ends), ("block", visited), ("last", ends)],
         operands=operands,
-        visited=visited,
-        needed=shape.blocks_needed(block, block),
+        blocks={block: (visited, shape.blocks_needed(block, block))},
         flops=visited * products * 2 * block**2 * shape.head_size,
         split=split,
     )
+
+
+def _plan(shape: Shape, block: int, edge: int, chunk: int) -> Any:
+    """The plan of sc2jax's kernels, whose module constants become the pieces asked for."""
+    from sc2jax.kernels import window_backward, window_forward, window_plan
+
+    for module in (window_plan, window_forward, window_backward):
+        vars(module).update(EDGE=edge, CHUNK=chunk)
+    blocks = shape.sequence // block
+    return window_plan.WindowPlan(block, blocks, blocks, shape.window)
+
+
+def _window_arguments(shape: Shape, rotates: bool, segmented: bool) -> tuple[Any, Any, Any, Any]:
+    """Queries and keys with their heads side by side, as projections leave them; angles and segment ids or None."""
+    import jax
+    import jax.numpy as jnp
+
+    def tensor(width: int, kind: Any) -> Any:
+        return jax.ShapeDtypeStruct((1, shape.sequence, width), kind)
+
+    queries = tensor(shape.query_heads * shape.head_size, jnp.bfloat16)
+    keys = tensor(shape.kv_heads * shape.head_size, jnp.bfloat16)
+    angles = tensor(shape.head_size, jnp.float32) if rotates else None
+    ids = jax.ShapeDtypeStruct((1, shape.sequence), jnp.int32) if segmented else None
+    return queries, keys, angles, ids
+
+
+def _window_branches(shape: Shape, plan: Any, segmented: bool) -> list[tuple[str, int]]:
+    """What both kernels do for a query block of a head: the diagonal, the loop over full blocks, the edges.
+
+    With segments each block has two programs, and a row of one segment takes the one that compares none.
+    """
+    heads, blocks = shape.query_heads, range(plan.query_blocks)
+
+    def block(name: str, times: int) -> list[tuple[str, int]]:
+        return [(name, times), (f"{name}, segments", 0)] if segmented else [(name, times)]
+
+    body = heads * plan.query_blocks
+    branches = [("query block", body), *(block("diagonal", body) if segmented else [])]
+    if plan.full:
+        turns = heads * sum(min(plan.full, i) for i in blocks)
+        branches += [("any full block", heads * sum(i > 0 for i in blocks)), ("full block", turns)]
+        branches += block("full block", turns) if segmented else []
+    for distance in plan.edges:
+        times = heads * sum(i >= distance for i in blocks)
+        branches += [(f"edge {distance}", times), *(block(f"edge {distance}", times) if segmented else [])]
+    return branches
+
+
+def _window_launch(
+    shape: Shape,
+    plan: Any,
+    name: str,
+    steps: int,
+    branches: Sequence[tuple[str, int]],
+    operands: Sequence[Blocks],
+    products: int,
+    segmented: bool,
+    edge: int,
+) -> Launch:
+    """A launch over (row, key-value head, key block, query head of the group)."""
+    heads, edge = shape.query_heads, min(edge, plan.block)
+    pairs = heads * plan.visited_pairs(by_query=products == 2)
+    visited = heads * sum(min(i, plan.reach) + 1 for i in range(plan.query_blocks))
+    return Launch(
+        kernel=name,
+        grid=(1, shape.kv_heads, steps, heads // shape.kv_heads),
+        branches=branches,
+        operands=dict(enumerate(operands, start=2 if segmented else 0)),  # the bounds of the segments come first
+        blocks={
+            plan.block: (visited, shape.blocks_needed(plan.block, plan.block)),
+            edge: (pairs // edge**2, shape.blocks_needed(edge, edge)),
+        },
+        flops=pairs * products * 2 * shape.head_size,
+        split=True,
+    )
+
+
+def window_forward(
+    shape: Shape, rotates: bool, segmented: bool, block: int = 1024, edge: int = 256, chunk: int = 512
+) -> Subject:
+    """sc2jax's forward kernel, with the statistics that training keeps."""
+    from sc2jax.kernels.window_attention import _forward
+
+    plan = _plan(shape, block, edge, chunk)
+    group = shape.query_heads // shape.kv_heads
+    _, k, i, g = _steps((1, shape.kv_heads, plan.key_blocks, group))
+    head = k * group + g
+    operands: list[Blocks] = [(i, head), (i, k), (i, k), *[(i,)] * (rotates + segmented), (i, head), (head, i)]
+    fills = shape.kv_heads * plan.key_blocks
+    branches = [("fill", fills), *_window_branches(shape, plan, segmented)]
+    launch = _window_launch(
+        shape, plan, "window_attention_forward", plan.key_blocks, branches, operands, 2, segmented, edge
+    )
+    queries, keys, angles, ids = _window_arguments(shape, rotates, segmented)
+
+    def forward(q: Any, k: Any, v: Any, angles: Any, ids: Any) -> Any:
+        out, saved = _forward(q, k, v, angles, ids, plan, shape.kv_heads, shape.head_size**-0.5, False)
+        return out, saved[-1]
+
+    flops = 2 * 2 * shape.head_size * shape.visible_pairs
+    return Subject(forward, (queries, keys, keys, angles, ids), [launch], flops, shape.least_bytes(2, 2, 1))
+
+
+def window_backward(
+    shape: Shape, rotates: bool, segmented: bool, block: int = 1024, edge: int = 256, chunk: int = 512
+) -> Subject:
+    """sc2jax's backward kernel: all gradients at once, with the row sums of out * d_out."""
+    import jax
+    import jax.numpy as jnp
+
+    from sc2jax.kernels.window_attention import _backward, _segments
+
+    plan = _plan(shape, block, edge, chunk)
+    group, last = shape.query_heads // shape.kv_heads, plan.key_blocks - 1
+    steps = plan.key_blocks + plan.reach
+    _, k, i, g = _steps((1, shape.kv_heads, steps, group))
+    entering, leaving = np.minimum(i, last), np.maximum(i - plan.reach, 0)
+    head = k * group + np.where(i > last, group - 1, g)
+    query, keys_in, keys_out = (entering, head), (entering, k), (leaving, k)
+    operands: list[Blocks] = [query, keys_in, keys_in, query, query, query]
+    operands += [(entering,), (leaving,)] if rotates else []
+    operands += [(entering,)] if segmented else []
+    operands += [query, keys_out, keys_out]
+    ends = shape.kv_heads * plan.key_blocks
+    branches = [("fill", ends), *_window_branches(shape, plan, segmented), ("leave", ends)]
+    launch = _window_launch(shape, plan, "window_attention_backward", steps, branches, operands, 5, segmented, edge)
+    queries, keys, angles, ids = _window_arguments(shape, rotates, segmented)
+    sums = jax.ShapeDtypeStruct((1, shape.query_heads, plan.query_blocks, block // 128, 128), jnp.float32)
+
+    def backward(q: Any, k: Any, v: Any, angles: Any, ids: Any, out: Any, sums: Any, d_out: Any) -> Any:
+        saved = (q, k, v, angles, _segments(ids, plan), out, sums)
+        return _backward(plan, shape.kv_heads, shape.head_size**-0.5, False, saved, d_out)
+
+    flops = 5 * 2 * shape.head_size * shape.visible_pairs
+    arguments = (queries, keys, keys, angles, ids, queries, sums, queries)
+    return Subject(backward, arguments, [launch], flops, _least_backward(shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,9 +359,37 @@ class Case:
         return self.contender(shape, **self.settings)
 
 
+def _window_cases() -> list[Case]:
+    variants = {
+        "": {},
+        " rotation": {"rotates": True},
+        " segments": {"segmented": True},
+        " rotation and segments": {"rotates": True, "segmented": True},
+    }
+    # What the sizes in window_plan.py were chosen by.
+    sizes = {f" with {name} {size}": {name: size} for name, size in WINDOW_SIZES}
+    return [
+        Case(f"window {way}{variant}", contender, {"rotates": False, "segmented": False} | settings)
+        for way, contender in (("forward", window_forward), ("backward", window_backward))
+        for variant, settings in (variants | sizes).items()
+    ]
+
+
+WINDOW_SIZES = (
+    ("block", 256),
+    ("block", 512),
+    ("block", 2048),
+    ("edge", 128),
+    ("edge", 512),
+    ("edge", 1024),
+    ("chunk", 256),
+    ("chunk", 1024),
+)
+
 CASES = {
     case.name: case
     for case in (
+        *_window_cases(),
         *(
             Case(f"splash forward {block}/{compute}", splash_forward, {"block": block, "compute": compute})
             for block, compute in ((1024, 1024), (1024, 512), (512, 512))

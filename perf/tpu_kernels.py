@@ -4,8 +4,10 @@
 
 A row is a case of `tpu_contenders.py` on a chip, compiled in a process of its own:
 
-- FLOPs that the mask leaves to do, the least HBM bytes (every tensor moved once) and those moved over the least;
-- blocks of the score matrix visited and needed, and the VMEM of the largest kernel;
+- FLOPs that the mask leaves to do, the least HBM bytes (every tensor moved once, angles and segment ids not at all) and
+  those moved over the least;
+- blocks of the score matrix visited and needed, where a kernel computes pieces of a block also these, and the VMEM of
+  the largest kernel;
 - bundles and cycles of the whole call on one core, in millions (`tpu_schedule.py` says how they differ), each over the
   floor: the cycles that the matrix units of all the cores of the device need at their peak for the visible pairs;
 - the compiler's estimate, in millions of cycles, for what XLA does around the kernels (of a backward: also around the
@@ -39,14 +41,21 @@ COLUMNS = (
 )
 
 
+def moves(blocks: Blocks, steps: int) -> int:
+    """How often a window moves: when its block is not the one of the step before."""
+    if isinstance(blocks, int):
+        return 0
+    index = np.stack([np.broadcast_to(np.asarray(part), steps) for part in blocks])
+    return 1 + int((index[:, 1:] != index[:, :-1]).any(axis=0).sum())
+
+
 def moved_bytes(operand: Operand, blocks: Blocks, steps: int) -> int:
-    """Between HBM and VMEM: the pipeline copies a block when it is not the one of the step before."""
+    """Between HBM and VMEM: the pipeline copies a window when it moves."""
     if isinstance(blocks, int):
         return blocks
     if operand.in_vmem:  # XLA has put it there
         return operand.bytes
-    index = np.stack([np.broadcast_to(np.asarray(part), steps) for part in blocks])
-    return operand.window_bytes * (1 + int((index[:, 1:] != index[:, :-1]).any(axis=0).sum()))
+    return operand.window_bytes * moves(blocks, steps)
 
 
 def launch_bytes(kernel: Kernel, launch: Launch) -> int:
@@ -64,20 +73,24 @@ def row(case: str, shape: str, chip: str, folder: Path, regions: bool) -> str:
     around = dump(chip, f"{Path(__file__).with_name('tpu_contenders.py')}:subject", [case, shape], folder)
     kernels = kernels_of(chip, folder)
     total = {"bundles": 0, "cycles": 0}
-    moved, vmem = 0, 0
+    moved, vmem = subject.bytes_around, 0
     for launch in subject.launches:
         kernel = kernels[launch.kernel]
         cores = generation.cores if launch.split else 1
         steps = int(np.prod(launch.grid)) // cores
         branches = [(name, times // cores) for name, times in launch.branches]
-        schedule = kernel.schedule(steps, branches, launch.flops // cores)
+        copies = {number: -(-moves(where, steps * cores) // cores) for number, where in launch.operands.items()}
+        schedule = kernel.schedule(steps, branches, launch.flops // cores, copies)
         total = {name: total[name] + schedule[name] for name in total}
         moved += launch_bytes(kernel, launch)
         vmem = max(vmem, kernel.vmem_bytes)
         if regions:
-            print(kernel.tree(kernel.executions(steps, branches)))
+            print(kernel.tree(kernel.executions(steps, branches, copies)))
     floor = subject.visible_flops / (generation.flops_per_cycle * generation.cores)
-    blocks = " + ".join(f"{launch.visited}/{launch.needed}" for launch in subject.launches)
+    blocks = " + ".join(
+        ", ".join(f"{visited}/{needed} of {side}" for side, (visited, needed) in launch.blocks.items())
+        for launch in subject.launches
+    )
     cells = (
         case,
         chip,

@@ -52,7 +52,7 @@ class MissedLoopError(Exception):
     """The bundles read cannot have done the work: part of the program was not counted, or not often enough."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Region:
     """Bundles `first` to `last`, executed together: the whole, a loop's body, or what a branch may skip."""
 
@@ -84,6 +84,12 @@ class Operand:
     in_vmem: bool
     bytes: int
     window_bytes: int
+    strided: bool  # the window holds some columns of the array only
+
+    @property
+    def copied_in_vmem(self) -> bool:
+        """By vector instructions around the step; a window in VMEM whose rows are whole is used where it is."""
+        return self.in_vmem and self.strided
 
 
 @dataclass
@@ -125,14 +131,24 @@ class Kernel:
             for name, total, have in zip(SLOTS, totals, self.capacity, strict=True)
         }
 
-    def executions(self, steps: int, branches: Sequence[tuple[str, int]]) -> dict[int, tuple[str, int]]:
-        """Region (by its first bundle) -> name and executions on one core.
+    def executions(
+        self, steps: int, branches: Sequence[tuple[str, int]], copies: Mapping[int, int] | None = None
+    ) -> dict[Region, tuple[str, int]]:
+        """Region -> name and executions on one core.
 
         `branches` names, in program order, the predicated regions inside a grid step that hold vector instructions
         (what `pl.when` became) and the loops whose ends are no constants, with how often each is executed on one core.
-        Regions that only start copies are taken to be executed every time: they are a few bundles.
+        A loop that may turn no time at all stands inside a region of its own, which is named too. `copies` says how
+        often the window of an operand moves on one core, which is copied around the step if XLA has put the operand
+        into VMEM. Regions that only start copies are taken to be executed every time: they are a
+        few bundles.
         """
         waiting, counts = list(branches), {}
+        copying = [
+            (f"copy {number}", (copies or {}).get(number, steps))
+            for number, operand in sorted(self.operands.items())
+            if operand.copied_in_vmem
+        ]
 
         def visit(region: Region, times: int, inside_step: bool) -> None:
             name = region.kind
@@ -153,9 +169,11 @@ class Kernel:
                     name, times = self._next(waiting, region)
             elif region.pipeline_step:
                 name, times, inside_step = "step", steps, True
-            elif region.kind == "branch" and region.vector:
+            elif region.kind == "branch" and region.vector and inside_step:
                 name, times = self._next(waiting, region)
-            counts[region.first] = (name, times)
+            elif region.kind == "branch" and region.vector and not region.children:
+                name, times = self._next(copying, region)
+            counts[region] = (name, times)
             for child in region.children:
                 visit(child, times, inside_step)
 
@@ -173,10 +191,12 @@ class Kernel:
             )
         return waiting.pop(0)
 
-    def schedule(self, steps: int, branches: Sequence[tuple[str, int]], flops: int) -> dict[str, int]:
+    def schedule(
+        self, steps: int, branches: Sequence[tuple[str, int]], flops: int, copies: Mapping[int, int] | None = None
+    ) -> dict[str, int]:
         """Bundles and cycles of a whole call on one core that must do `flops` in its matrix units."""
-        counts = self.executions(steps, branches)
-        regions = [(region, counts[region.first][1]) for region in self.root.walk()]
+        counts = self.executions(steps, branches, copies)
+        regions = [(region, counts[region][1]) for region in self.root.walk()]
         done = sum(self.matrix_flops(region) * times for region, times in regions)
         if done < flops:
             raise MissedLoopError(
@@ -186,13 +206,13 @@ class Kernel:
         bundles = sum(len(list(region.own())) * times for region, times in regions)
         return {"bundles": bundles, "cycles": cycles, "matrix_flops": done}
 
-    def tree(self, counts: Mapping[int, tuple[str, int]] | None = None) -> str:
+    def tree(self, counts: Mapping[Region, tuple[str, int]] | None = None) -> str:
         """A line a region: where it is, its bundles and cycles, the matrix units' share and the fullest other slots."""
         lines = [f"{self.name}: {len(self.bundles)} bundles, {self.vmem_bytes / 2**20:.2f} MiB of VMEM"]
 
         def visit(region: Region, depth: int) -> None:
             own = len(list(region.own()))
-            label, times = (counts or {}).get(region.first, (region.kind, None))
+            label, times = (counts or {}).get(region, (region.kind, None))
             shares = sorted(self.utilisation(region).items(), key=lambda item: -item[1])
             full = " ".join(f"{name} {share:.0%}" for name, share in shares[:5] if share)
             busy = sum(sum(self.unit_cycles[bundle].values()) for bundle in region.own()) // self.chip.matrix_units
@@ -262,7 +282,9 @@ def _only(folder: Path, pattern: str) -> Path:
 
 
 def _operand(match: re.Match[str]) -> Operand:
-    return Operand(match["space"] == "vmem", _bytes(match["array"]), _bytes(match["window"] or match["array"]))
+    array, window = match["array"], match["window"] or match["array"]
+    strided = re.split(r"[\[,]", array)[-1] != re.split(r"[\[,]", window)[-1]
+    return Operand(match["space"] == "vmem", _bytes(array), _bytes(window), strided)
 
 
 def _bytes(array: str) -> int:

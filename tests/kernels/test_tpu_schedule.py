@@ -9,6 +9,7 @@ from tpu_schedule import Kernel, MissedLoopError
 
 ROWS, INNER, COLUMNS, BLOCK, SLICES = 512, 1024, 256, 256, 4
 GRID_STEPS = (ROWS // BLOCK) * (COLUMNS // BLOCK) * (INNER // BLOCK)
+WIDTH = 1024
 FLOPS = 2 * ROWS * INNER * COLUMNS
 
 pytestmark = pytest.mark.skipif(
@@ -57,6 +58,36 @@ def subject():
     )
 
 
+def triangle():
+    """The sums of a block column's products up to the diagonal: a loop whose turns depend on the grid's step."""
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import pallas as pl
+
+    def kernel(left, right, out):
+        out[...] = jnp.zeros_like(out)
+
+        def add(_, carry):
+            out[...] += jnp.dot(left[...], right[...], preferred_element_type=jnp.float32)
+            return carry
+
+        jax.lax.fori_loop(0, pl.program_id(0), add, 0)
+
+    wide = pl.BlockSpec((BLOCK, BLOCK), lambda i: (0, i))
+    summed = pl.pallas_call(
+        kernel,
+        grid=(WIDTH // BLOCK,),
+        in_specs=[pl.BlockSpec((BLOCK, BLOCK), lambda _: (0, 0)), wide],
+        out_specs=wide,
+        out_shape=jax.ShapeDtypeStruct((BLOCK, WIDTH), jnp.float32),
+        name="triangle",
+    )
+    return summed, (
+        jax.ShapeDtypeStruct((BLOCK, BLOCK), jnp.bfloat16),
+        jax.ShapeDtypeStruct((BLOCK, WIDTH), jnp.bfloat16),
+    )
+
+
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     folder = tmp_path_factory.mktemp("dump")
@@ -69,7 +100,7 @@ ENDS = [("first", GRID_STEPS * BLOCK // INNER), ("last", GRID_STEPS * BLOCK // I
 
 def test_grid_and_inner_loop_are_found_with_their_trips(product: Kernel) -> None:
     counts = product.executions(GRID_STEPS, ENDS)
-    executed = [counts[region.first] for region in product.root.walk() if counts[region.first][0] != "branch"]
+    executed = [counts[region] for region in product.root.walk() if counts[region][0] != "branch"]
     assert ("step", GRID_STEPS) in executed
     assert ("loop", GRID_STEPS * SLICES) in executed
     assert [pair for pair in executed if pair[0] in ("first", "last")] == ENDS
@@ -100,3 +131,12 @@ def test_work_that_the_regions_cannot_have_done_is_a_missed_loop(product: Kernel
         product.schedule(GRID_STEPS, ENDS[:1], FLOPS)
     with pytest.raises(MissedLoopError, match="no region for"):
         product.schedule(GRID_STEPS, [*ENDS, ("another", 1)], FLOPS)
+
+
+def test_turns_of_a_loop_that_depend_on_the_step_come_from_outside(tmp_path: Path) -> None:
+    dump("v5e", f"{Path(__file__)}:triangle", [], tmp_path)
+    kernel = kernels_of("v5e", tmp_path)["triangle"]
+    steps = WIDTH // BLOCK
+    turns = sum(range(steps))
+    branches = [("any turn", steps - 1), ("turn", turns)]
+    assert kernel.schedule(steps, branches, 2 * BLOCK**3 * turns)["matrix_flops"] == 2 * BLOCK**3 * turns
