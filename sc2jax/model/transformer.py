@@ -86,7 +86,7 @@ def forward_with_keys(
         layer_key = _fold(dropout_key, index)
         attend = partial(
             ATTENTIONS[config.attention],
-            segment_ids_BT=segment_ids_BT,
+            segment_ids_BS=segment_ids_BT,
             window=config.window,
             dropout_rate=config.attention_dropout,
             dropout_key=_fold(layer_key, 0),
