@@ -3,6 +3,8 @@
 Dimensions: B batch, T position, N query heads, K key-value heads, H head size.
 """
 
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -10,7 +12,7 @@ LEAST_CAPABILITY = 8
 """Of the GPU's compute capability: Ampere."""
 
 
-def cudnn_refusal(q_BTNH: jax.Array, segmented: bool, split: bool, device: jax.Device) -> str:
+def cudnn_refusal(q_BTNH: jax.Array, segmented: bool, split: bool, device: Any) -> str:
     """Why cuDNN cannot compute this attention on this device; empty where it can.
 
     It knows causal masks and windows but, by JAX's interface, no segments, and it takes heads of up to 128 elements on
@@ -37,7 +39,12 @@ def cudnn_refusal(q_BTNH: jax.Array, segmented: bool, split: bool, device: jax.D
 
 
 def cudnn_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, window: int, *, implementation: str = "cudnn"
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    window: int,
+    *,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """The same as `reference_attention` of rows without segments; `xla` computes the same request on any device."""
     return jax.nn.dot_product_attention(

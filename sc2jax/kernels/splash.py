@@ -3,6 +3,8 @@
 Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, H head size.
 """
 
+from typing import Any
+
 import jax
 
 from sc2jax.errors import UserError
@@ -48,8 +50,9 @@ def splash_attention(
     kernel = splash.make_splash_mha_single_device(
         masks.MultiHeadMask([mask] * N), block_sizes=sizes, interpret=interpret
     )
+    kernel_of_rows: Any = jax.vmap(kernel)
     heads_first = [x.swapaxes(1, 2) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]
     if segment_ids_BS is None:
-        return jax.vmap(kernel)(*heads_first).swapaxes(1, 2)
+        return kernel_of_rows(*heads_first).swapaxes(1, 2)
     segments = splash.SegmentIds(q=segment_ids_BS[:, S - T :], kv=segment_ids_BS)
-    return jax.vmap(kernel)(*heads_first, segments).swapaxes(1, 2)
+    return kernel_of_rows(*heads_first, segments).swapaxes(1, 2)

@@ -4,6 +4,7 @@ Dimensions: B batch, T query position, S key position, N query heads, K key-valu
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +65,7 @@ def attention(
     return _over_devices(name, *arrays, segment_ids_BT, dropout_key, mesh, config)
 
 
-def _chosen(
-    q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device: jax.Device, config: ModelConfig
-) -> str:
+def _chosen(q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device: Any, config: ModelConfig) -> str:
     refusal = cudnn_refusal(q_BTNH, segmented, split, device)
     if config.attention == "cudnn" and refusal:
         raise UserError(f"model.attention=cudnn {refusal}; use model.attention=auto, which then takes another kernel")
@@ -86,7 +85,7 @@ def _compute(
     v_BSKH: jax.Array,
     segment_ids_BS: jax.Array | None,
     dropout_key: jax.Array | None,
-    device: jax.Device,
+    device: Any,
     config: ModelConfig,
 ) -> jax.Array:
     if name == "cudnn":
@@ -119,16 +118,18 @@ def _over_devices(
     def local(
         q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, others: dict[str, jax.Array]
     ) -> tuple[jax.Array]:
-        keys = [_own_kv_heads(x_BTKH, mesh, config) for x_BTKH in (k_BTKH, v_BTKH)]
+        k_BSKH, v_BSKH = (_own_kv_heads(x_BTKH, mesh, config) for x_BTKH in (k_BTKH, v_BTKH))
         segment_ids, key = others.get("segment_ids"), others.get("dropout_key")
         if halo:
             assert segment_ids is not None
-            *keys, segment_ids = (with_halo(x, halo, length_axes, shards) for x in (*keys, segment_ids))
+            k_BSKH, v_BSKH, segment_ids = (
+                with_halo(x, halo, length_axes, shards) for x in (k_BSKH, v_BSKH, segment_ids)
+            )
             outside_S = outside_row(halo, q_BTNH.shape[1], length_axes)
             segment_ids = jnp.where(outside_S[None], OUTSIDE, segment_ids)
         if key is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(mesh.axis_names))
-        return (_compute(name, q_BTNH, *keys, segment_ids, key, mesh.devices.flat[0], config),)
+        return (_compute(name, q_BTNH, k_BSKH, v_BSKH, segment_ids, key, mesh.devices.flat[0], config),)
 
     others = {"segment_ids": ((rules.BATCH, rules.LENGTH), segment_ids_BT), "dropout_key": ((), dropout_key)}
     given = {other: pair for other, pair in others.items() if pair[1] is not None}
