@@ -35,7 +35,7 @@ def chunked_cross_entropy(
     targets_M: jax.Array,
     weights_M: jax.Array,
     chunk: int,
-    vocab_axis: str | None = None,
+    vocab_axes: tuple[str, ...] = (),
 ) -> LossAndGradients:
     """The loss and its gradients, `chunk` tokens at a time (the last one is padded).
 
@@ -45,24 +45,24 @@ def chunked_cross_entropy(
         targets_M: the token that follows each.
         weights_M: how much each target counts.
         chunk: how many tokens' logits exist at a time.
-        vocab_axis: the mesh axis that the vocabulary is split over, if it is.
+        vocab_axes: the mesh axes that the vocabulary is split over.
     """
     M, D = hidden_MD.shape
     V = output_VD.shape[0]
     chunk = min(chunk, M)
     chunks = -(-M // chunk)
     cast_VD = output_VD.astype(hidden_MD.dtype)
-    first_word = jax.lax.axis_index(vocab_axis) * V if vocab_axis else 0
+    first_word = jax.lax.axis_index(vocab_axes) * V if vocab_axes else 0
 
     def over_vocab(x: jax.Array) -> jax.Array:
-        return jax.lax.psum(x, vocab_axis) if vocab_axis else x
+        return jax.lax.psum(x, vocab_axes) if vocab_axes else x
 
     def body(d_output_DV: jax.Array, scanned: tuple[jax.Array, jax.Array, jax.Array]):
         hidden_CD, targets_C, weights_C = scanned
         logits_CV = jnp.einsum("CD,VD->CV", hidden_CD, cast_VD, preferred_element_type=jnp.float32)
         greatest_C1 = jnp.max(logits_CV, axis=-1, keepdims=True)
-        if vocab_axis:
-            greatest_C1 = jax.lax.pmax(greatest_C1, vocab_axis)
+        if vocab_axes:
+            greatest_C1 = jax.lax.pmax(greatest_C1, vocab_axes)
         log_sum_C1 = greatest_C1 + jnp.log(
             over_vocab(jnp.sum(jnp.exp(logits_CV - greatest_C1), axis=-1, keepdims=True))
         )

@@ -28,42 +28,45 @@ def rotate(x_BTNH: jax.Array, cos_BTH: jax.Array, sin_BTH: jax.Array) -> jax.Arr
     return rotated.astype(x_BTNH.dtype)
 
 
-def attention_mask(segment_ids_BT: jax.Array, window: int) -> jax.Array:
+def attention_mask(segment_ids_BS: jax.Array, window: int, queries: int | None = None) -> jax.Array:
     """Which keys each query sees, (B, T, S): those before it and itself, of its own segment, within the window.
 
-    The window counts the query itself: with window 1 a token sees only itself. 0 means no window.
+    The queries are the last `queries` of the S positions, by default all of them. The window counts the query itself:
+    with window 1 a token sees only itself. 0 means no window.
     """
-    index = jnp.arange(segment_ids_BT.shape[1])
-    distance_TS = index[:, None] - index[None, :]
+    S = segment_ids_BS.shape[1]
+    first = 0 if queries is None else S - queries
+    distance_TS = jnp.arange(first, S)[:, None] - jnp.arange(S)[None, :]
     visible_TS = distance_TS >= 0
     if window:
         visible_TS &= distance_TS < window
-    return visible_TS[None, :, :] & (segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :])
+    return visible_TS[None, :, :] & (segment_ids_BS[:, first:, None] == segment_ids_BS[:, None, :])
 
 
 def reference_attention(
     q_BTNH: jax.Array,
-    k_BTKH: jax.Array,
-    v_BTKH: jax.Array,
-    segment_ids_BT: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
     window: int,
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention over all queries and keys at once, scores and softmax in float32; returns (B, T, N, H).
 
-    The query heads of a group are rows of one product with the keys that they share.
+    The queries are the last T of the S positions: query t stands at key t + S - T. The query heads of a group are rows
+    of one product with the keys that they share.
     """
     B, T, N, H = q_BTNH.shape
-    K = k_BTKH.shape[2]
+    S, K = k_BSKH.shape[1:3]
     G = N // K
-    mask_BTS = attention_mask(segment_ids_BT, window)
+    mask_BTS = attention_mask(segment_ids_BS, window, queries=T)
     q_BKMH = q_BTNH.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H) * H**-0.5
-    k_BKSH, v_BKSH = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
+    k_BKSH, v_BKSH = k_BSKH.transpose(0, 2, 1, 3), v_BSKH.transpose(0, 2, 1, 3)
     scores_BKMS = jnp.einsum("BKMH,BKSH->BKMS", q_BKMH, k_BKSH, preferred_element_type=jnp.float32)
-    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKMS.reshape(B, K, G, T, T), MASKED)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKMS.reshape(B, K, G, T, S), MASKED)
     weights_BKGTS = dropout(jax.nn.softmax(scores_BKGTS, axis=-1), dropout_rate, dropout_key)
-    weights_BKMS = weights_BKGTS.reshape(B, K, G * T, T).astype(v_BTKH.dtype)
+    weights_BKMS = weights_BKGTS.reshape(B, K, G * T, S).astype(v_BSKH.dtype)
     out_BKMH = jnp.einsum("BKMS,BKSH->BKMH", weights_BKMS, v_BKSH)
     return out_BKMH.reshape(B, K, G, T, -1).transpose(0, 3, 1, 2, 4).reshape(B, T, N, -1)
 

@@ -3,14 +3,156 @@
 Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, G = N / K, H head size.
 """
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from sc2jax.errors import UserError
 from sc2jax.kernels.blocked import blocked_attention
-from sc2jax.kernels.reference import MASKED, reference_attention
+from sc2jax.kernels.cudnn import cudnn_attention, cudnn_refusal
+from sc2jax.kernels.reference import MASKED, reference_attention, rotate
+from sc2jax.kernels.splash import BLOCKS, splash_attention
+from sc2jax.model.config import ModelConfig
+from sc2jax.parallel import rules
+from sc2jax.parallel.halo import halo_size, outside_row, with_halo
 
-ATTENTIONS = {"reference": reference_attention, "blocked": blocked_attention}
-"""The names that `model.attention` may have."""
+OUTSIDE = -1
+"""The segment of keys before the first position of a row; no query is in it."""
+
+QUERIES = (rules.BATCH, rules.LENGTH, rules.HEADS, rules.HEAD_DIM)
+KEYS = (rules.BATCH, rules.LENGTH, rules.KV_HEADS, rules.HEAD_DIM)
+
+
+def attention(
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    angles: tuple[jax.Array, jax.Array],
+    config: ModelConfig,
+    *,
+    segment_ids_BT: jax.Array | None = None,
+    mesh: Mesh | None = None,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """Turns queries and keys by their positions' angles and mixes the values (B, T, N, H), as `model.attention` says.
+
+    Over several devices each computes its part of batch, length and heads. With the length split, what travels in each
+    layer is the window of keys before a device's positions, h = `halo_size` of them. A device sends and gets
+    h * B * (2 * K * H * bytes of an element + 4 of the segment id) bytes, B and K its own part; in the backward pass
+    the gradients of those keys and values go back.
+
+    Args:
+        q_BTNH: queries as projected.
+        k_BTKH: keys as projected.
+        v_BTKH: values.
+        angles: cosines and sines (B, T, H / 2).
+        config: kernel, window and dropout.
+        segment_ids_BT: a query sees keys of its own segment only, none of them negative; None if each row is one.
+        mesh: where the arrays live, if sharded.
+        dropout_key: draws the dropout masks, other ones on each mesh; without it there is none.
+    """
+    if config.attention_dropout == 0.0:
+        dropout_key = None
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    split = mesh is not None and rules.ways(mesh, rules.LENGTH) > 1
+    name = _chosen(q_BTNH, segment_ids_BT is not None, split, dropout_key is not None, device, config)
+    arrays = (rotate(q_BTNH, *angles), rotate(k_BTKH, *angles), v_BTKH)
+    if mesh is None or mesh.size == 1:
+        return _compute(name, *arrays, segment_ids_BT, dropout_key, device, config)
+    return _over_devices(name, *arrays, segment_ids_BT, dropout_key, mesh, config)
+
+
+def _chosen(q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device: Any, config: ModelConfig) -> str:
+    refusal = cudnn_refusal(q_BTNH, segmented, split, device)
+    if config.attention == "cudnn" and refusal:
+        raise UserError(f"model.attention=cudnn {refusal}; use model.attention=auto, which then takes another kernel")
+    if config.attention != "auto":
+        return config.attention
+    if drops:
+        return "blocked"
+    if device.platform == "tpu" and q_BTNH.shape[1] % BLOCKS[-1] == 0:
+        return "splash"
+    return "blocked" if refusal else "cudnn"
+
+
+def _compute(
+    name: str,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array | None,
+    dropout_key: jax.Array | None,
+    device: Any,
+    config: ModelConfig,
+) -> jax.Array:
+    if name == "cudnn":
+        return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, config.window)
+    if name == "splash":
+        interpret = device.platform != "tpu"
+        return splash_attention(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, interpret=interpret)
+    if segment_ids_BS is None:
+        segment_ids_BS = jnp.zeros(k_BSKH.shape[:2], jnp.int32)
+    plain = {"reference": reference_attention, "blocked": blocked_attention}[name]
+    return plain(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, config.attention_dropout, dropout_key)
+
+
+def _over_devices(
+    name: str,
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array | None,
+    dropout_key: jax.Array | None,
+    mesh: Mesh,
+    config: ModelConfig,
+) -> jax.Array:
+    """The same on each device's part, with the keys that its queries need of the others."""
+    length_axes, shards = rules.mesh_axes(mesh, rules.LENGTH), rules.ways(mesh, rules.LENGTH)
+    halo = halo_size(config.window, q_BTNH.shape[1] // shards, shards)
+    if shards > 1 and segment_ids_BT is None:
+        segment_ids_BT = jnp.zeros(q_BTNH.shape[:2], jnp.int32)
+
+    def local(
+        q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, others: dict[str, jax.Array]
+    ) -> tuple[jax.Array]:
+        k_BSKH, v_BSKH = (_own_kv_heads(x_BTKH, mesh, config) for x_BTKH in (k_BTKH, v_BTKH))
+        segment_ids, key = others.get("segment_ids"), others.get("dropout_key")
+        if halo:
+            assert segment_ids is not None
+            k_BSKH, v_BSKH, segment_ids = (
+                with_halo(x, halo, length_axes, shards) for x in (k_BSKH, v_BSKH, segment_ids)
+            )
+            outside_S = outside_row(halo, q_BTNH.shape[1], length_axes)
+            segment_ids = jnp.where(outside_S[None], OUTSIDE, segment_ids)
+        if key is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(mesh.axis_names))
+        return (_compute(name, q_BTNH, k_BSKH, v_BSKH, segment_ids, key, mesh.devices.flat[0], config),)
+
+    others = {"segment_ids": ((rules.BATCH, rules.LENGTH), segment_ids_BT), "dropout_key": ((), dropout_key)}
+    given = {other: pair for other, pair in others.items() if pair[1] is not None}
+    mapped = rules.map_shards(
+        lambda q, k, v, *rest: local(q, k, v, dict(zip(given, rest, strict=True))),
+        mesh,
+        [QUERIES, KEYS, KEYS, *(axes for axes, _ in given.values())],
+        [(QUERIES, q_BTNH.shape)],
+    )
+    return mapped(q_BTNH, k_BTKH, v_BTKH, *(array for _, array in given.values()))[0]
+
+
+def _own_kv_heads(x_BTKH: jax.Array, mesh: Mesh, config: ModelConfig) -> jax.Array:
+    """Of key-value heads that the mesh does not divide, and each device therefore has, those of its query heads.
+
+    Where a device's query heads end inside of a group, a head is repeated, so that all groups are equally large.
+    """
+    shards, axes = rules.ways(mesh, rules.HEADS), rules.mesh_axes(mesh, rules.HEADS)
+    if config.num_kv_heads % shards == 0:
+        return x_BTKH
+    group, own = config.num_heads // config.num_kv_heads, config.num_heads // shards
+    first = jax.lax.axis_index(axes) * own
+    return jnp.take(x_BTKH, (first + jnp.arange(0, own, math.gcd(group, own))) // group, axis=2)
 
 
 def cached_attention(

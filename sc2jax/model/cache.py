@@ -5,14 +5,13 @@ positions lie in its window: the slot that the newest key will overwrite has jus
 batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embed.
 """
 
-from functools import partial
 from operator import itemgetter
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from sc2jax.kernels.reference import rotary_angles
+from sc2jax.kernels.reference import rotary_angles, rotate
 from sc2jax.model.attention import cached_attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
@@ -95,8 +94,13 @@ def decode_step(
 
     def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array, jax.Array]):
         layer_params, k_BKSH, v_BKSH = scanned
-        attend = partial(_attend_one, cached_k_BKSH=k_BKSH, cached_v_BKSH=v_BKSH, visible_BS=visible_BS)
-        return transformer_layer(layer_params, x_BTD, config, angles, attend)
+
+        def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
+            q_BTNH, k_BTKH = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles)
+            out_BNH = cached_attention(q_BTNH[:, 0], k_BTKH[:, 0], v_BTKH[:, 0], k_BKSH, v_BKSH, visible_BS)
+            return out_BNH[:, None], (k_BTKH, v_BTKH)
+
+        return transformer_layer(layer_params, x_BTD, config, attend)
 
     x_BTD = params["embedding"][tokens_B][:, None]
     if isinstance(params["layers"], list):
@@ -113,10 +117,6 @@ def decode_step(
     cache = Cache(k_LBKSH, v_LBKSH, cache.positions_BS.at[batch, slot_B].set(positions_B))
     hidden_BD = layer_norm(x_BTD[:, 0], params["final_norm"], config.norm_epsilon)
     return output_logits(params, hidden_BD, config), cache
-
-
-def _attend_one(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, **cached: jax.Array) -> jax.Array:
-    return cached_attention(q_BTNH[:, 0], k_BTKH[:, 0], v_BTKH[:, 0], **cached)[:, None]
 
 
 def _visible(cached_positions_BS: jax.Array, positions_B: jax.Array, window: int) -> jax.Array:

@@ -6,13 +6,16 @@ from typing import Any
 from sc2jax.errors import UserError
 
 CHOICES = {
-    "attention": ("reference", "blocked"),
+    "attention": ("auto", "reference", "blocked", "splash", "cudnn"),
     "compute_dtype": ("float32", "bfloat16", "float16"),
     "rematerialization": ("none", "dots", "full"),
 }
 
 COMPUTATION = ("attention", "compute_dtype", "rematerialization", "scan_unroll")
 """The fields that say how the model is computed; the others say what it is, and go with its parameters."""
+
+WITHOUT_DROPOUT = ("splash", "cudnn")
+"""Attention kernels that cannot drop weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,9 @@ class ModelConfig:
     embedding_dropout: float = 0.0  # dropout rates; pretraining used none (paper, section 6.2)
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
-    attention: str = "blocked"  # reference (all scores at once) or blocked (what the window needs); the same values
+    # The kernel, all of the same values: reference (all scores at once), blocked (what the window needs, anywhere),
+    # splash (JAX's, for TPUs), cudnn (NVIDIA GPUs from Ampere on, rows of one segment); auto: the fastest that can.
+    attention: str = "auto"
     compute_dtype: str = "bfloat16"  # of activations and products; parameters stay float32
     rematerialization: str = (
         "none"  # of a layer in the backward pass: none, dots (keep products), full (keep its input)
@@ -80,6 +85,11 @@ class ModelConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"model.{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+        if self.attention_dropout and self.attention in WITHOUT_DROPOUT:
+            raise UserError(
+                f"model.attention={self.attention} has no dropout; set model.attention_dropout to 0 (now "
+                f"{self.attention_dropout}) or model.attention to blocked"
+            )
 
     def computation(self) -> dict[str, Any]:
         """How it is computed, which may differ from one use of the same parameters to the next."""

@@ -7,20 +7,22 @@ batch, T position, D embed, N query heads, K key-value heads, H head size, F mlp
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sc2jax.kernels.reference import dropout, rotary_angles, rotate
-from sc2jax.model.attention import ATTENTIONS
+from sc2jax.model.attention import attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.parallel import rules
 
 OUTPUT_TRANSPOSED = "output_DV"
 """Where decoding keeps the output projection with the vocabulary last; see `cache.unstack`."""
+
+Kept = TypeVar("Kept")
 
 ACTIVATION = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
 
@@ -74,10 +76,10 @@ def forward_with_keys(
     It is applied in every layer, so that no more than its results are ever held of all layers.
     """
     B, T = tokens_BT.shape
-    if segment_ids_BT is None:
-        segment_ids_BT = jnp.zeros((B, T), jnp.int32)
     if positions_BT is None:
         positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+    # With batch and length both split, tokens in one dimension would have no placement: each layer would gather them.
+    flat = mesh is None or rules.ways(mesh, rules.LENGTH) == 1
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
     x_BTD = params["embedding"][tokens_BT]
@@ -87,15 +89,22 @@ def forward_with_keys(
     def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
         layer_params, index = scanned
         layer_key = _fold(dropout_key, index)
-        attend = partial(
-            ATTENTIONS[config.attention],
-            segment_ids_BT=segment_ids_BT,
-            window=config.window,
-            dropout_rate=config.attention_dropout,
-            dropout_key=_fold(layer_key, 0),
-        )
-        x_BTD, keys = transformer_layer(layer_params, x_BTD, config, angles, attend, layer_key)
-        return rules.constrain(x_BTD, mesh, ACTIVATION), None if keep is None else tuple(map(keep, keys))
+
+        def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> tuple[jax.Array, Any]:
+            mixed_BTNH = attention(
+                q_BTNH,
+                k_BTKH,
+                v_BTKH,
+                angles,
+                config,
+                segment_ids_BT=segment_ids_BT,
+                mesh=mesh,
+                dropout_key=_fold(layer_key, 0),
+            )
+            return mixed_BTNH, None if keep is None else (keep(rotate(k_BTKH, *angles)), keep(v_BTKH))
+
+        x_BTD, kept = transformer_layer(layer_params, x_BTD, config, attend, layer_key, flat=flat)
+        return rules.constrain(x_BTD, mesh, ACTIVATION), kept
 
     body = _rematerialized(body, config.rematerialization)
     layers = (params["layers"], jnp.arange(config.num_layers))
@@ -107,24 +116,27 @@ def transformer_layer(
     params: Params,
     x_BTD: jax.Array,
     config: ModelConfig,
-    angles: tuple[jax.Array, jax.Array],
-    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    attend: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Kept]],
     dropout_key: jax.Array | None = None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """One layer; `attend(q, k, v)` sees rotated queries and keys. Returns its output and its keys and values."""
+    *,
+    flat: bool = True,
+) -> tuple[jax.Array, Kept]:
+    """One layer. Returns its output, and what is kept of its keys and values.
+
+    `attend(q, k, v)` gets queries and keys as projected, turns them, and returns the mixed values and what is kept: a
+    kernel may turn what it reads by itself, and only the cache wants turned keys. `flat` is that of `linear`.
+    """
+    project = partial(linear, flat=flat)
     normed_BTD = layer_norm(x_BTD, params["attention_norm"], config.norm_epsilon)
-    attention = params["attention"]
-    q_BTNH = rotate(linear(normed_BTD, attention["q"]), *angles)
-    k_BTKH = rotate(linear(normed_BTD, attention["k"]), *angles)
-    v_BTKH = linear(normed_BTD, attention["v"])
-    mixed_BTD = linear(attend(q_BTNH, k_BTKH, v_BTKH), attention["o"], input_dims=2)
+    mixed_BTNH, kept = attend(*(project(normed_BTD, params["attention"][name]) for name in ("q", "k", "v")))
+    mixed_BTD = project(mixed_BTNH, params["attention"]["o"], input_dims=2)
     x_BTD = x_BTD + dropout(mixed_BTD, config.residual_dropout, _fold(dropout_key, 1))
 
     normed_BTD = layer_norm(x_BTD, params["mlp_norm"], config.norm_epsilon)
-    hidden_BTF = jax.nn.gelu(linear(normed_BTD, params["mlp"]["up"]), approximate=True)
-    out_BTD = linear(hidden_BTF, params["mlp"]["down"])
+    hidden_BTF = jax.nn.gelu(project(normed_BTD, params["mlp"]["up"]), approximate=True)
+    out_BTD = project(hidden_BTF, params["mlp"]["down"])
     x_BTD = x_BTD + dropout(out_BTD, config.residual_dropout, _fold(dropout_key, 2))
-    return x_BTD, (k_BTKH, v_BTKH)
+    return x_BTD, kept
 
 
 def output_projection(params: Params, config: ModelConfig) -> jax.Array:
@@ -141,15 +153,17 @@ def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) ->
     return jnp.einsum(form, hidden_BTD, output_DV.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32)
 
 
-def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1) -> jax.Array:
-    """`x @ kernel + bias` over the last `input_dims` dimensions of x, as one product of (tokens, in) and (in, out).
+def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1, *, flat: bool = True) -> jax.Array:
+    """`x @ kernel + bias` over the last `input_dims` dimensions of x; flat: as a product of (tokens, in) and (in, out).
 
     XLA's CPU backend computes the two-dimensional product faster than the same one with a batch dimension.
     """
     kernel, bias = params["kernel"], params["bias"]
+    if not flat:
+        return jnp.tensordot(x, kernel, axes=input_dims) + bias.reshape((1,) * (x.ndim - input_dims) + bias.shape)
     outputs = kernel.shape[input_dims:]
-    flat = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size) + bias.reshape(1, -1)
-    return flat.reshape(*x.shape[:-input_dims], *outputs)
+    product = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size) + bias.reshape(1, -1)
+    return product.reshape(*x.shape[:-input_dims], *outputs)
 
 
 def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) -> jax.Array:

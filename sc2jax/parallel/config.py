@@ -11,6 +11,7 @@ class MeshConfig:
 
     data: int = 1  # copies of the parameters, each with its part of the batch
     fsdp: int = 0  # shards of the parameters over their embed dimension; the batch is split over these as well
+    sequence: int = 1  # shards of each row's length: between them travel the keys of the attention window
     tensor: int = 1  # shards of heads, MLP and vocabulary: collectives in every layer, so keep it inside fast links
 
     def __post_init__(self) -> None:

@@ -14,13 +14,13 @@ from sc2jax.parallel.config import MeshConfig
 
 
 def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the axes data, fsdp and tensor over all devices, neighbours in hardware next to each other.
+    """A mesh with the axes data, fsdp, sequence and tensor over all devices, neighbours in hardware next to each other.
 
     Raises:
         UserError: the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = {"data": config.data, "fsdp": config.fsdp, "tensor": config.tensor}
+    sizes = {"data": config.data, "fsdp": config.fsdp, "sequence": config.sequence, "tensor": config.tensor}
     fixed = math.prod(size for size in sizes.values() if size)
     rest, remainder = divmod(len(devices), fixed)
     if remainder or (rest != 1 and 0 not in sizes.values()):

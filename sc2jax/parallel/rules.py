@@ -6,7 +6,8 @@ dimension (fully sharded data parallelism), activations over their batch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -27,7 +28,7 @@ VOCAB = "vocab"
 
 RULES: dict[str, tuple[str, ...]] = {
     BATCH: ("data", "fsdp"),
-    LENGTH: (),
+    LENGTH: ("sequence",),
     ACTIVATION_EMBED: (),
     STREAM: (),
     LAYERS: (),
@@ -43,6 +44,16 @@ REPLICABLE = frozenset({KV_HEADS})
 """Axes that are copied where the mesh does not divide them: two key-value heads may serve eight tensor shards."""
 
 
+def mesh_axes(mesh: Mesh, axis: str) -> tuple[str, ...]:
+    """The mesh axes that a logical axis is split over, without those of one device."""
+    return tuple(name for name in RULES[axis] if mesh.shape[name] > 1)
+
+
+def ways(mesh: Mesh, axis: str) -> int:
+    """How many parts a logical axis is split into, where the mesh divides it."""
+    return math.prod(mesh.shape[name] for name in mesh_axes(mesh, axis))
+
+
 def partition_spec(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> PartitionSpec:
     """The placement of an array whose dimensions have these logical names and sizes.
 
@@ -53,19 +64,18 @@ def partition_spec(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> Par
     placed: list[tuple[str, ...] | None] = []
     used: set[str] = set()
     for axis, size in zip(axes, shape, strict=True):
-        mesh_axes = tuple(name for name in RULES[axis] if mesh.shape[name] > 1)
-        ways = math.prod(mesh.shape[name] for name in mesh_axes)
-        if size % ways:
+        names, parts = mesh_axes(mesh, axis), ways(mesh, axis)
+        if size % parts:
             if axis not in REPLICABLE:
                 raise UserError(
-                    f"the {axis} dimension has {size} elements, which mesh axes {' x '.join(mesh_axes)} = {ways} do "
-                    f"not divide; use a multiple of {ways} or another mesh"
+                    f"the {axis} dimension has {size} elements, which mesh axes {' x '.join(names)} = {parts} do not "
+                    f"divide; use a multiple of {parts} or another mesh"
                 )
-            mesh_axes = ()
-        if used & set(mesh_axes):
-            raise ValueError(f"axes {tuple(axes)} put two dimensions on the mesh axes {used & set(mesh_axes)}")
-        used |= set(mesh_axes)
-        placed.append(mesh_axes or None)
+            names = ()
+        if used & set(names):
+            raise ValueError(f"axes {tuple(axes)} put two dimensions on the mesh axes {used & set(names)}")
+        used |= set(names)
+        placed.append(names or None)
     return PartitionSpec(*placed)
 
 
@@ -84,3 +94,31 @@ def constrain(x: jax.Array, mesh: Mesh | None, axes: Sequence[str]) -> jax.Array
     if mesh is None:
         return x
     return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))
+
+
+def map_shards(
+    function: Callable[..., Any],
+    mesh: Mesh,
+    inputs: Sequence[Sequence[str]],
+    outputs: Sequence[tuple[Sequence[str], Sequence[int]]],
+) -> Callable[..., Any]:
+    """Runs a function on each device's part of its arguments, for what the compiler cannot split by itself.
+
+    Args:
+        function: takes one array for each entry of `inputs` and returns a tuple with one for each of `outputs`; between
+            devices it communicates by the names of mesh axes.
+        mesh: the devices.
+        inputs: the logical axes of each argument.
+        outputs: the logical axes and the whole shape of each result.
+    """
+
+    def mapped(*arrays: jax.Array) -> Any:
+        return jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=tuple(partition_spec(mesh, axes, array.shape) for axes, array in zip(inputs, arrays, strict=True)),
+            out_specs=tuple(partition_spec(mesh, axes, shape) for axes, shape in outputs),
+            check_vma=False,  # Pallas kernels and custom gradients do not say over which axes their results vary
+        )(*arrays)
+
+    return mapped

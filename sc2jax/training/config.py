@@ -19,6 +19,7 @@ class TrainingConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.1  # on matrices only, see decayed in the parameter table
     max_gradient_norm: float = 1.0  # gradients are scaled down to this global norm
+    loss_chunk: int = 2048  # tokens whose logits exist at a time on each device; 0: all logits at once
     log_every: int = 10  # steps a line of metrics.jsonl stands for
     checkpoint_every: int = 1000  # steps
     checkpoints_kept: int = 3  # the newest ones
@@ -32,6 +33,10 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "log_every", "checkpoint_every", "checkpoints_kept"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.loss_chunk < 0:
+            raise UserError(
+                f"training.loss_chunk is {self.loss_chunk}; it must be positive, or 0 for all logits at once"
+            )
         if self.checkpoint_every % self.log_every:
             raise UserError(
                 f"training.checkpoint_every {self.checkpoint_every} is not a multiple of training.log_every "

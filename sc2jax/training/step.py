@@ -10,8 +10,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from sc2jax.model.config import ModelConfig
+from sc2jax.model.loss import total_loss
 from sc2jax.model.params import Params, abstract_params, init_params, param_shardings
-from sc2jax.model.transformer import forward, output_logits
+from sc2jax.model.transformer import forward, output_logits, output_projection
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.optimizer import create_optimizer, learning_rate_schedule, optimizer_shardings
@@ -32,8 +33,13 @@ class TrainState:
 
 
 def token_losses(params: Params, batch: Batch, model: ModelConfig, mesh: Mesh | None, key: jax.Array) -> jax.Array:
-    """The cross-entropy of each target (B, T), in nats, float32."""
-    hidden_BTD = forward(
+    """The cross-entropy of each target (B, T), in nats, float32, from all logits at once."""
+    logits_BTV = output_logits(params, _hidden(params, batch, model, mesh, key), model)
+    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV, batch["targets"])
+
+
+def _hidden(params: Params, batch: Batch, model: ModelConfig, mesh: Mesh | None, key: jax.Array) -> jax.Array:
+    return forward(
         params,
         batch["tokens"],
         model,
@@ -42,8 +48,6 @@ def token_losses(params: Params, batch: Batch, model: ModelConfig, mesh: Mesh | 
         mesh=mesh,
         dropout_key=key if _drops(model) else None,
     )
-    logits_BTV = output_logits(params, hidden_BTD, model)
-    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV, batch["targets"])
 
 
 def _drops(model: ModelConfig) -> bool:
@@ -60,9 +64,15 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        losses_BT = token_losses(params, batch, model, mesh, key)
+        if training.loss_chunk:
+            hidden_BTD, output_VD = _hidden(params, batch, model, mesh, key), output_projection(params, model)
+            total: Any = total_loss(
+                hidden_BTD, output_VD, batch["targets"], batch["weights"], training.loss_chunk, mesh
+            )
+        else:
+            total = jnp.sum(token_losses(params, batch, model, mesh, key) * batch["weights"])
         tokens = jnp.sum(batch["weights"])
-        return jnp.sum(losses_BT * batch["weights"]) / jnp.maximum(tokens, 1.0), tokens
+        return total / jnp.maximum(tokens, 1.0), tokens
 
     (loss, tokens), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, optimizer_state = create_optimizer(training, model).update(gradients, state.optimizer_state, state.params)

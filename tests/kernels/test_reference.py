@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sc2jax.kernels.reference import attention_mask, reference_attention, rotary_angles, rotate
@@ -27,6 +27,11 @@ def test_segments_do_not_see_each_other():
         [0, 0, 1, 1, 0],
         [0, 0, 0, 0, 1],
     ]
+
+
+def test_queries_are_the_last_positions():
+    segments = jnp.array([[-1, 1, 1, 1, 2]])
+    assert attention_mask(segments, 3, queries=2)[0].astype(int).tolist() == [[0, 1, 1, 1, 0], [0, 0, 0, 0, 1]]
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_only():
@@ -61,18 +66,20 @@ def direct_attention(q, k, v, mask):
     return out
 
 
+@settings(max_examples=25)  # each draws a shape, and each shape compiles
 @given(
     kv_heads=st.sampled_from([1, 2, 4]),
     length=st.integers(1, 9),
+    before=st.integers(0, 5),
     window=st.integers(0, 10),
     seed=st.integers(0, 2**16),
 )
-def test_reference_equals_a_direct_computation(kv_heads, length, window, seed):
+def test_reference_equals_a_direct_computation(kv_heads, length, before, window, seed):
     rng = np.random.default_rng(seed)
     q = rng.normal(size=(2, length, 4, 6))
-    k, v = rng.normal(size=(2, 2, length, kv_heads, 6))
-    segments = jnp.asarray(np.sort(rng.integers(0, 3, (2, length)), axis=1))
-    mask = attention_mask(segments, window)
+    k, v = rng.normal(size=(2, 2, before + length, kv_heads, 6))
+    segments = jnp.asarray(np.sort(rng.integers(0, 3, (2, before + length)), axis=1))
+    mask = attention_mask(segments, window)[:, before:]
     out = reference_attention(jnp.float32(q), jnp.float32(k), jnp.float32(v), segments, window)
     np.testing.assert_allclose(out, direct_attention(q, k, v, np.asarray(mask)), atol=2e-5)
 

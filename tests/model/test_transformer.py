@@ -59,7 +59,13 @@ def test_packed_documents_are_computed_as_if_alone(params):
 
 @pytest.mark.parametrize(
     "change",
-    [{"rematerialization": "full"}, {"rematerialization": "dots"}, {"scan_unroll": 2}, {"attention": "reference"}],
+    [
+        {"rematerialization": "full"},
+        {"rematerialization": "dots"},
+        {"scan_unroll": 2},
+        {"attention": "reference"},
+        {"attention": "blocked"},
+    ],
     ids=lambda change: next(iter(change)) + "=" + str(next(iter(change.values()))),
 )
 def test_ways_of_computing_give_the_same_gradients(params, change):

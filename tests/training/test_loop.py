@@ -105,7 +105,13 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"warmup_steps": 100, "steps": 100}, {"log_every": 3, "checkpoint_every": 10}, {"batch_size": 0}],
+    [
+        {"steps": 0},
+        {"warmup_steps": 100, "steps": 100},
+        {"log_every": 3, "checkpoint_every": 10},
+        {"batch_size": 0},
+        {"loss_chunk": -1},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UserError, match="training"):

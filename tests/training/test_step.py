@@ -1,6 +1,7 @@
 """The train step: the same on one device and on eight, and equal to an optimizer written out by hand."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ MESHES = {
     "fsdp": (MeshConfig(fsdp=8), 8),
     "tensor": (MeshConfig(fsdp=2, tensor=4), 8),
     "data x fsdp x tensor": (MeshConfig(data=2, fsdp=2, tensor=2), 8),
+    "sequence": (MeshConfig(fsdp=1, sequence=8), 8),
+    "fsdp x sequence x tensor": (MeshConfig(fsdp=2, sequence=2, tensor=2), 8),
 }
 
 
@@ -59,6 +62,28 @@ def test_every_mesh_trains_to_the_same_losses(name, model, training, single, mak
         jax.device_get(state.params),
         jax.device_get(single[0].params),
     )
+
+
+@pytest.mark.parametrize("change", [{"loss_chunk": 0}, {"loss_chunk": 5}], ids=str)
+def test_the_loss_in_chunks_trains_like_the_whole(change, model, training, single, make_feed):
+    training = dataclasses.replace(training, **change)
+    _, losses = run_steps(model, training, create_mesh(MeshConfig(fsdp=4, sequence=2)), make_feed(), 4)
+    np.testing.assert_allclose(losses, single[1], rtol=2e-5)
+
+
+def test_no_device_gathers_the_rows_that_are_split(model, training):
+    mesh = create_mesh(MeshConfig(data=2, fsdp=1, sequence=4))
+    state = jax.eval_shape(lambda: init_state(model, training, mesh, seed=0))
+    shape = (training.batch_size, model.context_length)
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, np.float32 if name == "weights" else np.int32)
+        for name in ("tokens", "targets", "segment_ids", "positions", "weights")
+    }
+    step: Any = compile_train_step(model, training, mesh, seed=0)
+    program = step.lower(state, batch).compile().as_text()
+    assert "collective-permute" in program
+    assert "all-gather" not in program
+    assert "all-to-all" not in program
 
 
 def test_each_device_holds_its_part_of_parameters_and_moments(model, training):

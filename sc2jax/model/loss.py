@@ -1,0 +1,105 @@
+"""The training loss: output projection and cross-entropy together, so that the logits of a batch never exist.
+
+Over several devices each computes the losses of its rows and positions, with its part of the vocabulary. Dimensions: B
+batch, T position, D embed, V vocabulary, M tokens.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from sc2jax.kernels.cross_entropy import chunked_cross_entropy
+from sc2jax.parallel import rules
+
+HIDDEN = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
+TOKENS = (rules.BATCH, rules.LENGTH)
+OUTPUT = (rules.VOCAB, rules.EMBED)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def total_loss(
+    hidden_BTD: jax.Array,
+    output_VD: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    chunk: int,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """The weighted sum of the targets' cross-entropies in nats, float32.
+
+    The gradients come with the value, see `chunked_cross_entropy`; the backward pass only scales them. Each device
+    gathers the output projection once, in the type of the products, and sums its gradient over devices once, after the
+    last chunk.
+
+    Args:
+        hidden_BTD: final hidden states.
+        output_VD: the output projection, float32.
+        targets_BT: the token that follows each.
+        weights_BT: how much each target counts; no gradient flows to them.
+        chunk: tokens whose logits exist at a time on each device.
+        mesh: where the arrays live, if sharded.
+    """
+    return _forward(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh)[0]
+
+
+def _forward(
+    hidden_BTD: jax.Array,
+    output_VD: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    chunk: int,
+    mesh: Mesh | None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    if mesh is None or mesh.size == 1:
+        total, d_hidden_BTD, d_output_VD = _local(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, None)
+    else:
+        mapped = rules.map_shards(
+            partial(_local, chunk=chunk, mesh=mesh),
+            mesh,
+            [HIDDEN, OUTPUT, TOKENS, TOKENS],
+            [((), ()), (HIDDEN, hidden_BTD.shape), (OUTPUT, output_VD.shape)],
+        )
+        total, d_hidden_BTD, d_output_VD = mapped(hidden_BTD, output_VD, targets_BT, weights_BT)
+    return total, (d_hidden_BTD, d_output_VD)
+
+
+def _backward(chunk: int, mesh: Mesh | None, gradients: tuple[jax.Array, jax.Array], scale: jax.Array) -> Any:
+    del chunk, mesh
+    return *((gradient * scale).astype(gradient.dtype) for gradient in gradients), None, None
+
+
+total_loss.defvjp(_forward, _backward)
+
+
+def _local(
+    hidden_BTD: jax.Array,
+    output_VD: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    chunk: int,
+    mesh: Mesh | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Total, and gradients of hidden states and output projection, of the part of the arrays that is here."""
+
+    def axes_of(*axes: str) -> tuple[str, ...]:
+        return () if mesh is None else tuple(name for axis in axes for name in rules.mesh_axes(mesh, axis))
+
+    embed, vocab, tokens = axes_of(rules.EMBED), axes_of(rules.VOCAB), axes_of(rules.BATCH, rules.LENGTH)
+    assert set(embed) <= set(tokens)  # so that each part of the embed dimension is summed over its own tokens below
+    gathered_VD = output_VD.astype(hidden_BTD.dtype)
+    if embed:
+        gathered_VD = jax.lax.all_gather(gathered_VD, embed, axis=1, tiled=True)
+    hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+    total, _, d_hidden_MD, d_output_VD = chunked_cross_entropy(
+        hidden_MD, gathered_VD, targets_BT.reshape(-1), weights_BT.reshape(-1), chunk, vocab
+    )
+    if tokens:
+        total = jax.lax.psum(total, tokens)
+    if embed:
+        d_output_VD = jax.lax.psum_scatter(d_output_VD, embed, scatter_dimension=1, tiled=True)
+    rest = tuple(name for name in tokens if name not in embed)
+    if rest:
+        d_output_VD = jax.lax.psum(d_output_VD, rest)
+    return total, d_hidden_MD.reshape(hidden_BTD.shape), d_output_VD
