@@ -28,14 +28,14 @@ def subject(batch: int, kernel: bool) -> tuple[Any, tuple[Any, ...]]:
     import jax.numpy as jnp
 
     from sc2jax.kernels.decode_attention import decode_attention
-    from sc2jax.model.attention import cached_attention
+    from sc2jax.model.attention import plain_cached_attention
 
     def array(*shape: int, dtype: Any = jnp.bfloat16) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     own, cached = array(batch, KV_HEADS, HEAD_DIM), array(batch, KV_HEADS, SLOTS, HEAD_DIM)
     visible = array(batch, SLOTS, dtype=jnp.bool_)
-    function = decode_attention if kernel else cached_attention
+    function = decode_attention if kernel else plain_cached_attention
     return function, (array(batch, HEADS, HEAD_DIM), own, own, cached, cached, visible)
 
 

@@ -54,24 +54,22 @@ def window_attention(
         q_BTNH = rotate(q_BTNH, *(part[:, S - T :] for part in angles))
         k_BSKH = rotate(k_BSKH, *angles)
         angles = None
-    padding = -T % LANES
-    if padding and segment_ids_BS is None:
+    # Queries and the keys before them are padded to whole blocks each.
+    before, behind = -(S - T) % LANES, -T % LANES
+    if (before or behind) and segment_ids_BS is None:
         segment_ids_BS = jnp.zeros((B, S), jnp.int32)
 
-    def heads_side_by_side(x: jax.Array) -> jax.Array:
-        x = jnp.pad(x, [(0, 0), (0, padding), (0, 0), (0, LANES - H)])
+    def heads_side_by_side(x: jax.Array, before: int = before) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (before, behind), (0, 0), (0, LANES - H)])
         return x.reshape(B, x.shape[1], -1)
 
-    front = -(S + padding) % LANES  # keys before the first query, where they end off a block
-    if front:
-        raise UserError(f"{S - T} keys before the first query are not a multiple of {LANES}")
-    plan = plan_window(T + padding, S + padding, window)
+    plan = plan_window(T + behind, S + before + behind, window)
     _check_memory(plan, q_BTNH.dtype.itemsize)
-    angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (0, padding), (0, 0)])
+    angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (before, behind), (0, 0)])
     if segment_ids_BS is not None:
-        segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (0, padding)], constant_values=OUTSIDE)
+        segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (before, behind)], constant_values=OUTSIDE)
     out_BTM: jax.Array = _attend(  # pyright: ignore[reportAssignmentType]
-        heads_side_by_side(q_BTNH),
+        heads_side_by_side(q_BTNH, before=0),
         heads_side_by_side(k_BSKH),
         heads_side_by_side(v_BSKH),
         angles_BSH,
@@ -81,7 +79,7 @@ def window_attention(
         H**-0.5,
         interpret,
     )
-    return out_BTM.reshape(B, T + padding, N, LANES)[:, :T, :, :H]
+    return out_BTM.reshape(B, T + behind, N, LANES)[:, :T, :, :H]
 
 
 def _check_memory(plan: WindowPlan, itemsize: int) -> None:

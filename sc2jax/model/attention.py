@@ -4,7 +4,7 @@ Dimensions: B batch, T query position, S key position, N query heads, K key-valu
 """
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,15 @@ from jax.sharding import Mesh
 from sc2jax.errors import UserError
 from sc2jax.kernels.blocked import blocked_attention
 from sc2jax.kernels.cudnn import cudnn_attention, cudnn_refusal
+from sc2jax.kernels.decode_attention import decode_attention, takes
 from sc2jax.kernels.reference import MASKED, reference_attention, rotate
-from sc2jax.kernels.splash import BLOCKS, splash_attention
+from sc2jax.kernels.splash import splash_attention
+from sc2jax.kernels.window_attention import LANES, window_attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel import rules
 from sc2jax.parallel.halo import halo_size, outside_row, with_halo
+
+Angles: TypeAlias = tuple[jax.Array, jax.Array]
 
 OUTSIDE = -1
 """The segment of keys before the first position of a row; no query is in it."""
@@ -30,7 +34,7 @@ def attention(
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
-    angles: tuple[jax.Array, jax.Array],
+    angles: Angles,
     config: ModelConfig,
     *,
     segment_ids_BT: jax.Array | None = None,
@@ -59,10 +63,12 @@ def attention(
     device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
     split = mesh is not None and rules.ways(mesh, rules.LENGTH) > 1
     name = _chosen(q_BTNH, segment_ids_BT is not None, split, dropout_key is not None, device, config)
-    arrays = (rotate(q_BTNH, *angles), rotate(k_BTKH, *angles), v_BTKH)
+    turn: Angles | None = angles
+    if name != "pallas" or split:  # that kernel turns what it reads; keys travel between devices turned
+        q_BTNH, k_BTKH, turn = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles), None
     if mesh is None or mesh.size == 1:
-        return _compute(name, *arrays, segment_ids_BT, dropout_key, device, config)
-    return _over_devices(name, *arrays, segment_ids_BT, dropout_key, mesh, config)
+        return _compute(name, q_BTNH, k_BTKH, v_BTKH, turn, segment_ids_BT, dropout_key, device, config)
+    return _over_devices(name, q_BTNH, k_BTKH, v_BTKH, turn, segment_ids_BT, dropout_key, mesh, config)
 
 
 def _chosen(q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device: Any, config: ModelConfig) -> str:
@@ -73,8 +79,8 @@ def _chosen(q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device
         return config.attention
     if drops:
         return "blocked"
-    if device.platform == "tpu" and q_BTNH.shape[1] % BLOCKS[-1] == 0:
-        return "splash"
+    if device.platform == "tpu" and config.head_dim <= LANES:
+        return "pallas"
     return "blocked" if refusal else "cudnn"
 
 
@@ -83,11 +89,14 @@ def _compute(
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
+    angles: Angles | None,
     segment_ids_BS: jax.Array | None,
     dropout_key: jax.Array | None,
     device: Any,
     config: ModelConfig,
 ) -> jax.Array:
+    if name == "pallas":
+        return window_attention(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, angles=angles)
     if name == "cudnn":
         return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, config.window)
     if name == "splash":
@@ -104,6 +113,7 @@ def _over_devices(
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
+    angles: Angles | None,
     segment_ids_BT: jax.Array | None,
     dropout_key: jax.Array | None,
     mesh: Mesh,
@@ -120,6 +130,7 @@ def _over_devices(
     ) -> tuple[jax.Array]:
         k_BSKH, v_BSKH = (_own_kv_heads(x_BTKH, mesh, config) for x_BTKH in (k_BTKH, v_BTKH))
         segment_ids, key = others.get("segment_ids"), others.get("dropout_key")
+        turn = (others["cosines"], others["sines"]) if "cosines" in others else None
         if halo:
             assert segment_ids is not None
             k_BSKH, v_BSKH, segment_ids = (
@@ -129,9 +140,15 @@ def _over_devices(
             segment_ids = jnp.where(outside_S[None], OUTSIDE, segment_ids)
         if key is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(mesh.axis_names))
-        return (_compute(name, q_BTNH, k_BSKH, v_BSKH, segment_ids, key, mesh.devices.flat[0], config),)
+        return (_compute(name, q_BTNH, k_BSKH, v_BSKH, turn, segment_ids, key, mesh.devices.flat[0], config),)
 
-    others = {"segment_ids": ((rules.BATCH, rules.LENGTH), segment_ids_BT), "dropout_key": ((), dropout_key)}
+    cosines, sines = angles or (None, None)
+    others = {
+        "segment_ids": ((rules.BATCH, rules.LENGTH), segment_ids_BT),
+        "cosines": ((rules.BATCH, rules.LENGTH, rules.HEAD_DIM), cosines),
+        "sines": ((rules.BATCH, rules.LENGTH, rules.HEAD_DIM), sines),
+        "dropout_key": ((), dropout_key),
+    }
     given = {other: pair for other, pair in others.items() if pair[1] is not None}
     mapped = rules.map_shards(
         lambda q, k, v, *rest: local(q, k, v, dict(zip(given, rest, strict=True))),
@@ -163,7 +180,25 @@ def cached_attention(
     cached_v_BKSH: jax.Array,
     visible_BS: jax.Array,
 ) -> jax.Array:
-    """One query a sequence over its cached keys and its own, which is not yet in the cache; returns (B, N, H)."""
+    """One query a sequence over its cached keys and its own, which is not yet in the cache; returns (B, N, H).
+
+    On a TPU by a kernel, where it takes the cache's shape; elsewhere in plain JAX.
+    """
+    arrays = (q_BNH, k_BKH, v_BKH, cached_k_BKSH, cached_v_BKSH, visible_BS)
+    if not takes(cached_k_BKSH.shape[2], q_BNH.shape[2]):
+        return plain_cached_attention(*arrays)
+    return jax.lax.platform_dependent(*arrays, tpu=decode_attention, default=plain_cached_attention)
+
+
+def plain_cached_attention(
+    q_BNH: jax.Array,
+    k_BKH: jax.Array,
+    v_BKH: jax.Array,
+    cached_k_BKSH: jax.Array,
+    cached_v_BKSH: jax.Array,
+    visible_BS: jax.Array,
+) -> jax.Array:
+    """The same in plain JAX, on any device: what the kernel must equal."""
     B, N, H = q_BNH.shape
     K = k_BKH.shape[1]
     q_BKGH = q_BNH.reshape(B, K, N // K, H) * H**-0.5

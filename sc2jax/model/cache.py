@@ -6,6 +6,7 @@ batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embe
 """
 
 from operator import itemgetter
+from typing import Any
 
 import flax.struct
 import jax
@@ -35,8 +36,8 @@ class Cache:
     The layers are stacked along the first dimension, or a list of arrays (B, K, S, H), as the parameters are.
     """
 
-    k_LBKSH: jax.Array | list[jax.Array]
-    v_LBKSH: jax.Array | list[jax.Array]
+    k_LBKSH: Any
+    v_LBKSH: Any
     positions_BS: jax.Array  # EMPTY where nothing was written yet
 
 
@@ -76,7 +77,7 @@ def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Params, 
     """
     layers = [jax.tree.map(itemgetter(layer), params["layers"]) for layer in range(config.num_layers)]
     params = {**params, "layers": layers, OUTPUT_TRANSPOSED: output_projection(params, config).T}
-    return params, cache.replace(k_LBKSH=list(cache.k_LBKSH), v_LBKSH=list(cache.v_LBKSH))
+    return params, Cache(list(cache.k_LBKSH), list(cache.v_LBKSH), cache.positions_BS)
 
 
 def decode_step(

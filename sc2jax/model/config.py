@@ -6,7 +6,7 @@ from typing import Any
 from sc2jax.errors import UserError
 
 CHOICES = {
-    "attention": ("auto", "reference", "blocked", "splash", "cudnn"),
+    "attention": ("auto", "reference", "blocked", "pallas", "splash", "cudnn"),
     "compute_dtype": ("float32", "bfloat16", "float16"),
     "rematerialization": ("none", "dots", "full"),
 }
@@ -14,7 +14,7 @@ CHOICES = {
 COMPUTATION = ("attention", "compute_dtype", "rematerialization", "scan_unroll")
 """The fields that say how the model is computed; the others say what it is, and go with its parameters."""
 
-WITHOUT_DROPOUT = ("splash", "cudnn")
+WITHOUT_DROPOUT = ("pallas", "splash", "cudnn")
 """Attention kernels that cannot drop weights."""
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,7 @@ def test_draws_follow_the_nucleus():
 
 
 def test_ids_beyond_a_smaller_vocabulary_are_never_chosen(params):
-    options = {"max_new_tokens": 20, "stop_ids": frozenset(), "vocab_size": 12}
+    options: dict[str, Any] = {"max_new_tokens": 20, "stop_ids": frozenset(), "vocab_size": 12}
     free = generate(params, CONFIG, PROMPTS, **(options | {"vocab_size": 0}))
     assert max(max(completion.ids) for completion in free) >= 12
     for prompt, completion in zip(PROMPTS, generate(params, CONFIG, PROMPTS, **options), strict=True):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +111,7 @@ def test_reading_a_long_prompt_holds_the_keys_of_all_layers_in_the_window_only()
         config = dataclasses.replace(BASE, num_layers=layers, window=64, head_dim=32)
         shapes = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
         read = jax.jit(partial(prefill, config=config, slots=cache_slots(config, length)))
-        memory = read.lower(abstract_params(config), *shapes).compile().memory_analysis()
+        memory: Any = read.lower(abstract_params(config), *shapes).compile().memory_analysis()
         return memory.temp_size_in_bytes, memory.output_size_in_bytes
 
     few, many = compiled_bytes(512, 2), compiled_bytes(512, 10)

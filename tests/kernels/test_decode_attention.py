@@ -7,7 +7,7 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from sc2jax.kernels.decode_attention import decode_attention, takes
-from sc2jax.model.attention import cached_attention
+from sc2jax.model.attention import plain_cached_attention
 
 
 def _inputs(kv_heads, slots, dtype):
@@ -32,7 +32,7 @@ def test_equals_the_model(kv_heads, slots, dtype, tolerance):
     found = jax.jit(lambda *x: decode_attention(*x, interpret=True))(*inputs)
     assert found.dtype == dtype
     np.testing.assert_allclose(
-        found.astype(jnp.float32), cached_attention(*inputs).astype(jnp.float32), atol=tolerance, rtol=tolerance
+        found.astype(jnp.float32), plain_cached_attention(*inputs).astype(jnp.float32), atol=tolerance, rtol=tolerance
     )
 
 

@@ -49,7 +49,7 @@ def _compare(length, window, kv_heads, *, head_dim=128, segments=None, turns=Fal
     *inputs, cotangent = _inputs(length, kv_heads, head_dim, dtype)
     ids = jnp.zeros((B, length), jnp.int32) if segments is None else segments
     angles = rotary_angles(jnp.broadcast_to(jnp.arange(length), (B, length)), head_dim, 1e4)
-    plain = functools.partial(reference_attention, segment_ids_BT=ids, window=window)
+    plain = functools.partial(reference_attention, segment_ids_BS=ids, window=window)
 
     def kernel(q, k, v):
         return window_attention(q, k, v, segments, window, angles=angles if turns else None)
@@ -110,21 +110,22 @@ def test_any_shape(blocks, window, kv_heads, count, turns):
     _compare(length, window, kv_heads, segments=_segments(length, count, seed=window), turns=turns)
 
 
+@pytest.mark.parametrize("before", [256, 100])
 @pytest.mark.parametrize("window", [129, 0])
-def test_queries_may_stand_at_the_end_of_more_keys(window):
+def test_queries_may_stand_at_the_end_of_more_keys(window, before):
     """As with a sequence that is split over devices: the keys before the queries come from the neighbours."""
     q, k, v, cotangent = _inputs(512, 2)
     ids = _segments(512, 3)
     angles = rotary_angles(jnp.broadcast_to(jnp.arange(512), (B, 512)), 128, 1e4)
-    plain = _turned(functools.partial(reference_attention, segment_ids_BT=ids, window=window), angles)
+    plain = _turned(functools.partial(reference_attention, segment_ids_BS=ids, window=window), angles)
 
     def tail(q, k, v):
-        return plain(jnp.concatenate([jnp.zeros((B, 256, N, 128)), q], axis=1), k, v)[:, 256:]
+        return plain(jnp.concatenate([jnp.zeros((B, before, N, 128)), q], axis=1), k, v)[:, before:]
 
     def kernel(q, k, v):
         return window_attention(q, k, v, ids, window, angles=angles)
 
-    inputs = (q[:, 256:], k, v, cotangent[:, 256:])
+    inputs = (q[:, before:], k, v, cotangent[:, before:])
     _assert_equal(_value_and_gradients(kernel, *inputs), _value_and_gradients(tail, *inputs), 3e-6)
 
 
@@ -138,7 +139,7 @@ def test_no_race_and_no_read_of_unwritten_memory():
     def kernel(q, k, v):
         return window_attention(q, k, v, ids, 150, angles=angles, interpret=interpret)
 
-    plain = _turned(functools.partial(reference_attention, segment_ids_BT=ids, window=150), angles)
+    plain = _turned(functools.partial(reference_attention, segment_ids_BS=ids, window=150), angles)
     found = _value_and_gradients(kernel, q, k, v, cotangent)
     _assert_equal(found, _value_and_gradients(plain, q, k, v, cotangent), 3e-6)
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter

@@ -59,12 +59,15 @@ def value_and_gradients(q, k, v, cotangent, angles, segments, config, mesh):
         ({"data": 2, "fsdp": 1, "sequence": 4}, {"window": 129, "attention": "blocked"}, 512),
         ({"data": 2, "fsdp": 1, "sequence": 4}, {"window": 130}, 512),  # the second neighbour sends a part
         ({"data": 2, "fsdp": 1, "sequence": 4}, {"window": 300, "attention": "splash"}, 512),
+        ({"data": 2, "fsdp": 1, "sequence": 4}, {"window": 300, "attention": "pallas"}, 512),
+        ({"data": 1, "fsdp": 2, "tensor": 4}, {"window": 100, "attention": "pallas"}, 128),
+        ({"data": 1, "fsdp": 2, "tensor": 4}, {"window": 100, "attention": "pallas", "embed_dim": 1024}, 128),
     ],
     ids=str,
 )
 def test_every_mesh_computes_the_same(sizes, change, length):
-    config = dataclasses.replace(CONFIG, head_dim=0, mlp_dim=0, **({"embed_dim": 48} if "num_heads" in change else {}))
-    config = dataclasses.replace(config, **change)
+    change = {"embed_dim": 48 if "num_heads" in change else 32, "head_dim": 0, "mlp_dim": 0, **change}
+    config = dataclasses.replace(CONFIG, **change)
     mesh = create_mesh(MeshConfig(**sizes))
     given = inputs(2 * math.prod(sizes.get(name, 1) for name in ("data", "fsdp")), length, config)
     found = jax.jit(value_and_gradients, static_argnums=(6, 7))(*given, config, mesh)

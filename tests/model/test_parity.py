@@ -21,7 +21,7 @@ from sc2jax.checkpoint import Checkpoints
 from sc2jax.inference.generate import generate
 from sc2jax.interop.convert import import_model
 from sc2jax.interop.weights import tensor_parameters, to_huggingface
-from sc2jax.kernels.reference import reference_attention, rotary_angles
+from sc2jax.kernels.reference import reference_attention, rotary_angles, rotate
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params, abstract_params
 from sc2jax.model.transformer import forward, layer_norm, output_logits, transformer_layer
@@ -150,7 +150,8 @@ def layer_by_layer(params: Params, tokens: jax.Array, config: ModelConfig) -> tu
     angles = rotary_angles(jnp.broadcast_to(jnp.arange(T), (B, T)), config.head_dim, config.rope_theta)
     attention: list[jax.Array] = []
 
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
+        q, k = rotate(q, *angles), rotate(k, *angles)
         # Values that are rows of the identity make the output the weights themselves.
         parts = []
         for start in range(0, T, config.head_dim):
@@ -158,11 +159,11 @@ def layer_by_layer(params: Params, tokens: jax.Array, config: ModelConfig) -> tu
             identity = jnp.broadcast_to(rows[None, :, None], (B, T, config.num_kv_heads, rows.shape[1]))
             parts.append(reference_attention(q, k, identity, segments, config.window))
         attention.append(jnp.concatenate(parts, axis=-1).transpose(0, 2, 1, 3))
-        return reference_attention(q, k, v, segments, config.window)
+        return reference_attention(q, k, v, segments, config.window), None
 
     hidden = [params["embedding"][tokens]]
     for layer in range(config.num_layers):
         layer_params = jax.tree.map(lambda array, layer=layer: array[layer], params["layers"])
-        hidden.append(transformer_layer(layer_params, hidden[-1], config, angles, attend)[0])
+        hidden.append(transformer_layer(layer_params, hidden[-1], config, attend)[0])
     hidden[-1] = layer_norm(hidden[-1], params["final_norm"], config.norm_epsilon)
     return hidden, attention

@@ -71,6 +71,16 @@ def test_the_loss_in_chunks_trains_like_the_whole(change, model, training, singl
     np.testing.assert_allclose(losses, single[1], rtol=2e-5)
 
 
+@pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"fsdp": 2, "sequence": 2, "tensor": 2}], ids=str)
+def test_the_kernels_for_tpus_train_like_the_reference(sizes, model, training, make_feed):
+    """Twenty steps with the interpreted kernels on eight devices, beside the reference on one."""
+    plain = dataclasses.replace(model, attention="reference")
+    _, expected = run_steps(plain, training, create_mesh(MeshConfig(), jax.devices()[:1]), make_feed(), 20)
+    kernels = dataclasses.replace(model, attention="pallas")
+    _, losses = run_steps(kernels, training, create_mesh(MeshConfig(data=1, **sizes)), make_feed(), 20)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
 def test_no_device_gathers_the_rows_that_are_split(model, training):
     mesh = create_mesh(MeshConfig(data=2, fsdp=1, sequence=4))
     state = jax.eval_shape(lambda: init_state(model, training, mesh, seed=0))
