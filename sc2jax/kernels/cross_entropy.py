@@ -5,6 +5,7 @@ The gradients are computed along with the loss, chunk by chunk, as in Liger Kern
 logits and the gradients themselves. Dimensions: M tokens, C tokens of a chunk, D embed, V vocabulary.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -47,6 +48,28 @@ def chunked_cross_entropy(
         chunk: how many tokens' logits exist at a time.
         vocab_axes: the mesh axes that the vocabulary is split over.
     """
+    chunked = partial(_chunked, chunk=chunk, vocab_axes=vocab_axes)
+    return jax.lax.platform_dependent(
+        hidden_MD,
+        output_VD,
+        targets_M,
+        weights_M,
+        cpu=partial(chunked, gradient="CD,CV->DV"),  # a CPU's product is slower with the larger operand transposed
+        default=partial(chunked, gradient="CV,CD->VD"),  # elsewhere the other one costs a copy of the whole table
+    )
+
+
+def _chunked(
+    hidden_MD: jax.Array,
+    output_VD: jax.Array,
+    targets_M: jax.Array,
+    weights_M: jax.Array,
+    *,
+    chunk: int,
+    vocab_axes: tuple[str, ...],
+    gradient: str,
+) -> LossAndGradients:
+    """The same, with the product that sums the gradient of the output projection, whose order of dimensions it has."""
     M, D = hidden_MD.shape
     V = output_VD.shape[0]
     chunk = min(chunk, M)
@@ -57,7 +80,9 @@ def chunked_cross_entropy(
     def over_vocab(x: jax.Array) -> jax.Array:
         return jax.lax.psum(x, vocab_axes) if vocab_axes else x
 
-    def body(d_output_DV: jax.Array, scanned: tuple[jax.Array, jax.Array, jax.Array]):
+    embed_first = gradient.endswith("DV")
+
+    def body(d_output: jax.Array, scanned: tuple[jax.Array, jax.Array, jax.Array]):
         hidden_CD, targets_C, weights_C = scanned
         logits_CV = jnp.einsum("CD,VD->CV", hidden_CD, cast_VD, preferred_element_type=jnp.float32)
         greatest_C1 = jnp.max(logits_CV, axis=-1, keepdims=True)
@@ -71,16 +96,18 @@ def chunked_cross_entropy(
         d_logits_CV = (jnp.exp(logits_CV - log_sum_C1) - is_target_CV) * weights_C[:, None]
         d_logits_CV = d_logits_CV.astype(hidden_MD.dtype)
         d_hidden_CD = over_vocab(jnp.einsum("CV,VD->CD", d_logits_CV, cast_VD, preferred_element_type=jnp.float32))
-        # Summed with the embed dimension first: on a CPU the product is slower with the larger operand transposed.
-        d_output_DV += jnp.einsum("CD,CV->DV", hidden_CD, d_logits_CV, preferred_element_type=jnp.float32)
-        return d_output_DV, (losses_C, d_hidden_CD.astype(hidden_MD.dtype))
+        operands = (hidden_CD, d_logits_CV) if embed_first else (d_logits_CV, hidden_CD)
+        d_output += jnp.einsum(gradient, *operands, preferred_element_type=jnp.float32)
+        return d_output, (losses_C, d_hidden_CD.astype(hidden_MD.dtype))
 
     def in_chunks(x: jax.Array) -> jax.Array:
         padded = jnp.pad(x, [(0, chunks * chunk - M)] + [(0, 0)] * (x.ndim - 1))
         return padded.reshape(chunks, chunk, *x.shape[1:])
 
     scanned = (in_chunks(hidden_MD), in_chunks(targets_M), in_chunks(weights_M.astype(jnp.float32)))
-    d_output_DV, (losses, d_hidden) = jax.lax.scan(body, jnp.zeros((D, V), jnp.float32), scanned)
+    nothing = jnp.zeros((D, V) if embed_first else (V, D), jnp.float32)
+    d_output, (losses, d_hidden) = jax.lax.scan(body, nothing, scanned)
+    d_output_VD = d_output.T if embed_first else d_output
     losses_M = losses.reshape(-1)[:M]
     total = jnp.sum(losses_M * weights_M)
-    return LossAndGradients(total, losses_M, d_hidden.reshape(-1, D)[:M], d_output_DV.T)
+    return LossAndGradients(total, losses_M, d_hidden.reshape(-1, D)[:M], d_output_VD)

@@ -82,7 +82,10 @@ def forward_with_keys(
     flat = mesh is None or rules.ways(mesh, rules.LENGTH) == 1
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
-    x_BTD = params["embedding"][tokens_BT]
+    # Gathered over its embed dimension before the look-up: XLA otherwise looks all rows up in each part of the table
+    # and gathers the activations of the whole batch.
+    embedding_VD = rules.constrain(params["embedding"], mesh, (rules.VOCAB, rules.ACTIVATION_EMBED))
+    x_BTD = embedding_VD[tokens_BT]
     x_BTD = dropout(x_BTD, config.embedding_dropout, _fold(dropout_key, config.num_layers))
     x_BTD = rules.constrain(x_BTD, mesh, ACTIVATION)
 

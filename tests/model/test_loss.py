@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc2jax.kernels.cross_entropy import chunked_cross_entropy, reference_cross_entropy
+from sc2jax.kernels.cross_entropy import _chunked, chunked_cross_entropy, reference_cross_entropy
 from sc2jax.model.loss import total_loss
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
@@ -64,6 +64,23 @@ def test_every_token_has_its_loss_and_none_counts_where_all_weights_are_0():
     assert float(nothing.total) == 0.0
     assert not np.any(nothing.d_hidden_MD)
     assert not np.any(nothing.d_output_VD)
+
+
+def test_either_order_of_the_gradient_is_the_same():
+    hidden, output, targets, weights = inputs()
+    found = [
+        _chunked(
+            hidden.reshape(-1, D),
+            output,
+            targets.reshape(-1),
+            weights.reshape(-1),
+            chunk=7,
+            vocab_axes=(),
+            gradient=gradient,
+        )
+        for gradient in ("CD,CV->DV", "CV,CD->VD")
+    ]
+    np.testing.assert_allclose(found[0].d_output_VD, found[1].d_output_VD, rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_stays_close():

@@ -1,6 +1,7 @@
 """Properties of the whole model: what a token can depend on, and that ways of computing it agree."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import init_params
+from sc2jax.model.params import abstract_params, init_params
 from sc2jax.model.transformer import forward, output_logits
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
 
 TINY = ModelConfig(
     vocab_size=40,
@@ -89,3 +92,15 @@ def test_dropout_needs_a_key_and_follows_it(params):
     one, same, other = (logits(params, config=config, dropout_key=jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 0.01
+
+
+def test_devices_gather_parameters_and_no_activations():
+    mesh = create_mesh(MeshConfig(fsdp=2, sequence=2, tensor=2))
+    rows, length = 6, 28  # sizes that no parameter has, nor have their halves
+    program = jax.jit(lambda params, tokens: forward(params, tokens, TINY, mesh=mesh)).lower(
+        abstract_params(TINY, mesh), jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    )
+    gathered = re.findall(r"\w+\[([\d,]+)\]\S* all-gather", program.compile().as_text() or "")
+    assert gathered
+    for shape in gathered:
+        assert not {"3", "6", "14", "28"} & set(shape.split(","))
