@@ -359,6 +359,17 @@ class Case:
         return self.contender(shape, **self.settings)
 
 
+WINDOW_SIZES = (
+    {"block": 512},
+    {"edge": 128},
+    {"edge": 512},
+    {"chunk": 256},
+    {"chunk": 1024},
+    {"edge": 512, "chunk": 256},
+)
+"""What the sizes in window_plan.py were chosen among."""
+
+
 def _window_cases() -> list[Case]:
     variants = {
         "": {},
@@ -366,25 +377,13 @@ def _window_cases() -> list[Case]:
         " segments": {"segmented": True},
         " rotation and segments": {"rotates": True, "segmented": True},
     }
-    # What the sizes in window_plan.py were chosen by.
-    sizes = {f" with {name} {size}": {name: size} for name, size in WINDOW_SIZES}
+    sizes = {" with " + ", ".join(f"{name} {size}" for name, size in given.items()): given for given in WINDOW_SIZES}
     return [
         Case(f"window {way}{variant}", contender, {"rotates": False, "segmented": False} | settings)
         for way, contender in (("forward", window_forward), ("backward", window_backward))
         for variant, settings in (variants | sizes).items()
     ]
 
-
-WINDOW_SIZES = (
-    ("block", 256),
-    ("block", 512),
-    ("block", 2048),
-    ("edge", 128),
-    ("edge", 512),
-    ("edge", 1024),
-    ("chunk", 256),
-    ("chunk", 1024),
-)
 
 CASES = {
     case.name: case
