@@ -114,8 +114,8 @@ def test_draws_follow_the_nucleus():
 
 
 def test_ids_beyond_a_smaller_vocabulary_are_never_chosen(params):
-    options: dict[str, Any] = {"max_new_tokens": 20, "stop_ids": frozenset(), "vocab_size": 12}
-    free = generate(params, CONFIG, PROMPTS, **(options | {"vocab_size": 0}))
+    options: dict[str, Any] = {"max_new_tokens": 20, "stop_ids": frozenset[int](), "vocab_size": 12}
+    free = generate(params, CONFIG, PROMPTS, **{**options, "vocab_size": 0})
     assert max(max(completion.ids) for completion in free) >= 12
     for prompt, completion in zip(PROMPTS, generate(params, CONFIG, PROMPTS, **options), strict=True):
         assert completion.ids == plain_greedy(params, prompt, 20, vocab_size=12)
