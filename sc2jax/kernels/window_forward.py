@@ -138,8 +138,9 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     ) -> None:
         """A strip of queries and the keys from `first` to `last` of a block; no distance if all of it is visible."""
         rows = pl.ds(strip, queries)
-        for start in range(first, last, CHUNK):
-            stop = min(start + CHUNK, last)
+        chunk = CHUNK if distance is None else EDGE
+        for start in range(first, last, chunk):
+            stop = min(start + chunk, last)
             scores = product(q_scaled[rows], k_ring[slot, start:stop], ROWS_BY_ROWS)
             if distance is not None or compares:
 

@@ -25,7 +25,7 @@ EDGE = 256
 units worse (docs/kernels.md)."""
 
 CHUNK = 512
-"""Columns of scores that exist at a time in a block that is all visible."""
+"""Columns of scores that exist at a time in a block that is all visible; in an edge block it is a piece of `EDGE`."""
 
 VMEM_BYTES = 60 * 2**20
 """What a kernel may use of the chip's vector memory; the smallest of the chips from v5e on has 64 MiB."""
