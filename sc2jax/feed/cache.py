@@ -94,12 +94,15 @@ class CachedDocuments:
     """The documents of a source as `write_tokens` left them.
 
     Raises:
-        UserError: they are damaged.
+        UserError: they are damaged and that is not to be skipped.
     """
 
-    def __init__(self, folder: str, source: WrittenDocuments) -> None:
+    def __init__(self, folder: str, source: WrittenDocuments, *, skip_damaged: bool = False) -> None:
         epochs = read_manifest(folder).statistics["epochs"]
-        self._renderings = [Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names) for epoch in range(epochs)]
+        self._renderings = [
+            Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names, skip_damaged=skip_damaged)
+            for epoch in range(epochs)
+        ]
         for units in self._renderings:
             if len(units) != len(source):
                 raise UserError(

@@ -28,7 +28,6 @@ class Source:
     max_epochs: int = 0
     skip_damaged: bool = False
     digest: str = ""  # of its dataset
-    lost_parts: int = 0  # of its dataset, left out because they are damaged
 
 
 @dataclasses.dataclass

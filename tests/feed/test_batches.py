@@ -245,8 +245,10 @@ def test_damaged_and_missing_parts_are_left_out_and_counted(
     feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
     batches = take(feed, 500)
     statistics = feed.statistics(feed.state())
-    assert statistics["lost_parts"] == 1
-    assert statistics["damaged_units"] >= statistics["sources"]["source_code"]["epochs"] / 3 > 1
+    epochs = statistics["sources"]["source_code"]["epochs"]
+    assert epochs > 3
+    # Of six units three cannot be read: one is damaged, two are in the part that is missing.
+    assert abs(statistics["damaged_units"] - 3 * epochs) <= 3
     assert f"{second} is damaged: it is missing" in caplog.text
     assert f"{first} is damaged" in caplog.text
     names = "".join(tokenizer.decode(batch["tokens"][0].tolist()) for batch in batches)
