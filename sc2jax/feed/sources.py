@@ -46,10 +46,10 @@ def refuse_absent(corpus: str, name: str, mixture: Sequence[SourceShare]) -> Non
         missing = ", ".join(f"{share.name} ({share.format})" for share in absent)
         places = ", ".join(join(corpus, share.folder) for share in absent[:2]) + (", ..." if len(absent) > 2 else "")
         raise UserError(
-            f"the mixture {name!r} has {len(mixture)} sources, of which the corpus lacks {len(absent)}: {missing}; each "
-            f"is a dataset with a manifest.json in a folder of its own: {places}. Put them there, or choose another "
-            "mixture with --config.feed.mixture: 'repositories' takes what `sc2jax curate` writes, and a .json file "
-            f"like those in {asset_path('data', 'mixtures')} whatever it lists"
+            f"the mixture {name!r} has {len(mixture)} sources, of which the corpus lacks {len(absent)}: {missing}; "
+            f"each is a dataset with a manifest.json in a folder of its own: {places}. Put them there, or choose "
+            "another mixture with --config.feed.mixture: 'repositories' takes what `sc2jax curate` writes, and a .json "
+            f"file like those in {asset_path('data', 'mixtures')} whatever it lists"
         )
 
 
