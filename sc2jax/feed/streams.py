@@ -120,8 +120,10 @@ class Reader:
             try:
                 self._unit = source.documents.unit(epoch, index)
             except UserError as error:
-                if not source.skip_damaged or attempt == count - 1:
+                if not source.skip_damaged:
                     raise
+                if attempt == count - 1:
+                    raise UserError(f"nothing of the source {source.name} can be read: {error}") from error
                 report_skipped(error)
                 self.position.damaged += 1
                 self._next_unit()

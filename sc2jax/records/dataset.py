@@ -120,8 +120,9 @@ def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, 
 
 
 def _damaged_size(path: str, size: int | None, output: Output) -> UserError:
-    what = "it is missing" if size is None else f"it has {size} bytes instead of {output.bytes}"
-    return damaged(path, what)
+    if size is None:
+        return UserError(f"{path} is missing; run the stage that wrote it again")
+    return damaged(path, f"it has {size} bytes instead of {output.bytes}")
 
 
 def damaged(path: str, what: str) -> UserError:

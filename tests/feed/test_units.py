@@ -57,7 +57,7 @@ def test_missing_and_shortened_parts_are_found_at_the_start_or_when_read(
         part.unlink()
     else:
         part.write_bytes(part.read_bytes()[:size])
-    message = f"{part} is damaged: it " + ("is missing" if size is None else "has 10 bytes instead of")
+    message = f"{part} is " + ("missing" if size is None else "damaged: it has 10 bytes instead of")
     with pytest.raises(UserError, match=message):
         open_units(folder)
     units = open_units(folder, skip_damaged=True)
