@@ -1,11 +1,16 @@
 """The released models at their real sizes: `--config=starcoder2:3b` (`:7b`, `:15b`), of the long-context stage.
 
-    sc2jax train --config=starcoder2:3b,stage=base --config.paths.corpus=CORPUS --workdir=RUN
+    sc2jax train --config=starcoder2:3b,stage=base --config.paths.corpus=CORPUS --config.paths.tokenizer=TOKENIZER \\
+        --workdir=RUN
     sc2jax complete --config=starcoder2:3b --config.completion.prompt="def " --workdir=RUN
 
 The base stage trains at context 4096 from random weights; the long one, whose architecture is the released one, goes on
 at context 16384 with the same window and a larger rotary base (StarCoder2 paper, section 6.2). Shapes are those of the
 released config.json. Expected of a whole base stage: 5.94e22, 1.55e23 and 3.87e23 floating-point operations.
+
+Each size is trained on its mixture of the paper, whose sources lie in folders of CORPUS (`data/mixtures`); with
+`--config.feed.mixture=repositories` it is trained on what `sc2jax curate` writes. In both stages a document is a whole
+repository, and goes on from row to row: in the long one a row holds as much of it as four of the base stage.
 """
 
 import dataclasses
@@ -51,8 +56,13 @@ def get_config(argument: str = "3b") -> ConfigDict:
     Raises:
         UserError: there is no such size or stage.
     """
-    size, stage = _parse(argument)
+    name, stage = _parse(argument)
+    size = SIZES[name]
     config = default_config()
+
+    config.feed.mixture = f"starcoder2_{name}"
+    config.feed.cross_document_attention = True  # a row is one sequence, its documents parted by end-of-text alone
+    config.feed.long_documents = "continued"
 
     config.tokenizer.vocab_size = 49152
     config.tokenizer.max_training_bytes = 1_000_000_000
@@ -83,7 +93,7 @@ def get_config(argument: str = "3b") -> ConfigDict:
     return config
 
 
-def _parse(argument: str) -> tuple[Size, str]:
+def _parse(argument: str) -> tuple[str, str]:
     name, *options = argument.split(",")
     if name not in SIZES:
         raise UserError(f"starcoder2 has no size {name!r}{_nearest(name, SIZES)}; the sizes are {', '.join(SIZES)}")
@@ -97,7 +107,7 @@ def _parse(argument: str) -> tuple[Size, str]:
                 f"starcoder2:{argument}: there is no stage {stage!r}{_nearest(stage, STAGES)}; the stages are "
                 f"{' and '.join(STAGES)}"
             )
-    return SIZES[name], stage
+    return name, stage
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 STAGE_VERSIONS = {
     "tokenizer": 1,
-    "tokenize": 1,
-    "train": 2,
+    "tokenize": 2,
+    "train": 3,
     "evaluate": 1,
     "complete": 1,
     "report": 1,
@@ -156,8 +156,11 @@ def corpus_digests(settings: Settings, places: Folders) -> dict[str, str]:
         UserError: a dataset is missing or unfinished, or the mixture cannot be read.
     """
     from sc2jax.feed.mixtures import read_mixture
+    from sc2jax.feed.sources import refuse_absent
 
-    names = {share.folder and f"/{share.folder}" for share in read_mixture(settings.feed.mixture)}
+    mixture = read_mixture(settings.feed.mixture)
+    refuse_absent(places.corpus, settings.feed.mixture, mixture)
+    names = {share.folder and f"/{share.folder}" for share in mixture}
     return {f"corpus{name}": read_manifest(f"{places.corpus}{name}").digest for name in sorted(names)}
 
 

@@ -38,7 +38,7 @@ from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import Manifest, completed, join, stage_key
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the code changes what comes out."""
 
 _UNIT_BYTES = MIB

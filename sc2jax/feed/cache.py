@@ -21,13 +21,8 @@ from sc2jax.feed.units import Unit, Units
 from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Output, read_manifest
 
-TOKENIZED = pa.schema(
-    [
-        pa.field("ids", pa.large_list(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-    ]
-)
-"""A document's tokens, and the estimate of their number by which sources are weighed before they are encoded."""
+TOKENIZED = pa.schema([pa.field("ids", pa.large_list(pa.field("item", pa.int32(), nullable=False)), nullable=False)])
+"""A document's tokens."""
 
 _UNITS_PER_PART = 64
 
@@ -99,12 +94,15 @@ class CachedDocuments:
     """The documents of a source as `write_tokens` left them.
 
     Raises:
-        UserError: they are damaged.
+        UserError: they are damaged and that is not to be skipped.
     """
 
-    def __init__(self, folder: str, source: WrittenDocuments) -> None:
+    def __init__(self, folder: str, source: WrittenDocuments, *, skip_damaged: bool = False) -> None:
         epochs = read_manifest(folder).statistics["epochs"]
-        self._renderings = [Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names) for epoch in range(epochs)]
+        self._renderings = [
+            Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names, skip_damaged=skip_damaged)
+            for epoch in range(epochs)
+        ]
         for units in self._renderings:
             if len(units) != len(source):
                 raise UserError(
@@ -127,22 +125,20 @@ class CachedUnit:
         ids = unit.table.column("ids").combine_chunks()
         self._unit = unit  # shared for as long as it is held
         self._tokens, self._bounds = ids.values.to_numpy(), ids.offsets.to_numpy()
-        self._sizes = unit.table.column("size").to_pylist()
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._bounds) - 1
 
     def parts(self, document: int) -> list["CachedPart"]:
         """The whole document."""
         start, stop = self._bounds[document : document + 2]
-        return [CachedPart(self._sizes[document], self._tokens[start:stop])]
+        return [CachedPart(self._tokens[start:stop])]
 
 
 @dataclasses.dataclass(frozen=True)
 class CachedPart:
     """Tokens that need no encoding."""
 
-    size: int
     tokens: np.ndarray
 
     def ids(self) -> np.ndarray:
@@ -152,15 +148,9 @@ class CachedPart:
 
 def _encode_unit(source: WrittenDocuments, epoch: int, index: int) -> pa.Table:
     unit = source.unit(epoch, index)
-    documents = [unit.parts(document) for document in range(len(unit))]
-    ids = [np.concatenate([part.ids() for part in parts]) for parts in documents]
+    ids = [np.concatenate([part.ids() for part in unit.parts(document)]) for document in range(len(unit))]
     bounds = np.cumsum([0, *map(len, ids)])
-    return pa.table(
-        {
-            "ids": pa.LargeListArray.from_arrays(bounds, pa.array(np.concatenate(ids), pa.int32())),
-            "size": [sum(part.size for part in parts) for parts in documents],
-        }
-    )
+    return pa.table({"ids": pa.LargeListArray.from_arrays(bounds, pa.array(np.concatenate(ids), pa.int32()))})
 
 
 def _epoch(number: int) -> str:

@@ -16,17 +16,10 @@ from sc2jax.text.tokenizer import Tokenizer
 
 # The parts in which long documents are encoded, so that going back into the middle of one encodes no more than that.
 _PART_CHARACTERS = 2**15
-# Near enough to weigh documents against each other before they are encoded.
-_CHARACTERS_PER_TOKEN = 3
 
 
 class Part(Protocol):
     """Consecutive tokens of a document."""
-
-    @property
-    def size(self) -> int:
-        """About how many tokens these are; known without encoding."""
-        ...
 
     def ids(self) -> np.ndarray:
         """The tokens, int32, at least one."""
@@ -114,11 +107,6 @@ class TextPart:
 
     pieces: list[Piece]
     tokenizer: Tokenizer
-
-    @property
-    def size(self) -> int:
-        """About how many tokens these are."""
-        return 1 + characters(self.pieces) // _CHARACTERS_PER_TOKEN
 
     def ids(self) -> np.ndarray:
         """The tokens."""

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 
+from sc2jax.assets import asset_path
+from sc2jax.errors import UserError
 from sc2jax.feed.cache import CachedDocuments, refuse_stale
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.documents import Documents, DocumentWriter, WrittenDocuments
 from sc2jax.feed.mixtures import SourceShare
 from sc2jax.feed.streams import Source
 from sc2jax.feed.units import Units
-from sc2jax.records.manifest import join
+from sc2jax.records.manifest import is_finished, join
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
@@ -31,6 +33,24 @@ class FeedInputs:
     def skip_damaged(self) -> bool:
         """Whether damaged parts are left out."""
         return self.config.damaged == "skip"
+
+
+def refuse_absent(corpus: str, name: str, mixture: Sequence[SourceShare]) -> None:
+    """Makes sure that a mixture's sources with folders of their own are all there.
+
+    Raises:
+        UserError: some are not; the message names them all.
+    """
+    absent = [share for share in mixture if share.folder and not is_finished(join(corpus, share.folder))]
+    if absent:
+        missing = ", ".join(f"{share.name} ({share.format})" for share in absent)
+        places = ", ".join(join(corpus, share.folder) for share in absent[:2]) + (", ..." if len(absent) > 2 else "")
+        raise UserError(
+            f"the mixture {name!r} has {len(mixture)} sources, of which the corpus lacks {len(absent)}: {missing}; "
+            f"each is a dataset with a manifest.json in a folder of its own: {places}. Put them there, or choose "
+            "another mixture with --config.feed.mixture: 'repositories' takes what `sc2jax curate` writes, and a .json "
+            f"file like those in {asset_path('data', 'mixtures')} whatever it lists"
+        )
 
 
 def open_units(inputs: FeedInputs, share: SourceShare, split: str) -> Units:
@@ -55,6 +75,7 @@ def open_documents(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[W
     Raises:
         UserError: a dataset is unfinished, damaged or empty.
     """
+    refuse_absent(inputs.corpus, inputs.config.mixture, mixture)
     opened = []
     for share in mixture:
         units = open_units(inputs, share, "train")
@@ -74,7 +95,9 @@ def open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Sou
     documents: Sequence[Documents] = written
     if inputs.config.tokenized:
         refuse_stale(inputs.tokens, written)
-        documents = [CachedDocuments(inputs.tokens, of_source) for of_source in written]
+        documents = [
+            CachedDocuments(inputs.tokens, of_source, skip_damaged=inputs.skip_damaged) for of_source in written
+        ]
     return [
         Source(
             share.name,
@@ -83,7 +106,6 @@ def open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Sou
             share.max_epochs,
             inputs.skip_damaged,
             units.digest,
-            units.lost_parts,
         )
         for share, of_source, units in zip(mixture, documents, (source.units for source in written), strict=True)
     ]

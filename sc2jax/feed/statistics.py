@@ -29,7 +29,6 @@ def summarize(state: np.ndarray, sources: Sequence[Source]) -> dict[str, Any]:
     summary: dict[str, Any] = {name: int(streams[..., index].sum()) for index, name in enumerate(LOSSES)}
     summary["cut_documents"] = int(field["cut"].sum())
     summary["damaged_units"] = int(field["damaged"].sum())
-    summary["lost_parts"] = sum(source.lost_parts for source in sources)
     summary["sources"] = {}
     for index, source in enumerate(sources):
         units, tokens = field["units"][:, index], int(field["tokens"][:, index].sum())

@@ -2,19 +2,19 @@
 
 The units of a source form one endless sequence: epoch after epoch, each permuted by a key. Stream k of K takes the
 elements k, k + K, k + 2K, ..., so that no stream is ever without a unit. Where a stream stands is a few integers; going
-back there reads one unit and encodes one part of a document for each source.
+back there reads at most one unit and encodes one part of a document for each source.
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from sc2jax.errors import UserError
 from sc2jax.feed.documents import Documents, DocumentUnit, Part
-from sc2jax.feed.draws import KeyedPermutation, keyed_fraction, keyed_generator
+from sc2jax.feed.draws import KeyedPermutation, keyed_generator
+from sc2jax.feed.mixer import scheduled_source
 from sc2jax.feed.units import report_skipped
 
 
@@ -28,7 +28,6 @@ class Source:
     max_epochs: int = 0
     skip_damaged: bool = False
     digest: str = ""  # of its dataset
-    lost_parts: int = 0  # of its dataset, left out because they are damaged
 
 
 @dataclasses.dataclass
@@ -57,8 +56,6 @@ class Reader:
         self._order: Sequence[int] = ()
         self._parts: Sequence[Part] = ()
         self._ids: np.ndarray | None = None
-        self._size = 0  # of the document at hand
-        self._phase = keyed_fraction("phase", seed, source.name, stream)
 
     def open(self) -> bool:
         """Makes sure that there is a document to take from; False if the source was read as often as it may be."""
@@ -68,25 +65,13 @@ class Reader:
             if not self._open_unit():
                 return False
         if not self._parts:
-            at = self.position
-            self._parts = self._unit.parts(self._order[at.document])
-            self._size = sum(part.size for part in self._parts)
+            self._parts = self._unit.parts(self._order[self.position.document])
         return True
 
     @property
     def exhausted(self) -> bool:
         """Whether the source was read as often as it may be."""
         return 0 < self._source.max_epochs <= self._place() // len(self._source.documents)
-
-    def patience(self, share: float) -> float:
-        """By how many tokens the source has to be behind its share for its next document to be taken.
-
-        Were it always taken as soon as the source is behind, hundreds of streams would begin with the same source, and
-        later be ahead by half of its documents' length together. So a source with a share of a quarter begins at once
-        in a quarter of the streams, after one document's length in the next quarter, and so on: at any time a quarter
-        of them is in one of its documents.
-        """
-        return math.floor(self._phase / share) * share * self._size
 
     def tokens(self) -> np.ndarray:
         """The tokens from the position to the end of its part, at least one."""
@@ -135,8 +120,10 @@ class Reader:
             try:
                 self._unit = source.documents.unit(epoch, index)
             except UserError as error:
-                if not source.skip_damaged or attempt == count - 1:
+                if not source.skip_damaged:
                     raise
+                if attempt == count - 1:
+                    raise UserError(f"nothing of the source {source.name} can be read: {error}") from error
                 report_skipped(error)
                 self.position.damaged += 1
                 self._next_unit()
@@ -161,16 +148,16 @@ class Reader:
 class Stream:
     """Windows of tokens from a mixture of sources, without end.
 
-    A document is taken whole before the next one; that comes from the source whose tokens are furthest behind its
-    share among those that may still be read. Windows follow one another without gap: each begins with the last token of
-    the one before, which was only predicted there. With `cut_documents` a window begins with a document instead, and
-    what is left of the last one is left out.
+    A window is filled from one source, whose turn it is among all windows of all streams (`mixer.py`); only a source
+    that ends in it, read as often as it may be, leaves the rest to another. Windows from the same source follow one
+    another without gap: each begins with the last token of the one before, which was only predicted there. With
+    `cut_documents` a window begins with a document instead, and what is left of the last one is left out.
 
     Raises:
         UserError: every source was read as often as it may be.
     """
 
-    FIELDS = ("windows", "current")
+    FIELDS = ("windows",)
     """What a position begins with; the positions in the sources follow."""
 
     def __init__(
@@ -186,60 +173,54 @@ class Stream:
         self.stream = stream
         self.windows = 0  # handed out so far
         self._sources, self._row_length, self._cut_documents = sources, row_length, cut_documents
+        self._streams, self._seed = streams, seed
         self._readers = [Reader(source, stream, streams, seed) for source in sources]
-        self._current = -1  # the source of the document at hand; none yet
 
     def next_window(self) -> np.ndarray:
         """The next `row_length` tokens and the one after them."""
-        if self._current < 0:
-            self._current = self._furthest_behind()
+        reader = self._next_reader()
         parts = []
         missing = self._row_length
         ended = True
         while missing:
-            reader = self._readers[self._current]
             taken = reader.tokens()[:missing]
             parts.append(taken)
             missing -= len(taken)
             ended = reader.advance(len(taken))
-            if ended:
-                self._current = self._furthest_behind()
-        parts.append(self._readers[self._current].tokens()[:1])
+            if ended and not reader.open():
+                reader = self._next_reader()
+        parts.append(reader.tokens()[:1])
         if self._cut_documents and not ended:
-            self._readers[self._current].cut()
-            self._current = self._furthest_behind()
+            reader.cut()
         self.windows += 1
         return np.concatenate(parts)
 
     def position(self) -> list[int]:
-        """Where the stream stands: the windows handed out, the source at hand, and the position in each source."""
+        """Where the stream stands: the windows handed out, and the position in each source."""
         positions = [value for reader in self._readers for value in dataclasses.astuple(reader.position)]
-        return [self.windows, self._current, *positions]
+        return [self.windows, *positions]
 
     def seek(self, position: Sequence[int]) -> None:
         """Goes to where an equal stream stood; nothing is read until the next window is asked for."""
-        self.windows, self._current, *positions = map(int, position)
+        self.windows, *positions = map(int, position)
         size = len(POSITION_FIELDS)
         for index, reader in enumerate(self._readers):
             reader.seek(Position(*positions[index * size : (index + 1) * size]))
 
-    def _furthest_behind(self) -> int:
-        """The source of the next document.
+    def _next_reader(self) -> Reader:
+        """The reader of the source whose turn it is, with a document to take from.
 
-        Behind which share is worked out among the sources that can still be read: one that cannot leaves its share to
-        the others.
+        A source that cannot be read any more leaves its share to the others.
         """
-        readable = [index for index, reader in enumerate(self._readers) if reader.open()]
-        if not readable:
-            raise UserError(_exhausted(self._sources))
-        total = math.fsum(self._sources[index].share for index in readable)
-        taken = sum(self._readers[index].position.tokens for index in readable)
-
-        def behind(index: int) -> float:
-            share, reader = self._sources[index].share / total, self._readers[index]
-            return share * taken - reader.position.tokens - reader.patience(share)
-
-        return max(readable, key=behind)
+        while not all(reader.exhausted for reader in self._readers):
+            shares = tuple(
+                0.0 if reader.exhausted else float(source.share)
+                for source, reader in zip(self._sources, self._readers, strict=True)
+            )
+            reader = self._readers[scheduled_source(shares, self._streams, self._seed, self.stream, self.windows)]
+            if reader.open():
+                return reader
+        raise UserError(_exhausted(self._sources))
 
 
 def _exhausted(sources: Sequence[Source]) -> str:

@@ -1,6 +1,7 @@
 """Units of reading: the row groups of a dataset, each holding whole documents."""
 
-import dataclasses
+import bisect
+import itertools
 import logging
 import weakref
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sc2jax.errors import UserError
-from sc2jax.records.dataset import open_part, read_row_group
+from sc2jax.records.dataset import read_row_group, refuse_missing
 from sc2jax.records.manifest import Output, read_manifest
 
 SPLITS = ("train", "heldout")
@@ -35,55 +36,47 @@ class Unit:
         return self.table.slice(start, stop - start).to_pylist()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    output: Output
-    row_group: int
-
-
 class Units:
     """The units of one split of a dataset, read when asked for.
 
-    A unit is kept for as long as somebody holds it, so that streams that read the same one share it. With
-    `skip_damaged` parts that are missing or damaged are left out; how many is `lost_parts`.
+    A unit is kept for as long as somebody holds it, so that streams that read the same one share it. No part is opened
+    before it is read, however many there are; that none is missing is looked up first unless damaged ones are to be
+    skipped.
 
     Raises:
-        UserError: the dataset is unfinished, or damaged and that is not to be skipped.
+        UserError: the dataset is unfinished, or parts are missing and that is not to be skipped.
     """
 
     def __init__(
         self, folder: str, split: str, columns: Sequence[str], group_by: str = "", *, skip_damaged: bool = False
     ) -> None:
+        manifest = read_manifest(folder)
         self.folder = folder
-        self.digest = read_manifest(folder).digest
-        self.lost_parts = 0
+        self.digest = manifest.digest
         self._columns, self._group_by = columns, group_by
-        self._places: list[_Place] = []
+        self._outputs = manifest.under(split)
+        self._ends = list(itertools.accumulate(output.row_groups for output in self._outputs))
         self._held: weakref.WeakValueDictionary[int, Unit] = weakref.WeakValueDictionary()
-        for output in read_manifest(folder).under(split):
-            try:
-                self._places += _row_groups(folder, output)
-            except UserError as error:
-                if not skip_damaged:
-                    raise
-                report_skipped(error)
-                self.lost_parts += 1
+        if not all(output.row_groups for output in self._outputs if output.rows):
+            raise UserError(f"{folder} was written by an earlier version; run the stage that wrote it again")
+        if not skip_damaged:
+            refuse_missing(folder, self._outputs)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Unit:
         unit = self._held.get(index)
         if unit is None:
-            place = self._places[index]
-            unit = Unit(read_row_group(self.folder, place.output, place.row_group, self._columns), self._group_by)
+            output, row_group = self._place(index)
+            unit = Unit(read_row_group(self.folder, output, row_group, self._columns), self._group_by)
             self._held[index] = unit
         return unit
 
     def name(self, index: int) -> str:
         """A unit's part and row group."""
-        place = self._places[index]
-        return f"{place.output.path}#{place.row_group}"
+        output, row_group = self._place(index)
+        return f"{output.path}#{row_group}"
 
     def require(self, split: str) -> None:
         """Makes sure that there is something to read.
@@ -91,16 +84,16 @@ class Units:
         Raises:
             UserError: the split is empty.
         """
-        if not self._places:
+        if not len(self):
             raise UserError(f"the corpus {self.folder} has no files in its split {split!r}; curate more source code")
+
+    def _place(self, index: int) -> tuple[Output, int]:
+        """The part of a unit, and the number of its row group in there."""
+        part = bisect.bisect_right(self._ends, index)
+        output = self._outputs[part]
+        return output, index - (self._ends[part] - output.row_groups)
 
 
 def report_skipped(error: UserError) -> None:
     """Says what was left out because it is damaged."""
     logging.getLogger("sc2jax").warning("skipped: %s", error)
-
-
-def _row_groups(folder: str, output: Output) -> list[_Place]:
-    with open_part(folder, output) as part:
-        footer = part.metadata
-        return [_Place(output, group) for group in range(part.num_row_groups) if footer.row_group(group).num_rows]

@@ -15,21 +15,42 @@ from sc2jax.records.manifest import Manifest, Output, join, write_output
 
 
 def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Table], schema: pa.Schema) -> Output:
-    """Writes one Parquet part, a row group for each table, named by its place and its content.
+    """Writes one Parquet part, a row group for each table that has rows, named by its place and its content.
 
     Pages carry checksums, so that damage is found when they are read.
     """
     buffer = io.BytesIO()
-    rows = 0
+    sizes = []
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in row_groups:
-            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
-            rows += table.num_rows
+            if table.num_rows:
+                writer.write_table(table.cast(schema), row_group_size=table.num_rows)
+                sizes.append(table.num_rows)
     content = buffer.getvalue()
     name = f"part-{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     output = write_output(folder, join(prefix, name) if prefix else name, content)
     footer = _footer(io.BytesIO(content), len(content))
-    return dataclasses.replace(output, rows=rows, footer_sha256=hashlib.sha256(footer).hexdigest())
+    digest = hashlib.sha256(footer).hexdigest()
+    return dataclasses.replace(output, rows=sum(sizes), row_groups=len(sizes), footer_sha256=digest)
+
+
+def refuse_missing(folder: str, outputs: Sequence[Output]) -> None:
+    """Makes sure that all parts are there in their sizes, with one listing for each of their folders.
+
+    Opening each of a hundred thousand parts to look at its footer takes minutes, on an object store hours.
+
+    Raises:
+        UserError: one is missing, or of another size than its manifest says.
+    """
+    fs, root = fsspec.core.url_to_fs(folder)
+    sizes: dict[str, int] = {}
+    for parent in sorted({join(root, output.path).rpartition("/")[0] for output in outputs}):
+        if fs.isdir(parent):
+            sizes |= {entry["name"]: entry["size"] for entry in fs.ls(parent, detail=True)}
+    for output in outputs:
+        size = sizes.get(join(root, output.path))
+        if size != output.bytes:
+            raise _damaged_size(join(folder, output.path), size, output)
 
 
 def open_part(folder: str, output: Output) -> pq.ParquetFile:
@@ -43,13 +64,13 @@ def open_part(folder: str, output: Output) -> pq.ParquetFile:
     try:
         size = fs.size(local)
         if size != output.bytes:
-            raise damaged(path, f"it has {size} bytes instead of {output.bytes}")
+            raise _damaged_size(path, size, output)
         file = fs.open(local, "rb")
         if hashlib.sha256(_footer(file, size)).hexdigest() != output.footer_sha256:
             raise damaged(path, "its footer is not the one that was written")
         return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:
-        raise damaged(path, "it is missing") from error
+        raise _damaged_size(path, None, output) from error
     except pa.ArrowInvalid as error:
         raise damaged(path, str(error)) from error
 
@@ -96,6 +117,12 @@ def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, 
     if table.num_rows != expected:
         raise damaged(path, f"row group {index} has {table.num_rows} rows instead of {expected}")
     return table
+
+
+def _damaged_size(path: str, size: int | None, output: Output) -> UserError:
+    if size is None:
+        return UserError(f"{path} is missing; run the stage that wrote it again")
+    return damaged(path, f"it has {size} bytes instead of {output.bytes}")
 
 
 def damaged(path: str, what: str) -> UserError:

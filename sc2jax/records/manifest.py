@@ -27,13 +27,15 @@ _UNFINISHED = ".unfinished"
 class Output:
     """One file that a stage wrote: its path relative to the stage's folder, and what is needed to check it.
 
-    `rows` and `footer_sha256` are those of a Parquet part: its pages carry checksums, its footer does not.
+    `rows`, `row_groups` and `footer_sha256` are those of a Parquet part: a dataset of many parts can be addressed by
+    row group without opening them, and pages carry checksums, but a footer does not.
     """
 
     path: str
     bytes: int
     sha256: str
     rows: int = 0
+    row_groups: int = 0
     footer_sha256: str = ""
 
 
@@ -84,14 +86,20 @@ def read_manifest(folder: str) -> Manifest:
         raise UserError(f"{path} is damaged ({error}); delete {folder} and run its stage again") from error
 
 
+def is_finished(folder: str) -> bool:
+    """Whether a folder holds a manifest; nothing of it is checked."""
+    fs, path = fsspec.core.url_to_fs(join(folder, MANIFEST))
+    return fs.exists(path)
+
+
 def completed(folder: str, key: str) -> Manifest | None:
     """The manifest of `folder` if it is complete for `key` and its outputs are whole, else None.
 
     Small outputs are read and compared; of larger ones, which carry checksums of their own, the sizes are.
     """
-    fs, root = fsspec.core.url_to_fs(folder)
-    if not fs.exists(join(root, MANIFEST)):
+    if not is_finished(folder):
         return None
+    fs, root = fsspec.core.url_to_fs(folder)
     manifest = read_manifest(folder)
     if manifest.key != key:
         return None

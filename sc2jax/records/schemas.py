@@ -170,7 +170,8 @@ KAGGLE_NOTEBOOK = _schema(
 """A notebook of Kaggle, as a script and cell by cell, with what is known of its data.
 
 `dataset` is null where nothing is known; its `id` is `owner/slug`. A table is a CSV file that the notebook reads:
-`path` as the notebook writes it, `info` what `DataFrame.info` prints, `examples` its first rows, each as a line.
+`path` as the notebook writes it, `info` what `DataFrame.info` prints, `examples` its first rows without the header,
+each as a line, five if the table has as many.
 """
 
 DOCUMENTATION = _schema({"package": pa.string(), "pages": _structures(url=pa.string(), text=pa.large_string())})

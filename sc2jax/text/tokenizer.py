@@ -18,6 +18,7 @@ import numpy as np
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.word_pieces import word_encoder
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -195,9 +196,11 @@ def _sentencepiece(content: bytes, path: str) -> Tokenizer:
         if size <= token or processor.id_to_piece(int(token)) != token.literal or not processor.is_control(int(token)):
             raise _foreign(path, token)
 
+    encode_words = word_encoder(processor)
+
     def encode(text: str) -> list[int]:
         text.encode()  # The library's own complaint about surrogates does not say what is wrong.
-        return processor.encode(escape(text))
+        return encode_words(escape(text))
 
     return Tokenizer(
         vocab_size=size,

@@ -4,6 +4,7 @@ import pytest
 
 from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
+from sc2jax.feed.mixtures import read_mixture
 from sc2jax.model.params import count_params
 
 
@@ -29,6 +30,17 @@ def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_ste
         assert round(step / 1e5) == round(tokens_a_step / 1e5)
     assert round(base.training.steps * base.training.batch_size * 4096 / 1e11) == round(tokens / 1e11)
     assert round(long.training.steps * long.training.batch_size * 16384 / 1e9) == 200
+
+
+@pytest.mark.parametrize(("size", "tokens"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])
+def test_each_size_has_the_mixture_of_the_paper_and_keeps_repositories_together(size, tokens):
+    for stage in ("base", "long"):
+        feed = to_settings(load_config(f"starcoder2:{size},stage={stage}")).feed
+        mixture = read_mixture(feed.mixture)
+        assert sum(share.share for share in mixture) == pytest.approx(tokens)
+        assert mixture[0].name == ("source_code_full" if size == "15b" else "source_code_smol")
+        assert (mixture[0].format, feed.long_documents) == ("repository", "continued")
+        assert feed.row_length == {"base": 4096, "long": 16384}[stage]
 
 
 @pytest.mark.parametrize(

@@ -245,9 +245,11 @@ def test_damaged_and_missing_parts_are_left_out_and_counted(
     feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
     batches = take(feed, 500)
     statistics = feed.statistics(feed.state())
-    assert statistics["lost_parts"] == 1
-    assert statistics["damaged_units"] >= statistics["sources"]["source_code"]["epochs"] / 3 > 1
-    assert f"{second} is damaged: it is missing" in caplog.text
+    epochs = statistics["sources"]["source_code"]["epochs"]
+    assert epochs > 3
+    # Of six units three cannot be read: one is damaged, two are in the part that is missing.
+    assert abs(statistics["damaged_units"] - 3 * epochs) <= 3
+    assert f"{second} is missing" in caplog.text
     assert f"{first} is damaged" in caplog.text
     names = "".join(tokenizer.decode(batch["tokens"][0].tolist()) for batch in batches)
     assert "repository001" in names
@@ -317,7 +319,7 @@ def test_an_error_stays(open_feed: Open, repositories: Repositories, tmp_path: P
     part = next((tmp_path / "train").glob("*.parquet"))
     part.unlink()
     for _ in range(2):
-        with pytest.raises(UserError, match="it is missing"):
+        with pytest.raises(UserError, match="parquet is missing"):
             take(feed, 500)
 
 
@@ -337,7 +339,7 @@ def test_missing_short_and_empty_corpora(open_feed: Open, repositories: Reposito
     with pytest.raises(UserError, match="is damaged"):
         take(open_feed(corpus=folder), 500)
     part.unlink()
-    with pytest.raises(UserError, match="it is missing"):
+    with pytest.raises(UserError, match="parquet is missing"):
         open_feed(corpus=folder)
 
 

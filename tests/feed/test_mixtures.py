@@ -6,6 +6,8 @@ import pytest
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import SourceShare, read_mixture
+from sc2jax.feed.sources import refuse_absent
+from sc2jax.records.manifest import write_atomically
 
 GOOD = {"name": "source_code", "format": "repository", "share": 1.0, "max_epochs": 0}
 
@@ -45,3 +47,20 @@ def test_bad_mixtures(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(UserError, match=message):
         read_mixture(str(tmp_path / "mine.json"))
+
+
+def test_all_sources_that_a_corpus_lacks_are_named_at_once(tmp_path: Path) -> None:
+    mixture = read_mixture("starcoder2_3b")
+    (tmp_path / "issues").mkdir()
+    write_atomically(f"{tmp_path}/issues/manifest.json", b"{}")
+    with pytest.raises(UserError) as caught:
+        refuse_absent(str(tmp_path), "starcoder2_3b", mixture)
+    message = str(caught.value)
+    assert "has 10 sources, of which the corpus lacks 9: source_code_smol (repository), pull_requests" in message
+    assert "issues (issue)" not in message
+    assert f"{tmp_path}/source_code_smol" in message
+    assert "--config.feed.mixture: 'repositories'" in message
+    for share in mixture:
+        write_atomically(f"{tmp_path}/{share.folder}/manifest.json", b"{}")
+    refuse_absent(str(tmp_path), "starcoder2_3b", mixture)
+    refuse_absent(str(tmp_path / "empty"), "repositories", read_mixture("repositories"))

@@ -16,7 +16,7 @@ class SameDocument:
     """One unit of one document, for ever: these tokens, however the tokenizer would have written them."""
 
     def __init__(self, ids: list[int]) -> None:
-        self._part = CachedPart(len(ids), np.array(ids, np.int32))
+        self._part = CachedPart(np.array(ids, np.int32))
 
     def __len__(self) -> int:
         return 1

@@ -23,7 +23,10 @@ def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_fe
     for name, share in wanted.items():
         print(f"| {name} | {100 * share:.2f} | {100 * found[name]['share']:.2f} | {found[name]['tokens']:,} |")  # noqa: T201
     for name, share in wanted.items():
-        assert abs(found[name]["share"] - share) < 0.01, name
+        rows = found[name]["tokens"] / LENGTH
+        # Half a row, and what all sources together are ahead or behind; whatever the documents' lengths.
+        assert abs(rows - share * ROWS) <= 0.5 + share * len(wanted) / 2, name
+        assert abs(rows - share * ROWS) <= 0.01 * share * ROWS or share < 0.0054, name
 
 
 def test_the_mixture_reads_every_format(open_feed: Open, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class InMemory:
         return InMemoryUnit(self._units[index], epoch, self._tokenizer)
 
 
-UNITS = 2 + POSITION_FIELDS.index("units")  # in the position of a stream
+UNITS = len(Stream.FIELDS) + POSITION_FIELDS.index("units")  # in the position of a stream
 
 
 def documents(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
@@ -139,8 +139,8 @@ def test_a_row_begins_with_a_document_where_long_ones_are_cut(tokenizer: Tokeniz
     windows = [stream.next_window() for _ in range(300)]
     assert all(window[0] == Special.REPO_NAME for window in windows)
     # What goes over the edge into the last target is of the document that was cut there.
-    tokens = stream.position()[2 + POSITION_FIELDS.index("tokens")]
-    cut = stream.position()[2 + POSITION_FIELDS.index("cut")]
+    tokens = stream.position()[len(Stream.FIELDS) + POSITION_FIELDS.index("tokens")]
+    cut = stream.position()[len(Stream.FIELDS) + POSITION_FIELDS.index("cut")]
     assert tokens == 300 * 64
     ended = sum(window[-2] == Special.END_OF_TEXT for window in windows)
     assert cut == 300 - ended
@@ -167,21 +167,40 @@ def test_shares_are_shares_of_tokens(tokenizer: Tokenizer) -> None:
 
 
 def taken_tokens(stream: Stream, sources: int) -> list[int]:
-    fields = np.reshape(stream.position()[2:], (sources, len(POSITION_FIELDS)))
+    fields = np.reshape(stream.position()[len(Stream.FIELDS) :], (sources, len(POSITION_FIELDS)))
     return fields[:, POSITION_FIELDS.index("tokens")].tolist()
 
 
 def test_many_streams_keep_the_shares_from_the_beginning(tokenizer: Tokenizer) -> None:
-    """Each of 200 streams is within its first documents: were long ones always first, or last, all would add up."""
+    """Each of 200 streams is within its first documents, some of which fill many windows, and no share is off."""
     short = Source("short", 1.0, InMemory(make_repositories(40, seed=1, longest=8), 4, tokenizer))
     long = Source("long", 1.0, InMemory(make_repositories(40, seed=2, longest=800), 4, tokenizer))
     taken = np.zeros(2)
     for index in range(200):
         stream = Stream([short, long], index, 200, 0, 64)
-        for _ in range(80):
+        for _ in range(5):
             stream.next_window()
         taken += taken_tokens(stream, 2)
-    assert abs(taken[0] / taken.sum() - 0.5) < 0.05
+    assert taken.tolist() == [200 * 5 * 64 / 2] * 2
+
+
+def test_a_source_is_read_when_it_is_its_turn(tokenizer: Tokenizer, repositories: Repositories) -> None:
+    """Hundreds of streams of a dozen sources would otherwise read thousands of row groups before the first step."""
+    units = [InMemory(repositories, 3, tokenizer) for _ in range(3)]
+    stream = Stream([Source(str(index), 1.0, of_source) for index, of_source in enumerate(units)], 0, 1, 0, 8)
+    for opened in (1, 2, 3):
+        stream.next_window()
+        assert sum(bool(of_source.reads) for of_source in units) == opened
+
+
+def test_a_source_that_ends_inside_of_a_window_leaves_the_rest_to_another(tokenizer: Tokenizer) -> None:
+    few = InMemory({"few": [("a.py", "x = 1")]}, 1, tokenizer)
+    more = InMemory(make_repositories(9, seed=4), 3, tokenizer)
+    stream = Stream([Source("few", 1e9, few, 1), Source("more", 1.0, more)], 0, 1, 0, 512)
+    first, second = (tokenizer.decode(stream.next_window().tolist()) for _ in range(2))
+    assert first.startswith("<repo_name>few epoch 0<file_sep>a.py\nx = 1<|endoftext|><")
+    assert "few epoch" not in first[20:] + second
+    assert sum(taken_tokens(stream, 2)) == 2 * 512
 
 
 def test_a_source_that_was_read_often_enough_leaves_its_share_to_the_others(tokenizer: Tokenizer) -> None:
@@ -213,13 +232,13 @@ def test_damaged_units_are_passed_over_and_counted(tokenizer: Tokenizer, reposit
     while stream.position()[UNITS] < 2 * len(units):
         stream.next_window()
     assert {index for _, index in units.reads} == {0, 3, 4, 6, 7}
-    assert stream.position()[2 + POSITION_FIELDS.index("damaged")] in (6, 7, 8)
+    assert stream.position()[len(Stream.FIELDS) + POSITION_FIELDS.index("damaged")] in (6, 7, 8)
     with pytest.raises(UserError, match="is damaged"):
         strict = Stream([Source("s", 1.0, units)], 0, 1, 0, 128)
         for _ in range(100):
             strict.next_window()
     hopeless = Stream([Source("s", 1.0, InMemory(repositories, 3, tokenizer, range(8)), skip_damaged=True)], 0, 1, 0, 8)
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match=r"nothing of the source s can be read: unit \d is damaged"):
         hopeless.next_window()
 
 
@@ -244,7 +263,7 @@ def test_row_a_thousand_million_of_a_vast_corpus_is_reached_by_reading_one_unit(
     documents = Synthetic(tokenizer, units=2 * 10**9 + 1)
     stream = Stream([Source("s", 1.0, documents)], stream=3, streams=4, seed=0, row_length=64)
     position = Position(units=10**9, document=7, tokens=64 * 10**9)
-    stream.seek([10**9, 0, *vars(position).values()])
+    stream.seek([10**9, *vars(position).values()])
     window = stream.next_window()
     assert len(documents.reads) == 1
     assert stream.position()[0] == 10**9 + 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feed_corpora import Open, Repositories, split_units, write_corpus
+from feed_corpora import Open, Repositories, make_repositories, split_units, write_corpus
 
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import Batches
@@ -100,3 +100,18 @@ def test_damaged_tokens_end_in_one_message(open_feed: Open, inputs: FeedInputs, 
     with pytest.raises(UserError, match="is damaged"):
         for _ in range(200):
             next(feed)
+
+
+def test_missing_tokens_may_be_skipped(open_feed: Open, inputs: FeedInputs, tmp_path: Path) -> None:
+    """Of 70 units the tokens of 64 are in one part, and of the other six in another."""
+    corpus = write_corpus(tmp_path / "corpus", [split_units(make_repositories(70, longest=8), 1)])
+    inputs = dataclasses.replace(inputs, corpus=corpus)
+    changes = cached(inputs, tokenize(inputs, tmp_path / "tokens", epochs=1)) | {"corpus": corpus}
+    next((tmp_path / "tokens").rglob("part-00001-*.parquet")).unlink()
+    with pytest.raises(UserError, match="is missing"):
+        open_feed(**changes)
+    changes["config"] = dataclasses.replace(changes["config"], damaged="skip")
+    feed = open_feed(batch_size=1, fim=FimConfig(level="off"), **changes)
+    while units_read(feed) < 2:
+        next(feed)
+    assert 6 <= feed.statistics(feed.state())["damaged_units"] <= 12

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from sc2jax.checkpoint import Checkpoints
 from sc2jax.errors import UserError
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
@@ -65,20 +66,49 @@ def test_another_key_is_refused(tmp_path, model, training, mesh, make_feed):
         run(tmp_path, make_feed(), model, training, mesh, key="another key")
 
 
+def stored_parameters(checkpoint):
+    """What TensorStore finds of a checkpoint's parameters, without fingerprints; None if it cannot read them."""
+    checkpoints = Checkpoints(str(checkpoint.parent), 2)
+    step = int(checkpoint.name)
+    try:
+        paths = [tuple(name.split("/")) for name in checkpoints.read_fingerprints(step)]
+        return [checkpoints.open_array(step, path).read().result().tobytes() for path in paths]
+    except (UserError, ValueError):
+        return None
+    finally:
+        checkpoints.close()
+
+
+def damage_parameters(checkpoint, damage):
+    """Damages one file so that the parameters are no longer what was stored.
+
+    Not every byte of the files matters: Orbax leaves index nodes in them that later ones replaced, and where, and in
+    which of the files, depends on how its writes were timed.
+    """
+    intact = stored_parameters(checkpoint)
+    assert intact is not None
+    files = [path for path in (checkpoint / "params").rglob("*") if path.is_file()]
+    for file in sorted(files, key=lambda path: path.stat().st_size, reverse=True):
+        content = file.read_bytes()
+        half = len(content) // 2
+        for place in [*range(half, len(content), 97), *range(0, half, 97)] if damage == "flip" else [half]:
+            if damage == "flip":
+                file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            elif damage == "truncate":
+                file.write_bytes(content[:half])
+            else:
+                file.unlink()
+            if stored_parameters(checkpoint) != intact:
+                return
+            file.write_bytes(content)
+    pytest.fail("no file of the checkpoint holds its parameters")
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, model, training, mesh, make_feed, damage):
     whole = run(tmp_path, make_feed(), model, training, mesh)
     newest = tmp_path / "checkpoints" / "8"
-    files = [path for path in (newest / "params").rglob("*") if path.is_file()]
-    data = max(files, key=lambda path: path.stat().st_size)
-    content = bytearray(data.read_bytes())
-    if damage == "flip":
-        content[len(content) // 2] ^= 1
-        data.write_bytes(content)
-    elif damage == "truncate":
-        data.write_bytes(content[: len(content) // 2])
-    else:
-        data.unlink()
+    damage_parameters(newest, damage)
     with pytest.raises(UserError, match=r"checkpoints/8 cannot be restored.*delete that folder to go on from step 6"):
         run(tmp_path, make_feed(), model, training, mesh)
     shutil.rmtree(newest)
