@@ -25,6 +25,8 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     """The program of a step of the 15B model with this many of its layers, a row of 16384 tokens a device."""
     import dataclasses
 
+    from typing import Any
+
     import jax
     import numpy as np
     from jax.experimental import topologies
