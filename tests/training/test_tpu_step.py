@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from tpu_compiler import ENVIRONMENT
@@ -25,8 +26,6 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     """The program of a step of the 15B model with this many of its layers, a row of 16384 tokens a device."""
     import dataclasses
 
-    from typing import Any
-
     import jax
     import numpy as np
     from jax.experimental import topologies
@@ -40,9 +39,8 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
 
     devices = topologies.get_topology_desc(topology, "tpu", **options).devices
     mesh = create_mesh(MeshConfig(**sizes), devices)
-    model = dataclasses.replace(
-        to_settings(get_config("15b")).model, num_layers=layers, vocab_size=49152, rematerialization="full"
-    )
+    model: Any = to_settings(get_config("15b")).model
+    model = dataclasses.replace(model, num_layers=layers, vocab_size=49152, rematerialization="full")
     training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1))
     shapes = jax.eval_shape(lambda: init_state(model, training, mesh, seed=0))
     state = jax.tree.map(
