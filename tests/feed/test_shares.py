@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from feed_corpora import Open, write_sources
 
 from sc2jax.feed.config import FeedConfig
 from sc2jax.text.config import FimConfig
+from sc2jax.text.special_tokens import Special
 
 ROWS, LENGTH, BATCH = 10_000, 256, 8
 
@@ -36,3 +38,23 @@ def test_the_mixture_reads_every_format(open_feed: Open, tmp_path: Path) -> None
         feed = open_feed(corpus=str(tmp_path), config=config, batch_size=2, source=name)
         next(feed)
         assert list(feed.statistics(feed.state())["sources"]) == [name]
+
+
+@pytest.mark.parametrize("level", ["context", "document"])
+@pytest.mark.parametrize("source_code_only", [True, False])
+def test_infilling_is_for_source_code_unless_asked_otherwise(
+    open_feed: Open, tmp_path: Path, level: str, source_code_only: bool
+) -> None:
+    wanted = write_sources(tmp_path)
+    config = FeedConfig(mixture=str(tmp_path / "endless.json"), row_length=LENGTH)
+    fim = FimConfig(level=level, rate=1.0, file_rate=1.0, source_code_only=source_code_only)
+    for name in wanted:
+        feed = open_feed(corpus=str(tmp_path), config=config, fim=fim, batch_size=4, source=name)
+        found = (next(feed)["tokens"] == Special.FIM_PREFIX).any()
+        assert found == (name == "source_code_full" or not source_code_only), name
+    # In a mixture each row is as its source asks: with these tokens begins no source code.
+    feed = open_feed(corpus=str(tmp_path), config=config, fim=fim, batch_size=400)
+    others = [Special.ISSUE_START, Special.JUPYTER_START, Special.JUPYTER_SCRIPT, Special.PR]
+    rows = [row for row in next(feed)["tokens"] if np.isin(others, row).any()]
+    assert len(rows) > 20
+    assert any(Special.FIM_PREFIX in row for row in rows) == (not source_code_only)
