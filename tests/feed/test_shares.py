@@ -1,11 +1,13 @@
 """The paper's largest mixture over a small corpus whose documents differ a thousandfold in length."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from feed_corpora import Open, write_sources
 
+from sc2jax.feed.batches import Batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
@@ -58,3 +60,33 @@ def test_infilling_is_for_source_code_unless_asked_otherwise(
     rows = [row for row in next(feed)["tokens"] if np.isin(others, row).any()]
     assert len(rows) > 20
     assert any(Special.FIM_PREFIX in row for row in rows) == (not source_code_only)
+
+
+@pytest.mark.parametrize("before", [1, 4])
+def test_any_hosts_go_on_with_a_mixture(open_feed: Open, tmp_path: Path, before: int) -> None:
+    """Hosts agree on whose turn it is without a word, also when some streams find a source exhausted."""
+    write_sources(tmp_path)
+    fields = json.loads((tmp_path / "endless.json").read_text())
+    for source in fields["sources"][1:5]:
+        source.update(max_epochs=1, share=60)
+    (tmp_path / "capped.json").write_text(json.dumps(fields))
+    config = FeedConfig(mixture=str(tmp_path / "capped.json"), row_length=64, streams_per_row=2)
+
+    def open_hosts(hosts: int) -> list[Batches]:
+        rows = np.split(np.arange(8), hosts)
+        return [open_feed(corpus=str(tmp_path), config=config, batch_size=8, rows=of_host.tolist()) for of_host in rows]
+
+    def take(feeds: list[Batches], count: int) -> list[list[np.ndarray]]:
+        return [[next(feed)["tokens"] for _ in range(count)] for feed in feeds]
+
+    first = open_hosts(before)
+    take(first, 31)
+    state = np.max([feed.state() for feed in first], axis=0)
+    expected = np.concatenate(take(first, 9), axis=1)
+    exhausted = [source["exhausted_streams"] for source in first[0].statistics(state)["sources"].values()]
+    assert 0 < max(exhausted) <= 16
+    for after in (1, 2, 8):
+        feeds = open_hosts(after)
+        for feed in feeds:
+            feed.restore(state)
+        np.testing.assert_array_equal(np.concatenate(take(feeds, 9), axis=1), expected)
