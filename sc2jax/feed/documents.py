@@ -10,7 +10,7 @@ from sc2jax.feed.draws import keyed_generator
 from sc2jax.feed.units import Unit, Units
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.fim import transform_document
-from sc2jax.text.formats import FORMATS
+from sc2jax.text.formats import FORMATS, is_infilled
 from sc2jax.text.special_tokens import Piece, Special
 from sc2jax.text.tokenizer import Tokenizer
 
@@ -58,7 +58,7 @@ class DocumentWriter:
     def pieces(self, rows: Sequence[Mapping[str, Any]], *key: int | str) -> list[Piece]:
         """A document in its format, with infilling if that is done on documents; all draws follow from the key."""
         pieces = FORMATS[self.format].render(rows, keyed_generator("document", *key), self.config)
-        if self.fim.level == "document":
+        if self.fim.level == "document" and is_infilled(self.format, self.fim):
             pieces = transform_document(pieces, self.fim, keyed_generator("fim", *key))
         return pieces
 

@@ -28,7 +28,7 @@ class Rows:
         """The features of the next row."""
         number = self._stream.windows
         window = self._stream.next_window()
-        if self._fim.level == "context":
+        if self._fim.level == "context" and self._stream.infilled:
             window = self._transform(window, number)
         return pack_row(window, self._config.row_length, self._config.cross_document_attention)
 

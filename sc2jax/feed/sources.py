@@ -13,7 +13,7 @@ from sc2jax.feed.streams import Source
 from sc2jax.feed.units import Units
 from sc2jax.records.manifest import is_finished, join
 from sc2jax.text.config import FimConfig, FormatConfig
-from sc2jax.text.formats import FORMATS
+from sc2jax.text.formats import FORMATS, is_infilled
 from sc2jax.text.tokenizer import Tokenizer
 
 
@@ -106,6 +106,7 @@ def open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Sou
             share.max_epochs,
             inputs.skip_damaged,
             units.digest,
+            is_infilled(share.format, inputs.fim),
         )
         for share, of_source, units in zip(mixture, documents, (source.units for source in written), strict=True)
     ]

@@ -28,6 +28,7 @@ class Source:
     max_epochs: int = 0
     skip_damaged: bool = False
     digest: str = ""  # of its dataset
+    infilled: bool = True  # whether fill-in-the-middle is applied to its windows
 
 
 @dataclasses.dataclass
@@ -50,7 +51,7 @@ class Reader:
     """Reads one source for one stream: `open` makes a document ready, of which tokens are then taken in turn."""
 
     def __init__(self, source: Source, stream: int, streams: int, seed: int) -> None:
-        self._source, self._stream, self._streams, self._seed = source, stream, streams, seed
+        self.source, self._stream, self._streams, self._seed = source, stream, streams, seed
         self.position = Position()
         self._unit: DocumentUnit | None = None
         self._order: Sequence[int] = ()
@@ -71,7 +72,7 @@ class Reader:
     @property
     def exhausted(self) -> bool:
         """Whether the source was read as often as it may be."""
-        return 0 < self._source.max_epochs <= self._place() // len(self._source.documents)
+        return 0 < self.source.max_epochs <= self._place() // len(self.source.documents)
 
     def tokens(self) -> np.ndarray:
         """The tokens from the position to the end of its part, at least one."""
@@ -110,7 +111,7 @@ class Reader:
 
     def _open_unit(self) -> bool:
         """Reads the unit at the position, or the next one that is not damaged; False if there is none to be read."""
-        source = self._source
+        source = self.source
         count = len(source.documents)
         for attempt in range(count):
             if self.exhausted:
@@ -172,6 +173,7 @@ class Stream:
     ) -> None:
         self.stream = stream
         self.windows = 0  # handed out so far
+        self.infilled = False  # whether the source that the last window began with takes part in fill-in-the-middle
         self._sources, self._row_length, self._cut_documents = sources, row_length, cut_documents
         self._streams, self._seed = streams, seed
         self._readers = [Reader(source, stream, streams, seed) for source in sources]
@@ -179,6 +181,7 @@ class Stream:
     def next_window(self) -> np.ndarray:
         """The next `row_length` tokens and the one after them."""
         reader = self._next_reader()
+        self.infilled = reader.source.infilled
         parts = []
         missing = self._row_length
         ended = True

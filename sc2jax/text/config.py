@@ -74,6 +74,10 @@ class FimConfig:
     file_rate: float = 0.5
     # Share of the transformed files written suffix first; the reference implementations use 0.5, the paper is silent.
     spm_rate: float = 0.5
+    # Whether it is applied to source code alone, repositories and files, as the paper says (section 5.1). The reference
+    # implementations (bigcode's Megatron-LM, NeMo) do not tell sources apart: with False an issue or a notebook is
+    # transformed too, as a whole, with the chance `rate`.
+    source_code_only: bool = True
     # Whether an empty file of a chosen repository is dropped together with its separator, by which a repository without
     # metadata loses its first token, and an empty last one is drawn for and may become three sentinels. So it is in the
     # reference implementations (bigcode's Megatron-LM, NeMo).

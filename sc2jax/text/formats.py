@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sc2jax.text import discussions, exercises, notebooks, pull_requests
-from sc2jax.text.config import FormatConfig
+from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.fim import SENTINELS, infill_prompt
 from sc2jax.text.special_tokens import Piece, Special
 
@@ -185,3 +185,11 @@ FORMATS: dict[str, Format] = {
     "plain_text": _row_format(("text",), lambda record, *_: [record["text"]]),
 }
 """From the name of a format, as mixtures give it, to the format."""
+
+SOURCE_CODE = frozenset({"repository", "file"})
+"""The formats whose documents are source code."""
+
+
+def is_infilled(name: str, config: FimConfig) -> bool:
+    """Whether documents of a format take part in fill-in-the-middle."""
+    return config.level != "off" and (name in SOURCE_CODE or not config.source_code_only)

@@ -106,7 +106,7 @@ def test_missing_tokens_may_be_skipped(open_feed: Open, inputs: FeedInputs, tmp_
     """Of 70 units the tokens of 64 are in one part, and of the other six in another."""
     corpus = write_corpus(tmp_path / "corpus", [split_units(make_repositories(70, longest=8), 1)])
     inputs = dataclasses.replace(inputs, corpus=corpus)
-    changes = cached(inputs, tokenize(inputs, tmp_path / "tokens", epochs=1)) | {"corpus": corpus}
+    changes: dict[str, Any] = cached(inputs, tokenize(inputs, tmp_path / "tokens", epochs=1)) | {"corpus": corpus}
     next((tmp_path / "tokens").rglob("part-00001-*.parquet")).unlink()
     with pytest.raises(UserError, match="is missing"):
         open_feed(**changes)
