@@ -363,6 +363,7 @@ WINDOW_SIZES = (
     {"block": 512},
     {"edge": 128},
     {"edge": 512},
+    {"chunk": 128},
     {"chunk": 256},
     {"chunk": 1024},
     {"edge": 512, "chunk": 256},
