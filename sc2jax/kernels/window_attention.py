@@ -64,7 +64,7 @@ def window_attention(
         return x.reshape(B, x.shape[1], -1)
 
     plan = plan_window(T + behind, S + before + behind, window)
-    _check_memory(plan, q_BTNH.dtype.itemsize)
+    _check_memory(plan, q_BTNH.dtype.itemsize, segmented=segment_ids_BS is not None)
     angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (before, behind), (0, 0)])
     if segment_ids_BS is not None:
         segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (before, behind)], constant_values=OUTSIDE)
@@ -82,9 +82,9 @@ def window_attention(
     return out_BTM.reshape(B, T + behind, N, LANES)[:, :T, :, :H]
 
 
-def _check_memory(plan: WindowPlan, itemsize: int) -> None:
-    # The backward pass keeps keys, values and, in float32, their gradients.
-    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4)
+def _check_memory(plan: WindowPlan, itemsize: int, segmented: bool) -> None:
+    # The backward pass keeps keys, values and, in float32, their gradients and segment ids copied over the lanes.
+    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4 + 4 * segmented)
     if ring > VMEM_BYTES * 3 // 4:
         raise UserError(
             f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take "

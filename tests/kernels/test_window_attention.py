@@ -170,3 +170,13 @@ def test_what_does_not_fit_is_refused():
     long = jax.ShapeDtypeStruct((1, 2**17, 1, 128), jnp.bfloat16)
     with pytest.raises(UserError, match="vector memory"):
         jax.eval_shape(lambda q: window_attention(q, q, q, None, 0), long)
+
+
+def test_segments_take_their_part_of_the_memory():
+    """The compiler finds no room for 30720 keys with segments, and finds it without."""
+    row = jax.ShapeDtypeStruct((1, 1024, 1, 128), jnp.bfloat16)
+    keys = jax.ShapeDtypeStruct((1, 30720, 1, 128), jnp.bfloat16)
+    ids = jax.ShapeDtypeStruct((1, 30720), jnp.int32)
+    assert jax.eval_shape(lambda q, k: window_attention(q, k, k, None, 0), row, keys).shape == row.shape
+    with pytest.raises(UserError, match="60 MiB of the chip's vector memory"):
+        jax.eval_shape(lambda q, k, ids: window_attention(q, k, k, ids, 0), row, keys, ids)
