@@ -16,8 +16,8 @@ from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
 from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, plan_window
 
-OUTSIDE = -1
-"""The segment of padding: of no query that is asked for."""
+OUTSIDE = -(2**24)
+"""The segment of padding: of no query that is asked for, and the least of those that float32 tells apart."""
 
 
 def window_attention(
@@ -36,7 +36,8 @@ def window_attention(
         q_BTNH: queries; they stand at the last T of the S positions.
         k_BSKH: keys.
         v_BSKH: values.
-        segment_ids_BS: a query sees keys of its own segment only; None if all are one. At most 2^24.
+        segment_ids_BS: a query sees keys of its own segment only; None if all are one. Their magnitude
+            is less than 2^24.
         window: keys that a query sees, itself included; 0 sees all before it.
         angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated
             ones never travel to memory; None if they come rotated.

@@ -80,6 +80,14 @@ def test_segments_do_not_see_each_other(window, count):
     _compare(384, window, kv_heads=2, segments=_segments(384, count))
 
 
+def test_no_segment_is_that_of_the_padding():
+    """Padded before its keys and behind its queries, a row of any segments in any order sees none of it."""
+    q, k, v, _ = _inputs(200, 2)
+    ids = jnp.broadcast_to(jnp.asarray(np.repeat([-1, 1 - 2**24, 2**24 - 1, -1], 50), jnp.int32), (B, 200))
+    plain = reference_attention(q, k, v, ids, 0)[:, 70:]
+    np.testing.assert_allclose(window_attention(q[:, 70:], k, v, ids, 0), plain, atol=3e-6)
+
+
 def test_a_row_that_sees_one_key_is_its_value():
     q, k, v, _ = _inputs(256, 2)
     everyone_alone = jnp.broadcast_to(jnp.arange(256), (B, 256))
