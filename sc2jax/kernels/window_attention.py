@@ -16,8 +16,8 @@ from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
 from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, plan_window
 
-OUTSIDE = -1
-"""The segment of padding: of no query that is asked for."""
+OUTSIDE = -(2**24)
+"""The segment of padding: of no query that is asked for, and the least of those that float32 tells apart."""
 
 
 def window_attention(
@@ -36,7 +36,8 @@ def window_attention(
         q_BTNH: queries; they stand at the last T of the S positions.
         k_BSKH: keys.
         v_BSKH: values.
-        segment_ids_BS: a query sees keys of its own segment only; None if all are one. At most 2^24.
+        segment_ids_BS: a query sees keys of its own segment only; None if all are one. Their magnitude
+            is less than 2^24.
         window: keys that a query sees, itself included; 0 sees all before it.
         angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated
             ones never travel to memory; None if they come rotated.
@@ -64,7 +65,7 @@ def window_attention(
         return x.reshape(B, x.shape[1], -1)
 
     plan = plan_window(T + behind, S + before + behind, window)
-    _check_memory(plan, q_BTNH.dtype.itemsize)
+    _check_memory(plan, q_BTNH.dtype.itemsize, segmented=segment_ids_BS is not None)
     angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (before, behind), (0, 0)])
     if segment_ids_BS is not None:
         segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (before, behind)], constant_values=OUTSIDE)
@@ -82,9 +83,9 @@ def window_attention(
     return out_BTM.reshape(B, T + behind, N, LANES)[:, :T, :, :H]
 
 
-def _check_memory(plan: WindowPlan, itemsize: int) -> None:
-    # The backward pass keeps keys, values and, in float32, their gradients.
-    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4)
+def _check_memory(plan: WindowPlan, itemsize: int, segmented: bool) -> None:
+    # The backward pass keeps keys, values and, in float32, their gradients and segment ids copied over the lanes.
+    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4 + 4 * segmented)
     if ring > VMEM_BYTES * 3 // 4:
         raise UserError(
             f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take "

@@ -80,6 +80,14 @@ def test_segments_do_not_see_each_other(window, count):
     _compare(384, window, kv_heads=2, segments=_segments(384, count))
 
 
+def test_no_segment_is_that_of_the_padding():
+    """Padded before its keys and behind its queries, a row of any segments in any order sees none of it."""
+    q, k, v, _ = _inputs(200, 2)
+    ids = jnp.broadcast_to(jnp.asarray(np.repeat([-1, 1 - 2**24, 2**24 - 1, -1], 50), jnp.int32), (B, 200))
+    plain = reference_attention(q, k, v, ids, 0)[:, 70:]
+    np.testing.assert_allclose(window_attention(q[:, 70:], k, v, ids, 0), plain, atol=3e-6)
+
+
 def test_a_row_that_sees_one_key_is_its_value():
     q, k, v, _ = _inputs(256, 2)
     everyone_alone = jnp.broadcast_to(jnp.arange(256), (B, 256))
@@ -170,3 +178,13 @@ def test_what_does_not_fit_is_refused():
     long = jax.ShapeDtypeStruct((1, 2**17, 1, 128), jnp.bfloat16)
     with pytest.raises(UserError, match="vector memory"):
         jax.eval_shape(lambda q: window_attention(q, q, q, None, 0), long)
+
+
+def test_segments_take_their_part_of_the_memory():
+    """The compiler finds no room for 30720 keys with segments, and finds it without."""
+    row = jax.ShapeDtypeStruct((1, 1024, 1, 128), jnp.bfloat16)
+    keys = jax.ShapeDtypeStruct((1, 30720, 1, 128), jnp.bfloat16)
+    ids = jax.ShapeDtypeStruct((1, 30720), jnp.int32)
+    assert jax.eval_shape(lambda q, k: window_attention(q, k, k, None, 0), row, keys).shape == row.shape
+    with pytest.raises(UserError, match="60 MiB of the chip's vector memory"):
+        jax.eval_shape(lambda q, k, ids: window_attention(q, k, k, ids, 0), row, keys, ids)
