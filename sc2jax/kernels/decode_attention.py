@@ -16,15 +16,15 @@ from jax.experimental.pallas import tpu as pltpu
 
 from sc2jax.kernels.reference import MASKED
 from sc2jax.kernels.window_blocks import ROWS_BY_COLUMNS, ROWS_BY_ROWS, product
-from sc2jax.kernels.window_plan import LANES
+from sc2jax.kernels.window_plan import LANES, TYPES
 
 BLOCKS = (2048, 1024, 512, 256, 128)
 """Slots that are read at a time, the most that divide the cache: the fewer steps the better."""
 
 
-def takes(slots: int, head_dim: int) -> bool:
-    """Whether a cache can be cut in the kernel's blocks."""
-    return slots % BLOCKS[-1] == 0 and head_dim == LANES
+def takes(slots: int, head_dim: int, dtype: Any) -> bool:
+    """Whether a cache can be cut in the kernel's blocks and is of a type that it computes in."""
+    return slots % BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
 
 
 def decode_attention(
