@@ -1,8 +1,8 @@
 """Attention of one query a sequence over its cached keys, for TPUs: each key is read once, and only as far as needed.
 
-A step of decoding is bound by the reading of keys and values. XLA's own program for it reads them at a third to a
-half of the memory's speed by its own estimate (docs/kernels.md); here the heads of a group share each block that is
-read, and the blocks behind a short sequence's last key are never fetched. Dimensions: B sequence, N query heads, K
+A step of decoding is bound by the reading of keys and values. XLA's own program for it mostly reads them at a third to
+two thirds of the memory's speed by its own estimate (docs/kernels.md); here the heads of a group share each block that
+is read, and the blocks behind a short sequence's last key are never fetched. Dimensions: B sequence, N query heads, K
 key-value heads, G = N / K, S slots of the cache, H head size.
 """
 
