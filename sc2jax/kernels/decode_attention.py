@@ -1,8 +1,8 @@
 """Attention of one query a sequence over its cached keys, for TPUs: each key is read once, and only as far as needed.
 
-A step of decoding is bound by the reading of keys and values. XLA's own program for it reads them at a third to a
-half of the memory's speed by its own estimate (docs/kernels.md); here the heads of a group share each block that is
-read, and the blocks behind a short sequence's last key are never fetched. Dimensions: B sequence, N query heads, K
+A step of decoding is bound by the reading of keys and values. XLA's own program for it mostly reads them at a third to
+two thirds of the memory's speed by its own estimate (docs/kernels.md); here the heads of a group share each block that
+is read, and the blocks behind a short sequence's last key are never fetched. Dimensions: B sequence, N query heads, K
 key-value heads, G = N / K, S slots of the cache, H head size.
 """
 
@@ -16,15 +16,15 @@ from jax.experimental.pallas import tpu as pltpu
 
 from sc2jax.kernels.reference import MASKED
 from sc2jax.kernels.window_blocks import ROWS_BY_COLUMNS, ROWS_BY_ROWS, product
-from sc2jax.kernels.window_plan import LANES
+from sc2jax.kernels.window_plan import LANES, TYPES
 
 BLOCKS = (2048, 1024, 512, 256, 128)
 """Slots that are read at a time, the most that divide the cache: the fewer steps the better."""
 
 
-def takes(slots: int, head_dim: int) -> bool:
-    """Whether a cache can be cut in the kernel's blocks."""
-    return slots % BLOCKS[-1] == 0 and head_dim == LANES
+def takes(slots: int, head_dim: int, dtype: Any) -> bool:
+    """Whether a cache can be cut in the kernel's blocks and is of a type that it computes in."""
+    return slots % BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
 
 
 def decode_attention(

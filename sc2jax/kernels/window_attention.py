@@ -14,7 +14,7 @@ from sc2jax.errors import UserError
 from sc2jax.kernels.reference import rotate
 from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
-from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, plan_window
+from sc2jax.kernels.window_plan import LANES, TYPES, VMEM_BYTES, WindowPlan, plan_window
 
 OUTSIDE = -(2**24)
 """The segment of padding: of no query that is asked for, and the least of those that float32 tells apart."""
@@ -45,12 +45,14 @@ def window_attention(
             elsewhere.
 
     Raises:
-        UserError: heads wider than 128, or rows whose window does not fit in the chip's vector memory.
+        UserError: heads wider than 128, another type, or rows whose window does not fit in the chip's vector memory.
     """
     B, T, N, H = q_BTNH.shape
     S, K = k_BSKH.shape[1:3]
     if H > LANES:
         raise UserError(f"the kernel takes heads of up to {LANES} elements, not {H}; use model.attention=blocked")
+    if q_BTNH.dtype not in TYPES:
+        raise UserError(f"the kernel takes bfloat16 and float32, not {q_BTNH.dtype}; use model.attention=blocked")
     if angles is not None and H != LANES:  # the kernel turns whole registers
         q_BTNH = rotate(q_BTNH, *(part[:, S - T :] for part in angles))
         k_BSKH = rotate(k_BSKH, *angles)

@@ -150,7 +150,9 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
 
                 query = strip + (plan.full if distance is None else distance) * plan.block
                 scores = mask_scores(scores, plan, query, start, 0, same if compares else None)
-            fresh = distance == 0 and start == first  # the diagonal comes first and holds a visible key for each query
+            # The diagonal comes first. A query without a visible key in its first piece begins with a sum of nonsense,
+            # which its own key, further on in this block, shrinks to 0.
+            fresh = distance == 0 and start == first
             _accumulate(scores, v_ring[slot, start:stop], rows, greatest, total, mixed, fresh)
 
     @pl.when(i >= plan.offset)

@@ -17,6 +17,9 @@ from sc2jax.kernels.reference import MASKED
 LANES = 128
 """The width of a TPU's vector register: the least block, and the size that narrower heads are padded to."""
 
+TYPES = (jnp.bfloat16, jnp.float32)
+"""Types of queries, keys and values; the TPU's compiler has no vectors of float16."""
+
 BLOCKS = (1024, 512, 256, 128)
 """Block lengths, best first by the compiler's schedule (docs/kernels.md)."""
 

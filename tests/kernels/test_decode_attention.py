@@ -48,7 +48,8 @@ def test_does_not_read_behind_the_last_visible_key():
 
 
 def test_takes_whole_blocks_of_whole_registers():
-    assert takes(4096, 128)
-    assert takes(128, 128)
-    assert not takes(100, 128)
-    assert not takes(4096, 64)
+    assert takes(4096, 128, jnp.bfloat16)
+    assert takes(128, 128, jnp.zeros(1).dtype)
+    assert not takes(100, 128, jnp.bfloat16)
+    assert not takes(4096, 64, jnp.bfloat16)
+    assert not takes(4096, 128, jnp.float16)

@@ -175,6 +175,9 @@ def test_what_does_not_fit_is_refused():
     wide = jnp.zeros((1, 128, 1, 256))
     with pytest.raises(UserError, match="heads of up to 128 elements, not 256"):
         window_attention(wide, wide, wide, None, 8)
+    half = jnp.zeros((1, 128, 1, 128), jnp.float16)
+    with pytest.raises(UserError, match="bfloat16 and float32, not float16"):
+        window_attention(half, half, half, None, 8)
     long = jax.ShapeDtypeStruct((1, 2**17, 1, 128), jnp.bfloat16)
     with pytest.raises(UserError, match="vector memory"):
         jax.eval_shape(lambda q: window_attention(q, q, q, None, 0), long)

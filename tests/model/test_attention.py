@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import types
 from functools import partial
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from sc2jax.errors import UserError
 from sc2jax.kernels.cudnn import cudnn_attention
 from sc2jax.kernels.reference import reference_attention, rotary_angles, rotate
-from sc2jax.model.attention import attention
+from sc2jax.model.attention import _chosen, attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
@@ -137,6 +138,22 @@ def test_what_is_asked_of_cudnn_is_the_reference(window):
     q, k = rotate(q, *angles), rotate(k, *angles)
     asked = cudnn_attention(q, k, v, window, implementation="xla")
     np.testing.assert_allclose(asked, reference_attention(q, k, v, jnp.zeros_like(segments), window), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head_dim", "drops", "name"),
+    [
+        ("bfloat16", 64, False, "pallas"),
+        ("float32", 128, False, "pallas"),
+        ("float16", 128, False, "blocked"),
+        ("bfloat16", 256, False, "blocked"),
+        ("bfloat16", 128, True, "blocked"),
+    ],
+)
+def test_auto_on_a_tpu_takes_the_kernel_where_it_can(kind, head_dim, drops, name):
+    tpu = types.SimpleNamespace(platform="tpu", device_kind="TPU v5e")
+    config = dataclasses.replace(CONFIG, head_dim=head_dim, attention="auto")
+    assert _chosen(jnp.zeros((1, 8, 8, head_dim), kind), True, False, drops, tpu, config) == name
 
 
 def test_kernels_that_cannot_are_refused_with_what_to_do():
