@@ -22,7 +22,7 @@ BLOCKS = (2048, 1024, 512, 256, 128)
 """Slots that are read at a time, the most that divide the cache: the fewer steps the better."""
 
 
-def takes(slots: int, head_dim: int, dtype: Any) -> bool:
+def takes_cache(slots: int, head_dim: int, dtype: Any) -> bool:
     """Whether a cache can be cut in the kernel's blocks and is of a type that it computes in."""
     return slots % BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
 
@@ -38,7 +38,7 @@ def decode_attention(
 ) -> jax.Array:
     """One query a sequence over its visible cached keys and its own, which is not yet in the cache; returns (B, N, H).
 
-    The same as `cached_attention` of the model, for caches that it `takes`.
+    The same as `cached_attention` of the model, for caches that fit (`takes_cache`).
     """
     B, N, H = q_BNH.shape
     K, S = cached_k_BKSH.shape[1:3]

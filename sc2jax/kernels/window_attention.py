@@ -14,7 +14,10 @@ from sc2jax.errors import UserError
 from sc2jax.kernels.reference import rotate
 from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
-from sc2jax.kernels.window_plan import LANES, TYPES, VMEM_BYTES, WindowPlan, plan_window
+from sc2jax.kernels.window_plan import BLOCKS, LANES, TYPES, VMEM_BYTES, WindowPlan, plan_window
+
+RING_BYTES = VMEM_BYTES * 3 // 4
+"""Of vector memory for what is kept of the window's keys; blocks of queries and scores need the rest."""
 
 OUTSIDE = -(2**24)
 """The segment of padding: of no query that is asked for, and the least of those that float32 tells apart."""
@@ -85,10 +88,21 @@ def window_attention(
     return out_BTM.reshape(B, T + behind, N, LANES)[:, :T, :, :H]
 
 
+def takes_rows(length: int, head_dim: int, window: int, dtype: Any) -> bool:
+    """Whether the kernels take rows of so many positions, in segments, with heads of this size and type."""
+    reach = min(length, window + BLOCKS[0]) if window else length
+    fits = reach * _ring_bytes(jnp.dtype(dtype).itemsize, segmented=True) <= RING_BYTES
+    return head_dim <= LANES and dtype in TYPES and fits
+
+
+def _ring_bytes(itemsize: int, segmented: bool) -> int:
+    """Of a key: the backward pass keeps it, its value, both gradients in float32 and its segment over the lanes."""
+    return LANES * (2 * itemsize + 2 * 4 + 4 * segmented)
+
+
 def _check_memory(plan: WindowPlan, itemsize: int, segmented: bool) -> None:
-    # The backward pass keeps keys, values and, in float32, their gradients and segment ids copied over the lanes.
-    ring = plan.slots * plan.block * LANES * (2 * itemsize + 2 * 4 + 4 * segmented)
-    if ring > VMEM_BYTES * 3 // 4:
+    ring = plan.slots * plan.block * _ring_bytes(itemsize, segmented)
+    if ring > RING_BYTES:
         raise UserError(
             f"the keys that a query sees, {plan.slots * plan.block} with their gradients, take "
             f"{ring / 2**20:.0f} MiB of the chip's vector memory, more than a kernel has; use a window, or "

@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 from sc2jax.errors import UserError
 from sc2jax.kernels.blocked import blocked_attention
 from sc2jax.kernels.cudnn import cudnn_attention, cudnn_refusal
-from sc2jax.kernels.decode_attention import decode_attention, takes
+from sc2jax.kernels.decode_attention import decode_attention, takes_cache
 from sc2jax.kernels.reference import MASKED, reference_attention, rotate
 from sc2jax.kernels.splash import splash_attention
-from sc2jax.kernels.window_attention import window_attention
-from sc2jax.kernels.window_plan import LANES, TYPES
+from sc2jax.kernels.window_attention import takes_rows, window_attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel import rules
 from sc2jax.parallel.halo import halo_size, outside_row, with_halo
@@ -80,7 +79,7 @@ def _chosen(q_BTNH: jax.Array, segmented: bool, split: bool, drops: bool, device
         return config.attention
     if drops:
         return "blocked"
-    if device.platform == "tpu" and config.head_dim <= LANES and q_BTNH.dtype in TYPES:
+    if device.platform == "tpu" and takes_rows(q_BTNH.shape[1], config.head_dim, config.window, q_BTNH.dtype):
         return "pallas"
     return "blocked" if refusal else "cudnn"
 
@@ -186,7 +185,7 @@ def cached_attention(
     On a TPU by a kernel, where it takes the cache's shape; elsewhere in plain JAX.
     """
     arrays = (q_BNH, k_BKH, v_BKH, cached_k_BKSH, cached_v_BKSH, visible_BS)
-    if not takes(cached_k_BKSH.shape[2], q_BNH.shape[2], q_BNH.dtype):
+    if not takes_cache(cached_k_BKSH.shape[2], q_BNH.shape[2], q_BNH.dtype):
         return plain_cached_attention(*arrays)
     return jax.lax.platform_dependent(*arrays, tpu=decode_attention, default=plain_cached_attention)
 

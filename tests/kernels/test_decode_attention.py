@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from sc2jax.kernels.decode_attention import decode_attention, takes
+from sc2jax.kernels.decode_attention import decode_attention, takes_cache
 from sc2jax.model.attention import plain_cached_attention
 
 
@@ -48,8 +48,8 @@ def test_does_not_read_behind_the_last_visible_key():
 
 
 def test_takes_whole_blocks_of_whole_registers():
-    assert takes(4096, 128, jnp.bfloat16)
-    assert takes(128, 128, jnp.zeros(1).dtype)
-    assert not takes(100, 128, jnp.bfloat16)
-    assert not takes(4096, 64, jnp.bfloat16)
-    assert not takes(4096, 128, jnp.float16)
+    assert takes_cache(4096, 128, jnp.bfloat16)
+    assert takes_cache(128, 128, jnp.zeros(1).dtype)
+    assert not takes_cache(100, 128, jnp.bfloat16)
+    assert not takes_cache(4096, 64, jnp.bfloat16)
+    assert not takes_cache(4096, 128, jnp.float16)

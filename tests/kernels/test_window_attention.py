@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
 
 from sc2jax.errors import UserError
+from sc2jax.kernels.blocked import blocked_attention
 from sc2jax.kernels.reference import reference_attention, rotary_angles, rotate
-from sc2jax.kernels.window_attention import window_attention
+from sc2jax.kernels.window_attention import takes_rows, window_attention
 
 B, N = 2, 4
 
@@ -101,8 +102,9 @@ def test_narrow_heads_and_uneven_lengths_are_padded(head_dim):
     _compare(200, 70, kv_heads=2, head_dim=head_dim, segments=_segments(200, 3), turns=True)
 
 
-def test_bfloat16_is_as_close_as_its_rounding():
-    _compare(384, 200, kv_heads=2, segments=_segments(384, 3), turns=True, dtype="bfloat16", tolerance=2e-2)
+@pytest.mark.parametrize("window", [1, 128, 200, 0])
+def test_bfloat16_is_as_close_as_its_rounding(window):
+    _compare(384, window, kv_heads=2, segments=_segments(384, 3), turns=True, dtype="bfloat16", tolerance=2e-2)
 
 
 @settings(max_examples=6)
@@ -158,11 +160,17 @@ def test_no_race_and_no_read_of_unwritten_memory():
 
 @pytest.mark.slow
 def test_long_rows():
-    """16384 positions, blocks of 1024, the released models' window; one head, checked on a sample of queries."""
+    """16384 positions, blocks of 1024, the released models' window; one head.
+
+    Values on a sample of queries against a direct computation, gradients against the blocks in plain JAX.
+    """
     length, window = 16384, 4096
-    q, k, v = (x[:1, :, :1] for x in _inputs(length, 1)[:3])
+    q, k, v, cotangent = (x[:1, :, :1] for x in _inputs(length, 1))
     ids = _segments(length, 4)[:1]
-    out = jax.jit(lambda q, k, v: window_attention(q, k, v, ids, window))(q, k, v)
+    kernel = functools.partial(window_attention, segment_ids_BS=ids, window=window)
+    out, *gradients = jax.jit(functools.partial(_value_and_gradients, kernel))(q, k, v, cotangent)
+    plain = functools.partial(blocked_attention, segment_ids_BS=ids, window=window)
+    _assert_equal(gradients, jax.jit(functools.partial(_value_and_gradients, plain))(q, k, v, cotangent)[1:], 3e-6)
     position = np.random.default_rng(0).integers(0, length, 64)
     distance = position[:, None] - np.arange(length)[None]
     visible = (distance >= 0) & (distance < window) & (np.asarray(ids)[0, position][:, None] == np.asarray(ids))
@@ -191,3 +199,11 @@ def test_segments_take_their_part_of_the_memory():
     assert jax.eval_shape(lambda q, k: window_attention(q, k, k, None, 0), row, keys).shape == row.shape
     with pytest.raises(UserError, match="60 MiB of the chip's vector memory"):
         jax.eval_shape(lambda q, k, ids: window_attention(q, k, k, ids, 0), row, keys, ids)
+
+
+def test_what_is_taken_fits():
+    assert takes_rows(16384, 128, 4096, jnp.bfloat16)
+    assert takes_rows(2**20, 64, 4096, jnp.float32)
+    assert not takes_rows(2**17, 128, 0, jnp.bfloat16)  # refused with a message where it is asked for by name
+    assert not takes_rows(128, 256, 8, jnp.bfloat16)
+    assert not takes_rows(128, 128, 8, jnp.float16)
