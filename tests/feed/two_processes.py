@@ -37,8 +37,9 @@ def main(number: int, port: str, folder: Path) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=number)
     task = json.loads((folder / "task.json").read_text())
     by_process = np.array(jax.devices()).reshape(2, 2)
-    shape = (4, 1, 1) if task["mesh"] == "data" else (2, 1, 2)
-    mesh = Mesh((by_process if task["mesh"] == "data" else by_process.T).reshape(shape), ("data", "fsdp", "tensor"))
+    shape = (4, 1, 1, 1) if task["mesh"] == "data" else (2, 1, 1, 2)
+    devices = by_process if task["mesh"] == "data" else by_process.T
+    mesh = Mesh(devices.reshape(shape), ("data", "fsdp", "sequence", "tensor"))
     training, model = TrainingConfig(batch_size=BATCH), ModelConfig(context_length=LENGTH)
     rows = local_rows(mesh, training, model)
     tokenizer = load_tokenizer(task["tokenizer"])
