@@ -21,10 +21,10 @@ from sc2jax.kernels.window_blocks import (
     ROWS_BY_ROWS,
     along_columns,
     along_rows,
-    by_segments,
     product,
     rotated,
     row_sums,
+    visit_blocks,
 )
 from sc2jax.kernels.window_plan import CHUNK, EDGE, LANES, VMEM_BYTES, WindowPlan, mask_scores
 
@@ -172,31 +172,15 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
         inner[...] = row_sums(products, exact=out_ref.dtype == jnp.float32)
         d_q[...] = jnp.zeros_like(d_q)
 
-        def edge(distance: int) -> None:
-            slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
+        def edge(slot: Any, distance: int, compares: bool) -> None:
+            for strip, first, last in plan.pieces(distance, by_query=False):
+                attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
 
-            def pieces(compares: bool) -> None:
-                for strip, first, last in plan.pieces(distance, by_query=False):
-                    attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
+        def full(slot: Any, compares: bool) -> None:
+            for start in range(0, plan.block, CHUNK):
+                attend(slot, start, min(CHUNK, plan.block), 0, plan.block, None, compares)
 
-            by_segments(bounds, i, i - distance, pieces)
-
-        edge(0)
-        if plan.full:
-
-            def body(distance: Any, carry: Any) -> Any:
-                slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
-
-                def strips(compares: bool) -> None:
-                    for start in range(0, plan.block, CHUNK):
-                        attend(slot, start, min(CHUNK, plan.block), 0, plan.block, None, compares)
-
-                by_segments(bounds, i, i - distance, strips)
-                return carry
-
-            jax.lax.fori_loop(1, jnp.minimum(plan.full, i) + 1, body, 0)
-        for distance in plan.edges:
-            pl.when(i >= distance)(functools.partial(edge, distance))
+        visit_blocks(plan, bounds, i, edge, full)
 
         d_q_turned = rotated(d_q[...], angles_ref[0], backwards=True) if rotates else d_q[...]
         d_q_ref[0] = (d_q_turned * scale).astype(d_q_ref.dtype)

@@ -5,6 +5,7 @@ columns (a number a lane). Segment ids travel as float32, exact up to 2^24, sinc
 two.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from sc2jax.kernels.window_plan import LANES
+from sc2jax.kernels.window_plan import LANES, WindowPlan
 
 LOG2_E = 1.4426950408889634
 """Scores are taken to base 2, the exponential that the hardware has."""
@@ -96,3 +97,35 @@ def by_segments(bounds: tuple[Any, Any] | None, i: Any, j: Any, attend: Callable
     one = (least[i] == greatest[i]) & (least[j] == greatest[j])
     pl.when(meet & one)(lambda: attend(False))
     pl.when(meet & jnp.logical_not(one))(lambda: attend(True))
+
+
+def visit_blocks(
+    plan: WindowPlan,
+    bounds: tuple[Any, Any] | None,
+    i: Any,
+    edge: Callable[[Any, int, bool], None],
+    full: Callable[[Any, bool], None],
+) -> None:
+    """Runs through the key blocks that the query block at key block i meets, the diagonal first.
+
+    `edge(slot, distance, compares)` and `full(slot, compares)` attend to the block in a slot of the ring, with or
+    without a comparison of segments.
+    """
+
+    def slot(distance: Any) -> Any:
+        return jax.lax.rem(i - distance + plan.slots, plan.slots)
+
+    def at_edge(distance: int) -> None:
+        place = slot(distance)
+        by_segments(bounds, i, i - distance, lambda compares: edge(place, distance, compares))
+
+    def in_full(distance: Any, carry: Any) -> Any:
+        place = slot(distance)
+        by_segments(bounds, i, i - distance, lambda compares: full(place, compares))
+        return carry
+
+    at_edge(0)
+    if plan.full:
+        jax.lax.fori_loop(1, jnp.minimum(plan.full, i) + 1, in_full, 0)
+    for distance in plan.edges:
+        pl.when(i >= distance)(functools.partial(at_edge, distance))

@@ -19,10 +19,10 @@ from sc2jax.kernels.window_blocks import (
     ROWS_BY_ROWS,
     along_columns,
     along_rows,
-    by_segments,
     packed_rows,
     product,
     rotated,
+    visit_blocks,
 )
 from sc2jax.kernels.window_plan import CHUNK, EDGE, LANES, VMEM_BYTES, WindowPlan, mask_scores
 
@@ -160,29 +160,14 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
         q = rotated(q_ref[0], angles_ref[0]) if rotates else q_ref[0].astype(jnp.float32)
         q_scaled[...] = (q * (scale * LOG2_E)).astype(q_scaled.dtype)
 
-        def edge(distance: int) -> None:
-            slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
+        def edge(slot: Any, distance: int, compares: bool) -> None:
+            for strip, first, last in plan.pieces(distance, by_query=True):
+                attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
 
-            def pieces(compares: bool) -> None:
-                for strip, first, last in plan.pieces(distance, by_query=True):
-                    attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
+        def full(slot: Any, compares: bool) -> None:
+            attend(slot, 0, plan.block, 0, plan.block, None, compares)
 
-            by_segments(bounds, i, i - distance, pieces)
-
-        edge(0)
-        if plan.full:
-
-            def body(distance: Any, carry: Any) -> Any:
-                slot = jax.lax.rem(i - distance + plan.slots, plan.slots)
-                by_segments(
-                    bounds, i, i - distance, lambda compares: attend(slot, 0, plan.block, 0, plan.block, None, compares)
-                )
-                return carry
-
-            jax.lax.fori_loop(1, jnp.minimum(plan.full, i) + 1, body, 0)
-        for distance in plan.edges:
-            pl.when(i >= distance)(functools.partial(edge, distance))
-
+        visit_blocks(plan, bounds, i, edge, full)
         for start in range(0, plan.block, LANES):
             rows = pl.ds(start, LANES)
             sums = jnp.broadcast_to(jnp.sum(total[rows], axis=1, keepdims=True), (LANES, LANES))
