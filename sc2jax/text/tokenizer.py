@@ -18,7 +18,7 @@ import numpy as np
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.special_tokens import Piece, Special
-from sc2jax.text.word_pieces import word_encoder
+from sc2jax.text.word_pieces import SPACE_SYMBOL, word_encoder
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -301,7 +301,6 @@ def _foreign(path: str, token: Special) -> UserError:
 # SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is
 # therefore written as two control characters that no program text uses, and so is the first of these if it does occur.
 # The second character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
-SPACE_SYMBOL = "\u2581"
 _ESCAPE = "\x10"
 ESCAPED = {SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
 _UNESCAPED = {pair: character for character, pair in ESCAPED.items()}

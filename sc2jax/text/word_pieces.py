@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _WORD = re.compile(r" *(?:[A-Za-z]++(?![^\x00-\x7f])|[^A-Za-z \x80-\U0010ffff]++(?![^\x00-\x7f])|[^ ]+)| +")
 _LONGEST_KEPT = 64
 _KEPT = 2**17  # twice the words of 8 MB of Python; some 30 MB
-_SPACE_SYMBOL = "\u2581"
+SPACE_SYMBOL = "\u2581"
+"""How SentencePiece writes a space."""
 
 
 def word_encoder(processor: "sentencepiece.SentencePieceProcessor") -> Callable[[str], list[int]]:
@@ -65,6 +66,6 @@ def _separable(processor: "sentencepiece.SentencePieceProcessor") -> bool:
 
 def _is_cut(before: str, after: str) -> bool:
     """Whether a word may end between two characters."""
-    if _SPACE_SYMBOL in (before, after):
-        return before != _SPACE_SYMBOL
+    if SPACE_SYMBOL in (before, after):
+        return before != SPACE_SYMBOL
     return before.isascii() and after.isascii() and before.isalpha() != after.isalpha()
