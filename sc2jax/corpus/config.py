@@ -1,8 +1,12 @@
-"""Settings of the corpus room."""
+"""Settings of the corpus room: a part for each stage of the recipe, and all of them together.
+
+A stage is handed its own part alone, so it cannot read a setting that its key does not hold. Thresholds are those of
+the StarCoder2 paper, sections 2.1 and 3.
+"""
 
 import dataclasses
 
-from sc2jax.errors import UserError
+from sc2jax.settings import check_ranges, setting
 
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
 """What the licences found for a file amount to, most welcome first."""
@@ -11,78 +15,105 @@ MIB = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusConfig:
-    """How source trees become a corpus. Thresholds are those of the StarCoder2 paper, sections 2.1 and 3."""
+class SourceConfig:
+    """Which files are listed and read."""
 
-    # Bytes of the machine's installed distributions that join its standard library when no source is named.
-    max_distribution_bytes: int = 30_000_000
-    # Bytes of a file; this size and above are rejected without being read.
-    max_file_bytes: int = 10 * MIB
-    # Least askalono score (0 to 1) at which a text counts as the licence it resembles; 0.9 is askalono's own limit.
-    license_confidence: float = 0.9
-    # License types that are kept; the paper trains on permissive files and on those without any licence.
-    keep_license_types: tuple[str, ...] = ("permissive", "no_license")
-    # Lines of a file at most.
-    max_lines: int = 100_000
-    # Characters per line at most: mean, and longest.
-    max_mean_line: float = 100.0
-    max_line: int = 1_000
-    # Longest line, in characters, in the languages that are exempt from the two limits above (markup and data).
-    max_line_exempt: int = 100_000
-    # Least share of alphabetic characters.
-    min_alphabetic: float = 0.25
-    # Characters of one stretch of encoded data at most, and its share of the file.
-    max_encoded_run: int = 1_024
-    max_encoded_share: float = 0.5
-    # Lines at most in the languages that are mostly data (Text, JSON, YAML, Web Ontology Language, Graphviz).
-    max_data_lines: int = 512
-    # Near-duplicates: tokens per n-gram, MinHash permutations, and the Jaccard similarity from which two files count
-    # as the same; bands and rows follow from the last two (25 x 10 for 250 permutations at 0.7).
-    near_ngram: int = 5
-    near_permutations: int = 250
-    near_threshold: float = 0.7
-    # Share of the repositories, by a hash of their names, that is held out from training.
-    heldout_fraction: float = 0.05
-    # Estimated similarity to a training file from which a held-out file is dropped: three standard errors of an
-    # estimate from 250 permutations below near_threshold, so that a chance estimate lets no duplicate across.
-    heldout_similarity: float = 0.61
-    # Bytes of text per Parquet row group (the unit of reading; it holds whole repositories) and per part.
-    row_group_bytes: int = MIB
-    part_bytes: int = 64 * MIB
+    max_distribution_bytes: int = setting(
+        30_000_000,
+        "Installed distributions that join the machine's standard library when no source is named.",
+        unit="bytes",
+        at_least=0,
+        decides=False,  # the digest of the sources, an input of every stage, says which files there are
+    )
+    max_file_bytes: int = setting(
+        10 * MIB, "Size from which a file is rejected without being read.", unit="bytes", at_least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LicenseConfig:
+    """How licences are found in the files that may tell of one."""
+
+    license_confidence: float = setting(
+        0.9,
+        "Least askalono score at which a text counts as the licence that it resembles; 0.9 is askalono's own limit.",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterConfig:
+    """Which files are kept for what they are by themselves."""
+
+    keep_license_types: tuple[str, ...] = setting(
+        ("permissive", "no_license"),
+        "Licence types that are kept; the paper trains on permissive files and on those without any licence.",
+        choices=LICENSE_TYPES,
+    )
+    max_lines: int = setting(100_000, "Lines of a file.", unit="lines", at_least=1)
+    max_mean_line: float = setting(100.0, "Mean length of a file's lines.", unit="characters", at_least=0)
+    max_line: int = setting(1_000, "Longest line of a file.", unit="characters", at_least=1)
+    max_line_exempt: int = setting(
+        100_000,
+        "Longest line in the languages that are exempt from the two limits above (markup and data).",
+        unit="characters",
+        at_least=1,
+    )
+    min_alphabetic: float = setting(0.25, "Least share of alphabetic characters.", at_least=0, at_most=1)
+    max_encoded_run: int = setting(1_024, "Longest stretch of encoded data.", unit="characters", at_least=1)
+    max_encoded_share: float = setting(0.5, "Share of a file that is encoded data.", at_least=0, at_most=1)
+    max_data_lines: int = setting(
+        512,
+        "Lines in the languages that are mostly data (Text, JSON, YAML, Web Ontology Language, Graphviz).",
+        unit="lines",
+        at_least=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NearConfig:
+    """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
+
+    near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1)
+    near_permutations: int = setting(250, "MinHash permutations of a signature.", at_least=1)
+    near_threshold: float = setting(
+        0.7, "Jaccard similarity from which two files count as the same.", at_least=0, at_most=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Which repositories are held out from training."""
+
+    heldout_fraction: float = setting(
+        0.05, "Share of the repositories, by a hash of their names, that is held out.", at_least=0, at_most=1
+    )
+    heldout_similarity: float = setting(
+        0.61,
+        "Estimated similarity to a training file from which a held-out file is dropped: three standard errors of an "
+        "estimate from 250 permutations below near_threshold, so that chance lets no duplicate across.",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PartsConfig:
+    """How tables are cut into Parquet parts and row groups."""
+
+    part_bytes: int = setting(64 * MIB, "Size at which a Parquet part is closed.", unit="bytes of text", at_least=1)
+    row_group_bytes: int = setting(
+        MIB,
+        "Size at which a row group of the corpus, the unit of reading, is closed; it holds whole repositories.",
+        unit="bytes of text",
+        at_least=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig(SourceConfig, LicenseConfig, FilterConfig, NearConfig, SplitConfig, PartsConfig):
+    """How source trees become a corpus."""
 
     def __post_init__(self) -> None:
-        counts = (
-            "max_file_bytes",
-            "max_lines",
-            "max_line",
-            "max_line_exempt",
-            "max_encoded_run",
-            "max_data_lines",
-            "near_ngram",
-            "near_permutations",
-            "row_group_bytes",
-            "part_bytes",
-        )
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise UserError(f"corpus.{name} is {getattr(self, name)}; it must be at least 1")
-        shares = (
-            "license_confidence",
-            "min_alphabetic",
-            "max_encoded_share",
-            "near_threshold",
-            "heldout_fraction",
-            "heldout_similarity",
-        )
-        for name in shares:
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"corpus.{name} is {getattr(self, name)}; it must lie between 0 and 1")
-        for name in ("max_distribution_bytes", "max_mean_line"):
-            if getattr(self, name) < 0:
-                raise UserError(f"corpus.{name} is {getattr(self, name)}; it must not be negative")
-        unknown = sorted(set(self.keep_license_types) - set(LICENSE_TYPES))
-        if unknown or not self.keep_license_types:
-            raise UserError(
-                f"corpus.keep_license_types is {self.keep_license_types}; "
-                f"name one or more of {', '.join(LICENSE_TYPES)}"
-            )
+        check_ranges("corpus", self)

@@ -11,7 +11,8 @@ from sc2jax.feed.documents import Documents, DocumentWriter, WrittenDocuments
 from sc2jax.feed.mixtures import SourceShare
 from sc2jax.feed.streams import Source
 from sc2jax.feed.units import Units
-from sc2jax.records.manifest import is_finished, join
+from sc2jax.records.manifest import is_finished
+from sc2jax.storage import join
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS, is_infilled
 from sc2jax.text.tokenizer import Tokenizer

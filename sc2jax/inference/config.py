@@ -3,32 +3,37 @@
 import dataclasses
 
 from sc2jax.errors import UserError
+from sc2jax.settings import check_ranges, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class CompletionConfig:
     """A completion asked for on the command line; without a prompt, two samples from held-out files are made."""
 
-    prompt: str = ""  # text to go on from; with a suffix, the text before the gap
-    suffix: str = ""  # text after the gap; "": complete from left to right
-    path: str = ""  # the file's path in its repository; "": a document without metadata
-    repository: str = ""  # the repository's name, given together with the path
-    max_new_tokens: int = 96
-    temperature: float = 0.0  # 0: always the likeliest token
-    top_p: float = 0.95  # probability mass that tokens are drawn from, where the temperature is not 0
-    context_characters: int = 600  # of the held-out file around the gap of a sample
+    prompt: str = setting("", "Text to go on from; with a suffix, the text before the gap.")
+    suffix: str = setting("", 'Text after the gap; "": complete from left to right.')
+    path: str = setting("", 'Path of the file in its repository; "": a document without metadata.')
+    repository: str = setting("", "Name of the repository, given together with the path.")
+    max_new_tokens: int = setting(96, "Length of a completion.", unit="tokens", at_least=1)
+    temperature: float = setting(
+        0.0, "Divides the logits before a token is drawn; 0: always the likeliest token.", at_least=0
+    )
+    top_p: float = setting(
+        0.95,
+        "Probability mass that tokens are drawn from, where the temperature is not 0.",
+        more_than=0,
+        at_most=1,
+    )
+    context_characters: int = setting(
+        600, "Text of the held-out file shown around the gap of a sample.", unit="characters", at_least=1
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.
 
         Raises:
-            UserError: a value out of range, or a path without a repository or the other way round.
+            UserError: a value out of its range, or a path without a repository or the other way round.
         """
-        if self.max_new_tokens < 1:
-            raise UserError(f"completion.max_new_tokens is {self.max_new_tokens}; it must be at least 1")
-        if self.temperature < 0.0:
-            raise UserError(f"completion.temperature is {self.temperature}; it must be at least 0")
-        if not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"completion.top_p is {self.top_p}; it must lie in (0, 1]")
+        check_ranges("completion", self)
         if bool(self.path) != bool(self.repository):
             raise UserError("completion.path and completion.repository are given together or not at all")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from sc2jax.errors import UserError
+from sc2jax.settings import check_ranges, setting
 
 EXPORT_DTYPES = ("as_imported", "float32", "bfloat16", "float16")
 
@@ -11,20 +11,22 @@ EXPORT_DTYPES = ("as_imported", "float32", "bfloat16", "float16")
 class ConvertConfig:
     """Weights, config and tokenizer from Hugging Face's format into a working folder, or back; one folder is named."""
 
-    from_huggingface: str = ""  # folder of config.json and *.safetensors to read; the working folder gets the model
-    to_huggingface: str = ""  # folder to write; the model is that of the working folder
-    # Type of the tensors written: as_imported gives back the types and files that were read, and float32 of a model
-    # trained here.
-    export_dtype: str = "as_imported"
-    max_file_bytes: int = 5_000_000_000  # of a safetensors file, as transformers splits them; no tensor is split
+    from_huggingface: str = setting(
+        "", "Folder with config.json and *.safetensors to read; the working folder gets the model."
+    )
+    to_huggingface: str = setting("", "Folder to write; the model is that of the working folder.")
+    export_dtype: str = setting(
+        "as_imported",
+        "Type of the tensors written; as_imported gives back the types and files that were read, and float32 for a "
+        "model trained here.",
+        choices=EXPORT_DTYPES,
+    )
+    max_file_bytes: int = setting(
+        5_000_000_000,
+        "Size of a safetensors file at most, as transformers splits them; no tensor is split.",
+        unit="bytes",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be.
-
-        Raises:
-            UserError: an unknown type, or a file that could hold nothing.
-        """
-        if self.export_dtype not in EXPORT_DTYPES:
-            raise UserError(f"convert.export_dtype {self.export_dtype!r} is none of {', '.join(EXPORT_DTYPES)}")
-        if self.max_file_bytes < 1:
-            raise UserError(f"convert.max_file_bytes is {self.max_file_bytes}; it must be at least 1")
+        check_ranges("convert", self)

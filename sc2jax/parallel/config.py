@@ -3,16 +3,37 @@
 import dataclasses
 
 from sc2jax.errors import UserError
+from sc2jax.settings import check_ranges, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Sizes of the mesh axes; their product is the number of devices. One of them may be 0: all devices that remain."""
 
-    data: int = 1  # copies of the parameters, each with its part of the batch
-    fsdp: int = 0  # shards of the parameters over their embed dimension; the batch is split over these as well
-    sequence: int = 1  # shards of each row's length: between them travel the keys of the attention window
-    tensor: int = 1  # shards of heads, MLP and vocabulary: collectives in every layer, so keep it inside fast links
+    data: int = setting(
+        1, "Copies of the parameters, each with its part of the batch.", unit="devices", at_least=0, decides=False
+    )
+    fsdp: int = setting(
+        0,
+        "Shards of the parameters over their embed dimension; the batch is split over these as well.",
+        unit="devices",
+        at_least=0,
+        decides=False,
+    )
+    sequence: int = setting(
+        1,
+        "Shards of the length of each row; between them travel the keys of the attention window.",
+        unit="devices",
+        at_least=0,
+        decides=False,
+    )
+    tensor: int = setting(
+        1,
+        "Shards of heads, MLP and vocabulary: they communicate in every layer, so keep them on fast links.",
+        unit="devices",
+        at_least=0,
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot be.
@@ -20,6 +41,7 @@ class MeshConfig:
         Raises:
             UserError: a size is negative, or more than one is 0.
         """
+        check_ranges("mesh", self)
         sizes = dataclasses.asdict(self)
-        if min(sizes.values()) < 0 or list(sizes.values()).count(0) > 1:
-            raise UserError(f"mesh: sizes must be positive, and one of them at most 0 (the rest); got {sizes}")
+        if list(sizes.values()).count(0) > 1:
+            raise UserError(f"mesh: one size at most may be 0 (all devices that remain); got {sizes}")

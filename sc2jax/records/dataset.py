@@ -6,12 +6,13 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.records.manifest import Manifest, Output, join, write_output
+from sc2jax.records.manifest import Manifest, Output, write_output
+from sc2jax.storage import join
 
 
 def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Table], schema: pa.Schema) -> Output:
@@ -42,13 +43,11 @@ def refuse_missing(folder: str, outputs: Sequence[Output]) -> None:
     Raises:
         UserError: one is missing, or of another size than its manifest says.
     """
-    fs, root = fsspec.core.url_to_fs(folder)
-    sizes: dict[str, int] = {}
-    for parent in sorted({join(root, output.path).rpartition("/")[0] for output in outputs}):
-        if fs.isdir(parent):
-            sizes |= {entry["name"]: entry["size"] for entry in fs.ls(parent, detail=True)}
+    parents = {output.path.rpartition("/")[0] for output in outputs}
+    sizes = {parent: storage.file_sizes(join(folder, parent)) for parent in sorted(parents)}
     for output in outputs:
-        size = sizes.get(join(root, output.path))
+        parent, _, name = output.path.rpartition("/")
+        size = sizes[parent].get(name)
         if size != output.bytes:
             raise _damaged_size(join(folder, output.path), size, output)
 
@@ -60,12 +59,11 @@ def open_part(folder: str, output: Output) -> pq.ParquetFile:
         UserError: the file is missing, of another size than its manifest says, or no Parquet file.
     """
     path = join(folder, output.path)
-    fs, local = fsspec.core.url_to_fs(path)
     try:
-        size = fs.size(local)
+        file = storage.open_file(path)
+        size = file.seek(0, io.SEEK_END)
         if size != output.bytes:
             raise _damaged_size(path, size, output)
-        file = fs.open(local, "rb")
         if hashlib.sha256(_footer(file, size)).hexdigest() != output.footer_sha256:
             raise damaged(path, "its footer is not the one that was written")
         return pq.ParquetFile(file, page_checksum_verification=True)

@@ -8,19 +8,15 @@ hand has nothing to do.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
+from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.storage import join
 
 MANIFEST = "manifest.json"
 _READ_WHOLE = 4 * 2**20
-_UNFINISHED = ".unfinished"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +37,10 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a stage was given and what it wrote."""
+    """What a stage was given and what it wrote.
+
+    `config` holds the settings that the outputs depend on; `operation` those that only say how the work was done.
+    """
 
     stage: str
     key: str
@@ -49,6 +48,8 @@ class Manifest:
     config: Mapping[str, Any]
     outputs: tuple[Output, ...]
     statistics: Mapping[str, Any]
+    version: int = 0
+    operation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -74,8 +75,7 @@ def read_manifest(folder: str) -> Manifest:
     """
     path = join(folder, MANIFEST)
     try:
-        fs, local = fsspec.core.url_to_fs(path)
-        fields = json.loads(fs.cat_file(local))
+        fields = json.loads(storage.read_bytes(path))
         outputs = tuple(Output(**output) for output in fields.pop("outputs"))
         return Manifest(outputs=outputs, **fields)
     except FileNotFoundError as error:
@@ -88,8 +88,7 @@ def read_manifest(folder: str) -> Manifest:
 
 def is_finished(folder: str) -> bool:
     """Whether a folder holds a manifest; nothing of it is checked."""
-    fs, path = fsspec.core.url_to_fs(join(folder, MANIFEST))
-    return fs.exists(path)
+    return storage.exists(join(folder, MANIFEST))
 
 
 def completed(folder: str, key: str) -> Manifest | None:
@@ -99,72 +98,42 @@ def completed(folder: str, key: str) -> Manifest | None:
     """
     if not is_finished(folder):
         return None
-    fs, root = fsspec.core.url_to_fs(folder)
     manifest = read_manifest(folder)
     if manifest.key != key:
         return None
+    sizes = {parent: storage.file_sizes(join(folder, parent)) for parent in _parents(manifest)}
     for output in manifest.outputs:
-        path = join(root, output.path)
-        if not fs.exists(path) or fs.size(path) != output.bytes:
+        parent, _, name = output.path.rpartition("/")
+        if sizes[parent].get(name) != output.bytes:
             return None
-        if output.bytes <= _READ_WHOLE and hashlib.sha256(fs.cat_file(path)).hexdigest() != output.sha256:
-            return None
+        if output.bytes <= _READ_WHOLE:
+            content = storage.read_bytes(join(folder, output.path))
+            if hashlib.sha256(content).hexdigest() != output.sha256:
+                return None
     return manifest
 
 
 def commit(folder: str, manifest: Manifest) -> Manifest:
-    """Writes the manifest in one atomic step, then removes files of earlier, uncommitted runs."""
-    write_atomically(join(folder, MANIFEST), canonical_json(dataclasses.asdict(manifest), indent=1).encode())
-    fs, root = fsspec.core.url_to_fs(folder)
-    kept = {join(root, output.path) for output in manifest.outputs} | {join(root, MANIFEST)}
-    folders = {path.rsplit("/", 1)[0] for path in kept}
-    for path in (path for parent in folders for path in fs.ls(parent, detail=False)):
-        if path not in kept and fs.isfile(path) and _is_part(path):
-            fs.rm_file(path)
+    """Writes the manifest in one atomic step, then removes parts of earlier runs that it does not list."""
+    storage.write_whole(join(folder, MANIFEST), canonical_json(dataclasses.asdict(manifest), indent=1).encode())
+    kept = {output.path for output in manifest.outputs}
+    for parent in _parents(manifest) | {""}:
+        for name in storage.file_sizes(join(folder, parent)):
+            path = join(parent, name) if parent else name
+            if path not in kept and (name.startswith("part-") or storage.is_unfinished(name)):
+                storage.delete_file(join(folder, path))
     return manifest
 
 
-def _is_part(path: str) -> bool:
-    name = path.rsplit("/", 1)[-1]
-    return name.startswith("part-") or (name.startswith(".") and name.endswith(_UNFINISHED))
+def _parents(manifest: Manifest) -> set[str]:
+    """The folders that hold outputs, below that of the manifest."""
+    return {output.path.rpartition("/")[0] for output in manifest.outputs}
 
 
 def write_output(folder: str, path: str, content: bytes) -> Output:
     """Writes one file of a stage and returns its entry for the manifest."""
-    write_atomically(join(folder, path), content)
+    storage.write_whole(join(folder, path), content)
     return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def write_atomically(path: str, content: bytes) -> None:
-    """Writes a whole file or nothing: readers see the old content or the new, on local disk and object stores alike.
-
-    An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
-    target, are synced, and take its name in one step; fsspec's own transactions go through the temporary folder of the
-    machine, from where a file may have to be copied, and a kill would leave half of it.
-    """
-    fs, target = fsspec.core.url_to_fs(path)
-    fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(target, content)
-        return
-    final = Path(target)
-    unfinished = final.with_name(f".{final.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(final)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = path  # a full disk does not say what it refused
-        raise
-
-
-def join(folder: str, path: str) -> str:
-    """A path or URL below a folder; any of them may be local, gs:// or s3://."""
-    return f"{folder.rstrip('/')}/{path}"
 
 
 def canonical_json(value: Any, indent: int | None = None) -> str:

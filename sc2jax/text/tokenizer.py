@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import fsspec
 import numpy as np
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.special_tokens import Piece, Special
@@ -163,8 +163,7 @@ def load_tokenizer(path: str) -> Tokenizer:
             changes text.
     """
     try:
-        with fsspec.open(path, "rb") as file:
-            content: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
+        content = storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no tokenizer at {path}; train one with `sc2jax tokenizer`") from error
     if path.endswith(".model"):

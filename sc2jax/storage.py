@@ -1,0 +1,150 @@
+"""Files and folders, local or in an object store: the one place that joins paths and opens, writes and deletes files.
+
+A path may be local or a URL such as gs://bucket/run; fsspec opens either, and nothing else here imports it. A file is
+written whole or not at all: readers see the old content or the new.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sc2jax.errors import UserError
+
+_UNFINISHED = ".unfinished"
+
+
+def join(folder: str, path: str) -> str:
+    """A path or URL below a folder."""
+    return f"{folder.rstrip('/')}/{path}"
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names an object store, not the local disk."""
+    return "://" in path
+
+
+def absolute(path: str) -> str:
+    """A URL as it is, a local path from the root on: Orbax takes no other."""
+    return path if is_url(path) else str(Path(path).absolute())
+
+
+def refuse_unknown_kind(path: str) -> None:
+    """Makes sure that a URL is of a kind that can be opened here.
+
+    Raises:
+        UserError: there is no such kind, or the package that opens it is not installed.
+    """
+    try:
+        fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{path} cannot be opened: {error}") from error
+
+
+def open_file(path: str) -> BinaryIO:
+    """A file for reading.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    fs, local = fsspec.core.url_to_fs(path)
+    return cast("BinaryIO", fs.open(local, "rb"))
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    with open_file(path) as file:
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder of this name."""
+    fs, local = fsspec.core.url_to_fs(path)
+    return fs.exists(local)
+
+
+def file_sizes(folder: str) -> dict[str, int]:
+    """The files directly in a folder, by name, with their bytes, from one listing; none if there is no such folder."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if not fs.isdir(local):
+        return {}
+    entries = fs.ls(local, detail=True)
+    return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
+
+
+def write_whole(path: str, content: bytes) -> None:
+    """Writes a whole file or nothing, on local disk and object stores alike.
+
+    An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
+    target, are synced, and take its name in one step; fsspec's own transactions go through the machine's temporary
+    folder, from where a file may have to be copied, and a kill would leave half of it.
+    """
+    fs, target = fsspec.core.url_to_fs(path)
+    fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(target, content)
+        return
+    final = Path(target)
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}{_UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(final)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = path  # a full disk does not say what it refused
+        raise
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file's name is one that `write_whole` gives to what it has not finished."""
+    return name.startswith(".") and name.endswith(_UNFINISHED)
+
+
+def delete_file(path: str) -> None:
+    """Deletes a file."""
+    fs, local = fsspec.core.url_to_fs(path)
+    fs.rm_file(local)
+
+
+@contextlib.contextmanager
+def new_folder(folder: str) -> Iterator[str]:
+    """A folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
+
+    Nothing can be renamed in an object store: there the folder is written in place, and its manifest, written last, is
+    what makes it count.
+
+    Raises:
+        UserError: there is a folder of that name with something in it.
+    """
+    fs, root = fsspec.core.url_to_fs(folder)
+    if fs.exists(root) and fs.ls(root):
+        raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
+    is_local = isinstance(fs, LocalFileSystem)
+    unfinished = f"{root}{_UNFINISHED}" if is_local else folder
+    parents = [parent for parent in Path(root).parents if is_local and not parent.exists()]
+    if is_local and fs.exists(unfinished):
+        fs.rm(unfinished, recursive=True)
+    fs.makedirs(unfinished, exist_ok=True)
+    try:
+        yield unfinished
+        if is_local:
+            Path(unfinished).replace(root)
+    except BaseException:
+        if fs.exists(unfinished):
+            fs.rm(unfinished, recursive=True)
+        for parent in parents:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
