@@ -14,13 +14,11 @@ repository, and goes on from row to row: in the long one a row holds as much of 
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
 from sc2jax.config import default_config
-from sc2jax.errors import UserError
+from sc2jax.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,20 +94,17 @@ def get_config(argument: str = "3b") -> ConfigDict:
 def _parse(argument: str) -> tuple[str, str]:
     name, *options = argument.split(",")
     if name not in SIZES:
-        raise UserError(f"starcoder2 has no size {name!r}{_nearest(name, SIZES)}; the sizes are {', '.join(SIZES)}")
+        raise UserError(f"starcoder2 has no size {name!r}{did_you_mean(name, SIZES)}; the sizes are {', '.join(SIZES)}")
     stage = "long"
     for option in options:
         key, _, stage = option.partition("=")
         if key != "stage":
-            raise UserError(f"starcoder2:{argument}: {key!r} is no argument{_nearest(key, ['stage'])}; give stage=base")
+            raise UserError(
+                f"starcoder2:{argument}: {key!r} is no argument{did_you_mean(key, ['stage'])}; give stage=base"
+            )
         if stage not in STAGES:
             raise UserError(
-                f"starcoder2:{argument}: there is no stage {stage!r}{_nearest(stage, STAGES)}; the stages are "
+                f"starcoder2:{argument}: there is no stage {stage!r}{did_you_mean(stage, STAGES)}; the stages are "
                 f"{' and '.join(STAGES)}"
             )
     return name, stage
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.3)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,12 +1,10 @@
 """The command line: `sc2jax VERB --config=NAME --config.section.key=value --workdir=DIR`.
 
-A table from verb to function; only the verb that is called is imported. What a user can cause ends in one message and
-exit status 2, an interruption in status 130; `--debug` shows the traceback.
+Only the verb that is called is imported. What a user can cause ends in one message and exit status 2, an interruption
+in status 130; `--debug` shows the traceback.
 """
 
-import difflib
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -18,21 +16,8 @@ from types import FrameType
 from typing import Any
 
 import sc2jax
-from sc2jax.errors import UserError
-
-VERBS = {
-    "quickstart": "the whole path at toy scale: curate, tokenizer, train, evaluate, complete, and a report page",
-    "curate": "source trees -> a curated, deduplicated, documented corpus",
-    "tokenizer": "the corpus -> a SentencePiece tokenizer",
-    "tokenize": "corpus and tokenizer -> the documents' tokens, for those who want to encode once",
-    "show": "one packed training row, readable: its segments and special tokens",
-    "train": "the corpus and a tokenizer -> checkpoints; run again, it goes on where it was",
-    "evaluate": "a checkpoint -> held-out bits per byte and exact-match infilling",
-    "complete": "a prompt, or the text around a gap -> a completion",
-    "convert": "a model from Hugging Face's format into the workdir, or from there into that format",
-    "report": "a run's folder -> one HTML page",
-}
-"""Each verb is the function of its name in sc2jax/verbs.py."""
+from sc2jax.errors import UserError, did_you_mean
+from sc2jax.verbs import VERBS, docstring, load, sentence
 
 INTERRUPTED = 130
 USER_ERROR = 2
@@ -41,7 +26,7 @@ USER_ERROR = 2
 def usage() -> str:
     """The help text."""
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    verbs = "\n".join(f"  {verb:<{width}}  {sentence(verb)}" for verb in VERBS)
     return f"""sc2jax {sc2jax.__version__}: StarCoder2 and The Stack v2 in JAX
 
 usage: sc2jax VERB [--config=NAME] [--config.SECTION.KEY=VALUE ...] [--workdir=DIR]
@@ -110,16 +95,17 @@ def run(arguments: list[str]) -> int:
         print(sc2jax.__version__)  # noqa: T201
         return 0
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"there is no verb {verb!r}{hint} The verbs are {', '.join(VERBS)}")
+        raise UserError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
     wants_help = "--help" in rest
     name, config, workdir = parse([argument for argument in rest if argument != "--help"])
     if wants_help:
-        print(f"sc2jax {verb}: {VERBS[verb]}\n\nconfig {name}:\n{config}")  # noqa: T201
+        from sc2jax.config_help import explain
+
+        print(f"sc2jax {verb}: {docstring(verb)}\n\nconfig {name}:\n{explain(config)}")  # noqa: T201
         return 0
-    verbs = importlib.import_module("sc2jax.verbs")
-    getattr(verbs, verb)(importlib.import_module("sc2jax.config").to_settings(config), workdir)
+    from sc2jax.config import to_settings
+
+    load(verb)(to_settings(config), workdir)
     return 0
 
 

@@ -1,13 +1,12 @@
 """The config: a `ConfigDict` with one section a room, made from the rooms' dataclasses and turned back into them.
 
-Defaults live in the dataclasses; a file of `configs/` sets what differs, the command line overrides both. A field whose
-value is derived from others (0 or "") is filled in when the dataclasses are built, so that the config written beside a
-run is complete.
+Defaults live in the dataclasses, which also say what each key means, its unit and its range; a file of `configs/` sets
+what differs, the command line overrides both. A field whose value is derived from others (0 or "") is filled in when
+the dataclasses are built, so that the config written beside a run is complete.
 """
 
 import ast
 import dataclasses
-import difflib
 import importlib.util
 import json
 import math
@@ -21,13 +20,14 @@ from ml_collections import ConfigDict
 
 from sc2jax.assets import asset_path
 from sc2jax.corpus.config import CorpusConfig
-from sc2jax.errors import UserError
+from sc2jax.errors import UserError, did_you_mean
 from sc2jax.evaluation.config import EvaluationConfig
 from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
+from sc2jax.settings import Setting, check_ranges, declared, setting
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.training.config import TrainingConfig
 
@@ -38,18 +38,20 @@ CONFIG_FILE = "config.json"
 class PathsConfig:
     """Where a run's inputs lie; each a local path or a URL; "" is a folder of the workdir."""
 
-    source: str = ""  # folders of repositories, separated by commas; "": this machine's Python standard library
-    corpus: str = ""  # what `curate` wrote
-    tokenizer: str = ""  # what `tokenizer` wrote
-    tokenize: str = ""  # what `tokenize` wrote
-    train: str = ""  # what `train` wrote
+    source: str = setting(
+        "", 'Folders of repositories, separated by commas; "": this machine\'s Python standard library.', decides=False
+    )
+    corpus: str = setting("", "What `curate` wrote.", decides=False)
+    tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
+    tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
+    train: str = setting("", "What `train` or `convert` wrote.", decides=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The whole config as frozen dataclasses, one a room."""
 
-    seed: int = 0  # every random choice of a run follows from it
+    seed: int = setting(0, "Every random choice of a run follows from it.", at_least=0, less_than=2**31)
     paths: PathsConfig = dataclasses.field(default_factory=PathsConfig)
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
@@ -65,16 +67,23 @@ class Settings:
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
     convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
 
+    def __post_init__(self) -> None:
+        check_ranges("", self)
+
 
 def default_config() -> ConfigDict:
     """Every key with its default, locked: a key that does not exist cannot be set."""
-    sections: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(Settings).items():
-        if dataclasses.is_dataclass(kind):
-            sections[name] = {field.name: field.default for field in dataclasses.fields(kind)}
-        else:
-            sections[name] = getattr(Settings, name)
-    return ConfigDict(sections).lock()
+    sections = {name: _defaults(kind) for name, kind in _sections().items()}
+    return ConfigDict(_defaults(Settings) | sections).lock()
+
+
+def _sections() -> dict[str, Any]:
+    """The dataclass of each section."""
+    return {name: kind for name, kind in typing.get_type_hints(Settings).items() if dataclasses.is_dataclass(kind)}
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
 
 
 def to_settings(config: ConfigDict) -> Settings:
@@ -83,20 +92,15 @@ def to_settings(config: ConfigDict) -> Settings:
     Raises:
         UserError: a dataclass refuses its values.
     """
-    values: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(Settings).items():
-        section = config[name]
-        values[name] = kind(**section.to_dict()) if isinstance(section, ConfigDict) else section
-    settings = Settings(**values)
-    if not 0 <= settings.seed < 2**31:
-        raise UserError(f"seed is {settings.seed}; it must lie between 0 and {2**31 - 1}")
-    row_length = settings.feed.row_length or settings.model.context_length
-    if row_length != settings.model.context_length:
-        raise UserError(
-            f"feed.row_length {row_length} and model.context_length {settings.model.context_length} differ; leave "
-            "feed.row_length at 0"
-        )
-    return dataclasses.replace(settings, feed=dataclasses.replace(settings.feed, row_length=row_length))
+    values = {name: kind(**config[name].to_dict()) for name, kind in _sections().items()}
+    return Settings(**values, **{name: config[name] for name in _defaults(Settings)})
+
+
+def declarations() -> dict[str, Setting]:
+    """What each dotted key declares of itself."""
+    own = dict(declared(Settings))
+    sections = {f"{name}.{field}": what for name, kind in _sections().items() for field, what in declared(kind)}
+    return own | sections
 
 
 def settings_json(settings: Settings) -> str:
@@ -149,7 +153,7 @@ def _find(file: str) -> Path:
     if shipped.is_file():
         return shipped
     names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
-    raise UserError(f"there is no config {file!r}{_nearest(file, names)}; the shipped ones are {', '.join(names)}")
+    raise UserError(f"there is no config {file!r}{did_you_mean(file, names)}; the shipped ones are {', '.join(names)}")
 
 
 def _load_json(name: str) -> ConfigDict:
@@ -162,7 +166,7 @@ def _load_json(name: str) -> ConfigDict:
     if not isinstance(values, dict):
         raise UserError(f"the config file {name} holds no object; it should be a run's config.json")
     config = default_config()
-    for key, value in _leaves(values):
+    for key, value in leaves(values):
         check_key(config, key)
         set_value(config, key, value)
     return config
@@ -231,28 +235,21 @@ def check_key(config: ConfigDict, key: str) -> None:
     Raises:
         UserError: naming the nearest keys that do.
     """
-    keys = [name for name, _ in _leaves(config.to_dict())]
+    keys = [name for name, _ in leaves(config.to_dict())]
     if key not in keys:
-        raise UserError(f"there is no config key {key!r}{_nearest(key, keys)}")
+        raise UserError(f"there is no config key {key!r}{did_you_mean(key, keys)}")
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping by their dotted keys."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The dotted keys whose values differ between two nested mappings."""
-    left, right = dict(_leaves(one)), dict(_leaves(other))
-    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    # A key given without its section, or in the wrong one, is near to its namesakes.
-    namesakes = [other for other in words if other.rpartition(".")[2] == word.rpartition(".")[2]]
-    near = dict.fromkeys([*difflib.get_close_matches(word, words, n=2, cutoff=0.7), *namesakes])
-    near = list(near or difflib.get_close_matches(word, words, n=2, cutoff=0.5))[:3]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+def differing_keys(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of a nested mapping that have another value, or none, in the other."""
+    theirs = dict(leaves(other))
+    return sorted(key for key, value in leaves(config) if key not in theirs or theirs[key] != value)

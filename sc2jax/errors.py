@@ -1,4 +1,7 @@
-"""The one exception that a user can cause."""
+"""The one exception that a user can cause, and the hint at what may have been meant."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -7,3 +10,13 @@ class UserError(Exception):
     The command line prints the message alone and exits with status 2 (`--debug` shows the traceback); any other
     exception is a defect of the program and keeps its traceback.
     """
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """The words that are nearest to a mistyped one, as the end of a message; "" if none is near."""
+    words = list(words)
+    # A key given without its section, or in the wrong one, is near to its namesakes.
+    namesakes = [other for other in words if other.rpartition(".")[2] == word.rpartition(".")[2]]
+    near = dict.fromkeys([*difflib.get_close_matches(word, words, n=2, cutoff=0.7), *namesakes])
+    near = list(near or difflib.get_close_matches(word, words, n=2, cutoff=0.5))[:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

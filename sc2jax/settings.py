@@ -80,7 +80,8 @@ def setting(
 def declared(config: Any) -> Iterator[tuple[str, Setting]]:
     """The fields of a room's config, an instance or its class, with what they declare."""
     for field in dataclasses.fields(config):
-        yield field.name, field.metadata[_METADATA]
+        if _METADATA in field.metadata:
+            yield field.name, field.metadata[_METADATA]
 
 
 def check_ranges(section: str, config: Any) -> None:
@@ -93,7 +94,8 @@ def check_ranges(section: str, config: Any) -> None:
         value = getattr(config, name)
         if not field.allows(value):
             what = field.range or "finite"
-            raise UserError(f"{section}.{name} is {value!r}; it must be {what}")
+            key = f"{section}.{name}" if section else name
+            raise UserError(f"{key} is {value!r}; it must be {what}")
 
 
 def decisive(config: Any) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class PartsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusConfig(SourceConfig, LicenseConfig, FilterConfig, NearConfig, SplitConfig, PartsConfig):
+class CorpusConfig(PartsConfig, SplitConfig, NearConfig, FilterConfig, LicenseConfig, SourceConfig):
     """How source trees become a corpus."""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,78 @@
+"""The model of a run: the shape that it was trained in, and the model opened for use."""
+
+import dataclasses
+
+from sc2jax.checkpoint import Checkpoints
+from sc2jax.errors import UserError
+from sc2jax.inference.loaded_model import LoadedModel
+from sc2jax.model.config import Computation, ModelConfig
+from sc2jax.model.params import abstract_params, parameter_table
+from sc2jax.parallel.mesh import create_mesh
+from sc2jax.records.manifest import read_manifest
+from sc2jax.runs.inputs import open_tokenizer
+from sc2jax.runs.run import Run
+from sc2jax.settings import part
+from sc2jax.storage import join
+from sc2jax.text.tokenizer import Tokenizer
+from sc2jax.training.loop import CHECKPOINTS
+
+PARAMETERS = "parameters.json"
+"""The fingerprints of a model's parameters, beside its checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """Where a trained model lies: its shape, the folder of its checkpoints and the step of the one to use."""
+
+    config: ModelConfig
+    checkpoints: str
+    step: int
+
+
+def fitted_model(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's shape with the tokenizer's vocabulary.
+
+    Raises:
+        UserError: the config names a smaller vocabulary than the tokenizer's.
+    """
+    if model.vocab_size and model.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size {model.vocab_size} is less than the tokenizer's {tokenizer.vocab_size}; use 0 to take "
+            "the tokenizer's"
+        )
+    return dataclasses.replace(model, vocab_size=model.vocab_size or tokenizer.vocab_size)
+
+
+def trained_model(run: Run) -> TrainedModel:
+    """The model that `train` or `convert` left in the run.
+
+    Raises:
+        UserError: there is none, or it is not one that this version knows.
+    """
+    folder = run.folder("train")
+    manifest = read_manifest(folder)
+    try:
+        config, step = ModelConfig(**manifest.config["model"]), manifest.statistics["steps"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}/manifest.json describes no model of this version ({error}); name a folder that `train` or "
+            "`convert` wrote, or make it again"
+        ) from error
+    return TrainedModel(config, join(folder, CHECKPOINTS), step)
+
+
+def open_model(run: Run) -> LoadedModel:
+    """The run's model opened for use: its shape is the checkpoint's, how it is computed is in the settings.
+
+    Raises:
+        UserError: the training is not finished, or its checkpoint is damaged.
+    """
+    settings, trained = run.settings, trained_model(run)
+    config = dataclasses.replace(trained.config, **dataclasses.asdict(part(settings.model, Computation)))
+    mesh = create_mesh(settings.mesh)
+    checkpoints = Checkpoints(trained.checkpoints, kept=settings.training.checkpoints_kept)
+    try:
+        params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
+    finally:
+        checkpoints.close()
+    return LoadedModel(params, config, open_tokenizer(run), mesh)

@@ -1,0 +1,39 @@
+"""The verbs of the command line, a file each: its docstring is its help, its function `run` composes the rooms.
+
+A new verb is a file here and its name in `VERBS`.
+"""
+
+import ast
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+VERBS = (
+    "quickstart",
+    "curate",
+    "tokenizer",
+    "tokenize",
+    "show",
+    "train",
+    "evaluate",
+    "complete",
+    "convert",
+    "report",
+)
+"""In the order in which help lists them."""
+
+
+def docstring(verb: str) -> str:
+    """A verb's help, read from its file: importing it would import all that it works with."""
+    source = Path(__file__).with_name(f"{verb}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)) or ""
+
+
+def sentence(verb: str) -> str:
+    """The first line of a verb's help: what it does."""
+    return docstring(verb).splitlines()[0]
+
+
+def load(verb: str) -> Callable[..., None]:
+    """A verb's function, which takes the settings and the working folder."""
+    return importlib.import_module(f"{__name__}.{verb}").run

@@ -1,0 +1,27 @@
+"""Curates source trees into a deduplicated, documented corpus.
+
+Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`.
+"""
+
+from sc2jax.config import Settings
+from sc2jax.corpus.recipes.source_code import curate
+from sc2jax.errors import UserError
+from sc2jax.runs.run import open_run, say, source_folders
+
+
+def run(settings: Settings, workdir: str) -> None:
+    """Curates the sources of the config."""
+    this = open_run(settings, workdir)
+    folder = this.folder("corpus")
+    sources = source_folders(settings)
+    if settings.paths.source and not sources:
+        raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
+    manifest = curate(settings.corpus, sources, folder, settings.seed)
+    this.write_config(folder, [])
+    first, last = manifest.statistics["funnel"][0], manifest.statistics["funnel"][-1]
+    split = manifest.statistics["split"]
+    say(
+        f"{first['files_in']:,} files, {last['files_out']:,} kept ({last['bytes_out'] / 1e6:.1f} MB); "
+        f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
+        folder,
+    )

@@ -1,0 +1,51 @@
+"""Measures the model on held-out files: bits per byte and exact-match infilling.
+
+Reads `corpus/`, `tokenizer/` and `train/`; writes a folder a measure below `evaluate/`, each done once.
+"""
+
+import functools
+
+from sc2jax.config import Settings
+from sc2jax.evaluation.heldout import read_files
+from sc2jax.evaluation.measures import bits_per_byte, infilling
+from sc2jax.inference.loaded_model import LoadedModel
+from sc2jax.model.config import Computation
+from sc2jax.records.manifest import canonical_json, read_manifest, write_output
+from sc2jax.records.stage import Stage, Written
+from sc2jax.runs.inputs import input_digests, read_json
+from sc2jax.runs.models import open_model
+from sc2jax.runs.run import Run, open_run, say
+from sc2jax.settings import part
+
+MEASURES = {"bits_per_byte": bits_per_byte, "infilling": infilling}
+SCORES = "scores.json"
+
+
+def run(settings: Settings, workdir: str) -> None:
+    """Does every measure and says what it found."""
+    this = open_run(settings, workdir)
+    model = functools.cache(lambda: open_model(this))
+    for name, measure in MEASURES.items():
+        folder = f"evaluate/{name}"
+        this.do(_stage(this, name, model), folder)
+        say(measure.summary(read_json(this.folder(folder), SCORES)))
+
+
+def _stage(run: Run, name: str, model: functools._lru_cache_wrapper[LoadedModel]) -> Stage:
+    settings, measure = run.settings, MEASURES[name]
+    section = part(settings.evaluation, measure.Config)
+    inputs = input_digests(run, name)
+
+    def write(folder: str) -> Written:
+        corpus = run.folder("corpus")
+        read = functools.partial(read_files, corpus, read_manifest(corpus))
+        scores = measure.measure(model(), read, section, settings.seed)
+        return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
+
+    sections = {
+        "evaluation": section,
+        "computation": part(settings.model, Computation),
+        "mesh": settings.mesh,
+        "seed": settings.seed,
+    }
+    return Stage(name, measure.VERSION, sections, inputs, write)

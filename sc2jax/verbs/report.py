@@ -1,0 +1,49 @@
+"""Writes the run's page: corpus, training, scores and samples.
+
+Reads every stage of the run; writes `report/index.html`, one page without scripts or external files.
+"""
+
+from pathlib import Path
+
+import sc2jax
+from sc2jax.config import CONFIG_FILE, Settings
+from sc2jax.evaluation.report import render_report
+from sc2jax.records.manifest import read_manifest, write_output
+from sc2jax.records.stage import Stage, Written
+from sc2jax.runs.inputs import FOLLOWS, input_digests, read_json
+from sc2jax.runs.run import open_run, say
+from sc2jax.training.metrics import read_metrics
+from sc2jax.verbs.complete import SAMPLES
+from sc2jax.verbs.evaluate import MEASURES, SCORES
+
+VERSION = 2
+PAGE = "index.html"
+
+
+def run(settings: Settings, workdir: str) -> None:
+    """Renders the page."""
+    this = open_run(settings, workdir)
+    inputs = input_digests(this, "report")
+
+    def write(folder: str) -> Written:
+        manifests = {stage: read_manifest(this.folder(stage)) for stage in FOLLOWS["report"]}
+        train = this.folder("train")
+        page = render_report(
+            corpus=dict(manifests["corpus"].statistics),  # pyright: ignore[reportArgumentType]
+            training={
+                "metrics": read_metrics(train),
+                "parameters": manifests["train"].statistics["parameters"],
+            },
+            **{name: read_json(this.folder(f"evaluate/{name}"), SCORES) for name in MEASURES},
+            samples=read_json(this.folder("complete"), SAMPLES),
+            provenance={
+                "version": sc2jax.__version__,
+                "manifests": {stage: manifest.digest for stage, manifest in manifests.items()},
+                # Where the folders lie is no part of what was done: the page is the same wherever it is made.
+                "config": {name: value for name, value in read_json(train, CONFIG_FILE).items() if name != "paths"},
+            },
+        )
+        return [write_output(folder, PAGE, page.encode())], {}
+
+    this.do(Stage("report", VERSION, {"version": sc2jax.__version__}, inputs, write))
+    say(str(Path(this.folder("report"), PAGE).resolve()))

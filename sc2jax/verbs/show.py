@@ -1,0 +1,27 @@
+"""Shows one packed training row with its segments and special tokens.
+
+Reads `corpus/` and `tokenizer/`. The row is `show.row` of batch `show.step`; with `show.source` that of one source of
+the mixture alone. It is printed, or with `show.html` written as a page.
+"""
+
+from sc2jax import storage
+from sc2jax.config import Settings
+from sc2jax.errors import UserError
+from sc2jax.feed.show import row_page, show_row
+from sc2jax.runs.inputs import feed_inputs
+from sc2jax.runs.run import open_run, say
+
+
+def run(settings: Settings, workdir: str) -> None:
+    """Prints a row, or writes it as a page."""
+    shown, batch_size = settings.show, settings.training.batch_size
+    if shown.row >= batch_size:
+        raise UserError(f"show.row is {shown.row}; a batch has {batch_size} rows, from 0 on")
+    inputs = feed_inputs(open_run(settings, workdir))
+    which = {"row": shown.row, "step": shown.step, "source": shown.source}
+    if shown.html:
+        page = row_page(inputs, batch_size, **which)
+        storage.write_whole(storage.absolute(shown.html), page.encode())
+        say("a row as a page", shown.html)
+    else:
+        print(show_row(inputs, batch_size, **which))  # noqa: T201
