@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 SOURCE ?=
 
-.PHONY: quickstart test test-slow lint typecheck imports check lock clean
+.PHONY: quickstart test test-slow lint typecheck imports check settings lock clean
 
 quickstart: $(VENV)/run.stamp
 	$(BIN)/sc2jax quickstart --workdir="$(WORKDIR)" $(if $(SOURCE),--config.paths.source="$(SOURCE)")
@@ -29,6 +29,9 @@ imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: test lint typecheck imports
+
+settings: $(VENV)/dev.stamp
+	$(BIN)/python -c "from sc2jax.config_help import settings_page; print(settings_page(), end='')" > docs/settings.md
 
 $(VENV)/made.stamp:
 	@test -n "$(PYTHON)" || { echo "sc2jax needs Python 3.11, 3.12 or 3.13 on the PATH; or run make PYTHON=/path/to/python" >&2; exit 2; }

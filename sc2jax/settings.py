@@ -20,8 +20,8 @@ _METADATA = "sc2jax"
 class Setting:
     """What a field declares.
 
-    `decides` says whether a result follows from it. What only says how the work is done (a kernel, the size of a
-    batch that is scored, how far ahead to read) may change a result by rounding at most; it is no part of a stage's key.
+    `decides` says whether results follow from it. What only says how the work is done (a kernel, the size of a batch
+    that is scored, how far ahead to read) may change a result by rounding at most, and is no part of a stage's key.
     """
 
     meaning: str

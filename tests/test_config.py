@@ -28,7 +28,6 @@ def test_derived_values_are_filled_in():
     settings = to_settings(load_config("quickstart"))
     assert settings.model.mlp_dim == 4 * settings.model.embed_dim
     assert settings.model.head_dim == settings.model.embed_dim // settings.model.num_heads
-    assert settings.feed.row_length == settings.model.context_length
 
 
 def test_overrides_take_the_type_of_their_default():

@@ -1,10 +1,10 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders appear whole or not at all, on local disk and in an object store."""
 
 import fsspec
 import pytest
 
 from sc2jax.errors import UserError
-from sc2jax.interop.folders import new_folder
+from sc2jax.storage import file_sizes, is_unfinished, join, new_folder, read_bytes, write_whole
 
 
 def test_a_folder_takes_its_name_at_the_end(tmp_path):
@@ -45,3 +45,60 @@ def test_object_stores_are_written_in_place_and_cleaned(tmp_path):
         store.pipe_file(f"{folder}/file", b"x")
         raise KeyboardInterrupt
     assert store.find("/bucket") == ["/bucket/a/file"]
+
+
+def test_paths_below_a_folder_have_one_slash_between():
+    assert join("a/", "b") == join("a", "b") == "a/b"
+    assert join("gs://bucket/run", "corpus") == "gs://bucket/run/corpus"
+
+
+@pytest.mark.parametrize("root", ["", "memory://files"])
+def test_files_are_written_listed_and_read_back(tmp_path, root):
+    folder = root or str(tmp_path)
+    assert file_sizes(f"{folder}/nowhere") == {}
+    write_whole(f"{folder}/deep/down/file", b"content")
+    write_whole(f"{folder}/deep/other", b"")
+    write_whole(f"{folder}/deep/down/file", b"changed!")
+    assert read_bytes(f"{folder}/deep/down/file") == b"changed!"
+    assert file_sizes(f"{folder}/deep") == {"other": 0}
+    assert file_sizes(f"{folder}/deep/down") == {"file": 8}
+    with pytest.raises(FileNotFoundError):
+        read_bytes(f"{folder}/deep/none")
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path):
+    path = tmp_path / "file"
+    write_whole(str(path), b"old")
+    with pytest.raises(TypeError):
+        write_whole(str(path), None)  # pyright: ignore[reportArgumentType]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_whole(str(tmp_path / "file"), b"x")
+    assert error.value.filename == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_write_leaves_is_known_by_its_name(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("pathlib.Path.replace", kill)
+    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        write_whole(str(tmp_path / "file"), b"x")
+    (left,) = tmp_path.iterdir()
+    assert is_unfinished(left.name)
+    assert not is_unfinished("file")
+    assert not is_unfinished("notes.unfinished")
+    assert not is_unfinished(".hidden")

@@ -76,7 +76,9 @@ class NearConfig:
     """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
 
     near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1)
-    near_permutations: int = setting(250, "MinHash permutations of a signature.", at_least=1)
+    near_permutations: int = setting(
+        250, "MinHash permutations of a signature; the comparison across the split needs five.", at_least=5
+    )
     near_threshold: float = setting(
         0.7, "Jaccard similarity from which two files count as the same.", at_least=0, at_most=1
     )

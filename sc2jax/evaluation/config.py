@@ -1,53 +1,103 @@
-"""Settings of the held-out evaluation."""
+"""Settings of the held-out evaluation: a part for each measure, and all of them together."""
 
 import dataclasses
 
 from sc2jax.errors import UserError
+from sc2jax.settings import check_ranges, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class HeldoutConfig:
+    """Which held-out text every measure may use."""
+
+    max_files: int = setting(
+        256, "Held-out files that may be measured: a bound for corpora of many tiny files.", unit="files", at_least=1
+    )
+    max_bytes: int = setting(
+        300_000,
+        "UTF-8 bytes of held-out text to measure, about 90,000 tokens; 0 leaves bits per byte out.",
+        unit="bytes",
+        at_least=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsPerByteConfig(HeldoutConfig):
+    """How bits per byte are measured."""
+
+    max_file_bytes: int = setting(
+        16_384,
+        "Scored of one file, from its start, so that one large file cannot stand for the whole corpus.",
+        unit="bytes",
+        at_least=1,
+    )
+    score_batch: int = setting(
+        8,
+        "Rows that the scorer runs at once; memory grows with it, the figures do not depend on it.",
+        unit="rows",
+        at_least=1,
+        decides=False,
+    )
+    unigram_bytes: int = setting(
+        4_000_000,
+        "Training text whose tokens are counted for the unigram baseline: over a million tokens, far more than the "
+        "vocabulary; 0 counts the whole split.",
+        unit="bytes",
+        at_least=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class InfillingConfig(HeldoutConfig):
+    """How exact-match infilling is measured."""
+
+    infill_samples: int = setting(
+        128,
+        "Held-out lines to fill in: a standard error of at most 4.4 points; 0 leaves infilling out.",
+        unit="lines",
+        at_least=0,
+    )
+    infill_batch: int = setting(16, "Prompts decoded together.", unit="prompts", at_least=1, decides=False)
+    infill_tokens: int = setting(
+        48,
+        "Length of a completion; a line of `max_line_characters` needs about 30.",
+        unit="tokens",
+        at_least=1,
+    )
+    min_line_letters: int = setting(
+        3,
+        "Letters that a line must have to be asked for: leaves out blank lines, brackets and rules of dashes.",
+        unit="letters",
+        at_least=0,
+    )
+    max_line_characters: int = setting(
+        80, "Length of the longest line asked for, without its indentation.", unit="characters", at_least=1
+    )
+    prefix_characters: int = setting(
+        480,
+        "Text shown before the hidden line, cut at the start of a line. Together with the suffix and the completion "
+        "about 250 tokens, so that the question fits the rows that a tiny model was trained on.",
+        unit="characters",
+        at_least=1,
+    )
+    suffix_characters: int = setting(
+        160,
+        "Text shown after the hidden line, cut at the end of a line. In the prompt it stands between the prefix and "
+        "the answer, so a long one pushes the prefix out of a narrow attention window.",
+        unit="characters",
+        at_least=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(InfillingConfig, BitsPerByteConfig):
     """How much of the held-out repositories is measured, and how.
 
     The defaults cost about half a minute on two cores with a model of three million parameters.
     """
 
-    max_files: int = 256
-    """Held-out files that may be scored: a bound for corpora of many tiny files."""
-    max_bytes: int = 300_000
-    """UTF-8 bytes of held-out text to score, about 90,000 tokens; 0 leaves bits per byte out."""
-    max_file_bytes: int = 16_384
-    """Bytes scored of one file, from its start, so that one large file cannot stand for the whole corpus."""
-    score_batch: int = 8
-    """Rows that the scorer runs at once; memory grows with it, the figures do not depend on it."""
-    unigram_bytes: int = 4_000_000
-    """Training text whose tokens are counted for the unigram baseline: over a million tokens, far more than the
-    vocabulary; 0 counts the whole split."""
-
-    infill_samples: int = 128
-    """Held-out lines to fill in: a standard error of at most 4.4 points; 0 leaves infilling out."""
-    infill_batch: int = 16
-    """Prompts decoded together."""
-    infill_tokens: int = 48
-    """Tokens that a completion may have; a line of `max_line_characters` needs about 30."""
-    min_line_letters: int = 3
-    """Letters that a line must have to be asked for: leaves out blank lines, brackets and rules of dashes."""
-    max_line_characters: int = 80
-    """Length of the longest line asked for, without its indentation."""
-    prefix_characters: int = 480
-    """Text shown before the hidden line, cut at the start of a line. Together with the suffix and the completion about
-    250 tokens, so that the question fits the rows that a tiny model was trained on."""
-    suffix_characters: int = 160
-    """Text shown after the hidden line, cut at the end of a line. In the prompt it stands between the prefix and the
-    answer, so a long one pushes the prefix out of a narrow attention window."""
-
     def __post_init__(self) -> None:
-        may_be_zero = ("max_bytes", "unigram_bytes", "infill_samples", "min_line_letters")
-        for field in dataclasses.fields(self):
-            least = 0 if field.name in may_be_zero else 1
-            value = getattr(self, field.name)
-            if value < least:
-                raise UserError(f"evaluation.{field.name} is {value}; it must be at least {least}")
+        check_ranges("evaluation", self)
         if self.min_line_letters > self.max_line_characters:
             raise UserError(
                 f"evaluation.min_line_letters is {self.min_line_letters}, more than "

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from sc2jax.errors import UserError
 from sc2jax.settings import check_ranges, setting
 from sc2jax.text.special_tokens import Special
 
@@ -22,6 +21,7 @@ class TokenizerConfig:
         "Size of the vocabulary, with the 38 special tokens, the unknown one and the 256 bytes. StarCoder2 has 49152 "
         "(paper, section 5.1); a small model spends most of its parameters on the embedding, so the default is small.",
         unit="tokens",
+        at_least=len(Special) + 1 + BYTES + 1,
     )
     max_training_bytes: int = setting(
         30_000_000,
@@ -38,12 +38,6 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         check_ranges("tokenizer", self)
-        smallest = len(Special) + 1 + BYTES
-        if self.vocab_size <= smallest:
-            raise UserError(
-                f"tokenizer.vocab_size {self.vocab_size} is too small: special tokens and bytes alone take {smallest}; "
-                "use 512 or more"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,21 +35,22 @@ def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_ste
 @pytest.mark.parametrize(("size", "tokens"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])
 def test_each_size_has_the_mixture_of_the_paper_and_keeps_repositories_together(size, tokens):
     for stage in ("base", "long"):
-        feed = to_settings(load_config(f"starcoder2:{size},stage={stage}")).feed
+        settings = to_settings(load_config(f"starcoder2:{size},stage={stage}"))
+        feed = settings.feed
         mixture = read_mixture(feed.mixture)
         assert sum(share.share for share in mixture) == pytest.approx(tokens)
         assert mixture[0].name == ("source_code_full" if size == "15b" else "source_code_smol")
         assert (mixture[0].format, feed.long_documents) == ("repository", "continued")
-        assert feed.row_length == {"base": 4096, "long": 16384}[stage]
+        assert settings.model.context_length == {"base": 4096, "long": 16384}[stage]
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("16b", "did you mean '15b'"),
+        ("16b", "did you mean 15b"),
         ("", "the sizes are 3b, 7b, 15b"),
-        ("3b,stag=base", "did you mean 'stage'"),
-        ("3b,stage=basis", "did you mean 'base'"),
+        ("3b,stag=base", "did you mean stage"),
+        ("3b,stage=basis", "did you mean base"),
     ],
 )
 def test_unknown_arguments_name_the_nearest(argument, message):

@@ -7,7 +7,7 @@ from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.sources import refuse_absent
-from sc2jax.records.manifest import write_atomically
+from sc2jax.storage import write_whole
 
 GOOD = {"name": "source_code", "format": "repository", "share": 1.0, "max_epochs": 0}
 
@@ -52,7 +52,7 @@ def test_bad_mixtures(tmp_path: Path, content: str, message: str) -> None:
 def test_all_sources_that_a_corpus_lacks_are_named_at_once(tmp_path: Path) -> None:
     mixture = read_mixture("starcoder2_3b")
     (tmp_path / "issues").mkdir()
-    write_atomically(f"{tmp_path}/issues/manifest.json", b"{}")
+    write_whole(f"{tmp_path}/issues/manifest.json", b"{}")
     with pytest.raises(UserError) as caught:
         refuse_absent(str(tmp_path), "starcoder2_3b", mixture)
     message = str(caught.value)
@@ -61,6 +61,6 @@ def test_all_sources_that_a_corpus_lacks_are_named_at_once(tmp_path: Path) -> No
     assert f"{tmp_path}/source_code_smol" in message
     assert "--config.feed.mixture: 'repositories'" in message
     for share in mixture:
-        write_atomically(f"{tmp_path}/{share.folder}/manifest.json", b"{}")
+        write_whole(f"{tmp_path}/{share.folder}/manifest.json", b"{}")
     refuse_absent(str(tmp_path), "starcoder2_3b", mixture)
     refuse_absent(str(tmp_path / "empty"), "repositories", read_mixture("repositories"))

@@ -7,10 +7,10 @@ from pathlib import Path
 import completion_case
 import numpy as np
 import pytest
+from sc2jax.run import folders, open_model
 
 from sc2jax.cli import parse, run
 from sc2jax.config import to_settings
-from sc2jax.run import folders, open_model
 from sc2jax.text.tokenizer import load_tokenizer
 
 CASE = json.loads(completion_case.EXPECTED.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ import pytest
 import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
+from sc2jax.run import folders, open_model
 
 from sc2jax.checkpoint import Checkpoints, Progress
 from sc2jax.cli import run
@@ -27,7 +28,6 @@ from sc2jax.model.params import abstract_params, init_params
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
-from sc2jax.run import folders, open_model
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import load_tokenizer

@@ -1,0 +1,120 @@
+"""A stage is done once for the same settings and inputs, and its key is made of what decides."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sc2jax.records.manifest import read_manifest, write_output
+from sc2jax.records.stage import Stage
+from sc2jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    flour: int = setting(3, "Cups.", at_least=0)
+    spoon: str = setting("wood", "What stirs.", decides=False)
+
+
+class Kitchen:
+    """Counts how often the work was done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def bake(self, folder: str):
+        self.done += 1
+        return [write_output(folder, "b/cake", b"cake"), write_output(folder, "a", b"crumbs")], {"cakes": 1}
+
+    def stage(self, **changes: Any) -> Stage:
+        fields = {
+            "name": "bake",
+            "version": 1,
+            "settings": {"recipe": Recipe(), "seed": 7},
+            "inputs": {"flour": "f"},
+            "write": self.bake,
+        }
+        return Stage(**(fields | changes))
+
+
+@pytest.fixture
+def kitchen() -> Kitchen:
+    return Kitchen()
+
+
+def test_a_stage_is_done_once(kitchen, tmp_path):
+    manifest = kitchen.stage().run(str(tmp_path))
+    assert kitchen.stage().run(str(tmp_path)) == manifest == read_manifest(str(tmp_path))
+    assert kitchen.done == 1
+
+
+def test_the_manifest_says_what_was_given_and_what_was_written(kitchen, tmp_path):
+    kitchen.stage().run(str(tmp_path))
+    written = json.loads((tmp_path / "manifest.json").read_text())
+    assert written["stage"] == "bake"
+    assert written["version"] == 1
+    assert written["config"] == {"recipe": {"flour": 3}, "seed": 7}
+    assert written["operation"] == {"recipe": {"spoon": "wood"}}
+    assert written["inputs"] == {"flour": "f"}
+    assert written["statistics"] == {"cakes": 1}
+    assert [output["path"] for output in written["outputs"]] == ["a", "b/cake"]
+    parts = {"stage": "bake", "version": 1, "config": written["config"], "inputs": written["inputs"]}
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    assert written["key"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "fry"},
+        {"version": 2},
+        {"settings": {"recipe": Recipe(flour=4), "seed": 7}},
+        {"settings": {"recipe": Recipe(), "seed": 8}},
+        {"inputs": {"flour": "g"}},
+    ],
+)
+def test_what_decides_changes_the_key(kitchen, tmp_path, changes):
+    kitchen.stage().run(str(tmp_path))
+    kitchen.stage(**changes).run(str(tmp_path))
+    assert kitchen.done == 2
+
+
+def test_how_it_is_done_does_not(kitchen, tmp_path):
+    kitchen.stage().run(str(tmp_path))
+    kitchen.stage(settings={"recipe": Recipe(spoon="steel"), "seed": 7}).run(str(tmp_path))
+    assert kitchen.done == 1
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cakf")])
+def test_a_stage_whose_output_is_gone_or_changed_is_done_again(kitchen, tmp_path, damage):
+    kitchen.stage().run(str(tmp_path))
+    damage(tmp_path / "b" / "cake")
+    kitchen.stage().run(str(tmp_path))
+    assert kitchen.done == 2
+    assert (tmp_path / "b" / "cake").read_bytes() == b"cake"
+
+
+def test_a_stage_that_is_not_intact_beside_its_outputs_is_done_again(kitchen, tmp_path):
+    def intact(manifest) -> bool:
+        assert manifest.statistics == {"cakes": 1}
+        return Path(tmp_path, "oven").exists()
+
+    kitchen.stage(intact=intact).run(str(tmp_path))
+    kitchen.stage(intact=intact).run(str(tmp_path))
+    assert kitchen.done == 2
+    (tmp_path / "oven").touch()
+    kitchen.stage(intact=intact).run(str(tmp_path))
+    assert kitchen.done == 2
+
+
+def test_nothing_is_committed_when_the_work_fails(kitchen, tmp_path):
+    def burn(folder: str):
+        write_output(folder, "a", b"smoke")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.stage(write=burn).run(str(tmp_path))
+    assert not (tmp_path / "manifest.json").exists()

@@ -1,0 +1,135 @@
+"""What fields declare of themselves is what checks, keys and explains them."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sc2jax.config import Settings, declarations, default_config, leaves
+from sc2jax.config_help import explain, settings_page
+from sc2jax.errors import UserError
+from sc2jax.model.config import Computation, ModelConfig
+from sc2jax.settings import check_ranges, decisive, incidental, part, setting
+
+SECTIONS = [
+    field.name for field in dataclasses.fields(Settings) if dataclasses.is_dataclass(getattr(Settings(), field.name))
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Oven:
+    size: int = setting(3, "Trays.", unit="trays", at_least=1, at_most=4)
+    heat: float = setting(0.5, "Of the most.", more_than=0, less_than=1)
+    kind: str = setting("gas", "What heats it.", choices=("gas", "wood"))
+    kinds: tuple[str, ...] = setting(("gas",), "What may heat it.", choices=("gas", "wood"))
+    light: bool = setting(True, "Whether one sees in.", decides=False)
+
+
+@pytest.mark.parametrize(
+    "good", [{"size": 1}, {"size": 4}, {"heat": 1e-9}, {"heat": 0.999}, {"kind": "wood"}, {"kinds": ("wood", "gas")}]
+)
+def test_values_in_range_pass(good):
+    check_ranges("oven", Oven(**good))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"size": 0}, "oven.size is 0; it must be at least 1 and at most 4"),
+        ({"size": 5}, "oven.size is 5; it must be at least 1 and at most 4"),
+        ({"heat": 0.0}, "oven.heat is 0.0; it must be more than 0 and less than 1"),
+        ({"heat": 1.0}, "oven.heat is 1.0; it must be more than 0 and less than 1"),
+        ({"heat": math.nan}, "oven.heat is nan; it must be more than 0 and less than 1"),
+        ({"kind": "coal"}, "oven.kind is 'coal'; it must be one of gas, wood"),
+        ({"kinds": ("gas", "coal")}, "oven.kinds is ('gas', 'coal'); it must be one of gas, wood"),
+        ({"kinds": ()}, "oven.kinds is (); it must be one of gas, wood"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_range(bad, message):
+    with pytest.raises(UserError) as error:
+        check_ranges("oven", Oven(**bad))
+    assert str(error.value) == message
+
+
+def test_what_decides_and_what_does_not_are_all_fields():
+    assert incidental(Oven()) == {"light": True}
+    assert decisive(Oven()) == {"size": 3, "heat": 0.5, "kind": "gas", "kinds": ("gas",)}
+
+
+def test_a_part_is_what_a_class_above_declares():
+    model = ModelConfig(vocab_size=8, attention="blocked", compute_dtype="float32")
+    computation = part(model, Computation)
+    assert type(computation) is Computation
+    assert dataclasses.asdict(computation) == {
+        "attention": "blocked",
+        "compute_dtype": "float32",
+        "rematerialization": "none",
+        "scan_unroll": 1,
+    }
+
+
+def test_every_key_declares_itself():
+    assert declarations().keys() == dict(leaves(default_config().to_dict())).keys()
+    for key, what in declarations().items():
+        assert what.meaning.endswith("."), key
+
+
+def numbers() -> list[tuple[str, str, Any]]:
+    """Every number of the config with values just outside of its range."""
+    found = []
+    for section in SECTIONS:
+        config = getattr(Settings(), section)
+        for field in dataclasses.fields(config):
+            what = declarations()[f"{section}.{field.name}"]
+            kind = type(field.default)
+            for limit, step in ((what.at_least, -1), (what.at_most, 1)):
+                if limit is not None:
+                    found.append((section, field.name, kind(limit + step)))
+            found += [
+                (section, field.name, kind(limit)) for limit in (what.more_than, what.less_than) if limit is not None
+            ]
+            if kind is float:  # a Python config may hold them
+                found += [(section, field.name, value) for value in (math.inf, -math.inf, math.nan)]
+    return found
+
+
+@pytest.mark.parametrize(("section", "name", "value"), numbers())
+def test_no_section_takes_a_number_outside_of_its_range(section, name, value):
+    with pytest.raises(UserError, match=rf"{section}\.{name}( is)? {value}"):
+        dataclasses.replace(getattr(Settings(), section), **{name: value})
+
+
+def test_every_number_has_a_range_below():
+    """A number without a lower limit could be negative where nobody thought of it."""
+    defaults = dict(leaves(default_config().to_dict()))
+    for key, what in declarations().items():
+        if isinstance(defaults[key], int | float) and not isinstance(defaults[key], bool):
+            assert what.at_least is not None or what.more_than is not None, key
+
+
+def test_what_says_only_how_the_work_is_done():
+    """The keys that results do not follow from, read through by hand: all others are in a stage's key."""
+    assert {key for key, what in declarations().items() if not what.decides} == {
+        "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train",
+        "corpus.max_distribution_bytes",
+        "feed.prefetch",
+        "model.attention", "model.rematerialization", "model.scan_unroll",
+        "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
+        "training.loss_chunk", "training.checkpoint_every", "training.checkpoints_kept",
+        "evaluation.score_batch", "evaluation.infill_batch",
+    }  # fmt: skip
+
+
+def test_help_and_page_name_every_key():
+    text, page = explain(default_config()), settings_page()
+    for key, what in declarations().items():
+        assert f"{key}: " in text
+        assert f"| `{key}` |" in page
+        assert what.meaning.split("|")[0].split("\n")[0][:30] in page
+
+
+def test_the_page_of_settings_is_up_to_date():
+    page = Path(__file__).parent.parent / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == settings_page(), "run `make settings`"
