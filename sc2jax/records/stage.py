@@ -1,7 +1,7 @@
 """A stage: a piece of work that fills a folder and is done once for the same settings and inputs.
 
-Each step of the recipe of `curate`, each measure of `evaluate` and each verb that leaves a folder is one. Its key is the
-digest of all that its outputs depend on; a folder whose manifest has that key is complete.
+Each step of the recipe of `curate`, each measure of `evaluate` and each verb that leaves a folder is one. Its key is
+the digest of all that its outputs depend on; a folder whose manifest has that key is complete.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ from pathlib import Path
 import completion_case
 import numpy as np
 import pytest
-from sc2jax.run import folders, open_model
 
 from sc2jax.cli import parse, run
 from sc2jax.config import to_settings
+from sc2jax.runs.models import open_model
+from sc2jax.runs.run import open_run
 from sc2jax.text.tokenizer import load_tokenizer
 
 CASE = json.loads(completion_case.EXPECTED.read_text(encoding="utf-8"))
@@ -30,11 +31,10 @@ def workdir(tmp_path_factory) -> Path:
 
 def test_token_for_token(workdir):
     _, config, _ = parse([*CONFIG, f"--workdir={workdir}"])
-    settings = to_settings(config)
-    _, generate = open_model(settings, folders(settings, str(workdir)))
+    model = open_model(open_run(to_settings(config), str(workdir)))
     prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
     # Together in one batch, as unlike in length as they are.
-    made = generate(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
+    made = model.complete(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
     assert [completion.ids for completion in made] == [completion["ids"] for completion in CASE["completions"]]
 
 
@@ -43,9 +43,8 @@ def test_the_type_of_the_computation_is_that_of_the_command(workdir):
     scores = {}
     for dtype in ("float32", "bfloat16"):
         _, config, _ = parse([CONFIG[0], f"--config.model.compute_dtype={dtype}", f"--workdir={workdir}"])
-        settings = to_settings(config)
-        score, _ = open_model(settings, folders(settings, str(workdir)))
-        scores[dtype] = score(prompts)[0]
+        model = open_model(open_run(to_settings(config), str(workdir)))
+        scores[dtype] = model.score(prompts, batch_size=2)[0]
     errors = np.abs(scores["bfloat16"] - scores["float32"])
     assert 1e-3 < errors.max() < 0.5  # bfloat16 keeps eight bits
 

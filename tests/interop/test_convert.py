@@ -13,7 +13,6 @@ import pytest
 import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
-from sc2jax.run import folders, open_model
 
 from sc2jax.checkpoint import Checkpoints, Progress
 from sc2jax.cli import run
@@ -28,6 +27,8 @@ from sc2jax.model.params import abstract_params, init_params
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
+from sc2jax.runs.models import open_model
+from sc2jax.runs.run import open_run
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import load_tokenizer
@@ -205,7 +206,7 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
         convert_out(tmp_path / "out", tmp_path / "run")
     settings = to_settings(load_config("quickstart"))
     with pytest.raises(UserError, match="describes no model of this version"):
-        open_model(settings, folders(settings, str(tmp_path / "run")))
+        open_model(open_run(settings, str(tmp_path / "run")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 
 

@@ -1,0 +1,79 @@
+"""The model of a run: its shape is the checkpoint's, how it is computed is the command's."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from sc2jax.checkpoint import Checkpoints, Progress
+from sc2jax.config import Settings
+from sc2jax.errors import UserError
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import init_params, parameter_table
+from sc2jax.records.manifest import write_output
+from sc2jax.records.stage import Stage
+from sc2jax.runs.models import fitted_model, open_model, trained_model
+from sc2jax.runs.run import Run, open_run
+from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.tokenizer import load_tokenizer
+from sc2jax.text.train_tokenizer import train_tokenizer
+
+MODEL = ModelConfig(
+    vocab_size=320, context_length=16, embed_dim=16, num_layers=2, num_heads=4, num_kv_heads=2, window=8,
+    compute_dtype="bfloat16", rematerialization="full",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """A run with a tokenizer of 310 tokens and a checkpoint of step 3."""
+    folder = tmp_path_factory.mktemp("run")
+    run = open_run(Settings(), str(folder))
+    text = "def f(x):\n    return x + 1\n" * 20
+    model = train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=310), 0)
+    run.do(Stage("tokenizer", 1, {}, {}, lambda at: ([write_output(at, "tokenizer.model", model)], {})))
+    checkpoints = Checkpoints(f"{folder}/train/checkpoints", 1)
+    params = init_params(parameter_table(MODEL), jax.random.key(5))
+    checkpoints.save(Progress(3, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    checkpoints.close()
+    run.do(Stage("train", 1, {"model": MODEL}, {}, lambda _: ([], {"steps": 3})))
+    return run
+
+
+def with_model(run: Run, **changes) -> Run:
+    model = dataclasses.replace(run.settings.model, **changes)
+    return dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model))
+
+
+def test_the_shape_is_what_was_trained(run):
+    trained = trained_model(run)
+    assert (trained.step, trained.checkpoints) == (3, f"{run.workdir}/train/checkpoints")
+    assert (trained.config.vocab_size, trained.config.embed_dim, trained.config.window) == (320, 16, 8)
+
+
+def test_a_model_opened_for_use_is_computed_as_the_command_says(run):
+    loaded = open_model(with_model(run, compute_dtype="float32", attention="reference", embed_dim=3072))
+    assert (loaded.config.compute_dtype, loaded.config.attention) == ("float32", "reference")
+    assert (loaded.config.rematerialization, loaded.config.scan_unroll) == ("none", 1)
+    assert (loaded.config.embed_dim, loaded.config.num_layers) == (16, 2)
+    expected = init_params(parameter_table(MODEL), jax.random.key(5))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), loaded.params, expected))
+    assert loaded.tokenizer.vocab_size == 310
+    assert loaded.mesh.size == jax.device_count()
+
+
+def test_a_manifest_without_a_model_is_named(run, tmp_path):
+    other = open_run(Settings(), str(tmp_path))
+    other.do(Stage("train", 1, {"model": {"layers": 3}}, {}, lambda _: ([], {"steps": 3})))
+    with pytest.raises(UserError, match="describes no model of this version"):
+        trained_model(other)
+
+
+def test_the_vocabulary_is_the_tokenizers_unless_the_model_has_a_larger_one(run):
+    tokenizer = load_tokenizer(f"{run.workdir}/tokenizer/tokenizer.model")
+    assert fitted_model(ModelConfig(), tokenizer).vocab_size == 310
+    assert fitted_model(ModelConfig(vocab_size=310), tokenizer).vocab_size == 310
+    assert fitted_model(ModelConfig(vocab_size=311), tokenizer).vocab_size == 311
+    with pytest.raises(UserError, match=r"model\.vocab_size 309 is less than the tokenizer's 310"):
+        fitted_model(ModelConfig(vocab_size=309), tokenizer)

@@ -1,0 +1,117 @@
+"""Where a run's stages lie, the config beside each, and what each stage reads."""
+
+import dataclasses
+import json
+
+import pytest
+
+from sc2jax.config import PathsConfig, Settings, load_config, to_settings
+from sc2jax.errors import UserError
+from sc2jax.records.manifest import read_manifest, write_output
+from sc2jax.records.stage import Stage
+from sc2jax.runs.inputs import FOLLOWS, input_digests, read_json, tokenizer_path
+from sc2jax.runs.run import Run, open_run, source_folders
+from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.train_tokenizer import train_tokenizer
+
+
+def settings(**paths: str) -> Settings:
+    return dataclasses.replace(Settings(), paths=PathsConfig(**paths))
+
+
+def stage(run: Run, name: str, content: bytes = b"x", inputs: dict[str, str] | None = None):
+    def write(folder: str):
+        return [write_output(folder, "file", content)], {}
+
+    return run.do(Stage(name, 1, {"seed": 0}, inputs or {}, write))
+
+
+def test_stages_lie_in_the_working_folder_unless_paths_name_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = open_run(settings(corpus="elsewhere/corpus", train="memory://bucket/train"), "work")
+    assert run.folder("corpus") == f"{tmp_path}/elsewhere/corpus"
+    assert run.folder("train") == "memory://bucket/train"
+    assert run.folder("tokenizer") == f"{tmp_path}/work/tokenizer"
+    assert run.folder("evaluate/infilling") == f"{tmp_path}/work/evaluate/infilling"
+
+
+@pytest.mark.parametrize(
+    "paths", [{"corpus": "foo://x"}, {"tokenizer": "foo://x"}, {"tokenize": "foo://x"}, {"train": "foo://x"}]
+)
+def test_a_folder_of_an_unknown_kind_is_refused(paths, tmp_path):
+    with pytest.raises(UserError, match="foo://x cannot be opened"):
+        open_run(settings(**paths), str(tmp_path))
+
+
+def test_a_stage_is_done_once_and_its_config_stands_beside_it(tmp_path, capsys):
+    run = open_run(settings(source=" a , b ,"), str(tmp_path / "run"))
+    stage(run, "corpus")
+    assert "complete already" not in capsys.readouterr().out
+    stage(run, "corpus")
+    assert "complete already" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run/corpus/config.json").read_text())
+    assert [part.rpartition("/")[2] for part in config["paths"]["source"].split(",")] == ["a", "b"]
+    assert all(part.startswith("/") for part in config["paths"]["source"].split(","))
+    assert config["paths"]["corpus"] == ""
+
+
+def test_a_saved_config_names_the_folders_that_were_read_and_no_others(tmp_path):
+    run = open_run(Settings(), str(tmp_path))
+    stage(run, "complete", inputs={"corpus/issues": "1", "train": "2"})
+    saved = to_settings(load_config(str(tmp_path / "complete/config.json")))
+    assert saved.paths == PathsConfig(corpus=f"{tmp_path}/corpus", train=f"{tmp_path}/train")
+
+
+def test_sources_are_parted_by_commas():
+    assert source_folders(settings(source=" one, two ,,three")) == ["one", "two", "three"]
+    assert source_folders(settings(source=" , ")) == []
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> bytes:
+    text = "def f(x):\n    return x + 1\n" * 20
+    return train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=310), 0)
+
+
+def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
+    run = open_run(Settings(), str(tmp_path))
+    with pytest.raises(UserError, match=r"corpus holds no manifest\.json"):
+        input_digests(run, "tokenizer")
+    corpus = stage(run, "corpus")
+    assert input_digests(run, "tokenizer") == {"corpus": corpus.digest}
+    assert stage(run, "corpus").digest == corpus.digest
+
+    run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
+    assert tokenizer_path(run) == f"{tmp_path}/tokenizer/tokenizer.model"
+    written = read_manifest(f"{tmp_path}/tokenizer").outputs[0].sha256
+    assert input_digests(run, "train") == {"corpus": corpus.digest, "tokenizer": written}
+    assert input_digests(run, "tokenize") == input_digests(run, "train")
+    trained = stage(run, "train", b"weights")
+    for name in ("bits_per_byte", "infilling", "complete"):
+        assert input_digests(run, name) == {"corpus": corpus.digest, "tokenizer": written, "train": trained.digest}
+
+
+def test_the_report_reads_every_stage(tmp_path):
+    assert set(FOLLOWS["report"]) == {
+        "corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "complete"
+    }  # fmt: skip
+
+
+def test_a_tokenizer_may_be_a_file(tmp_path):
+    run = open_run(settings(tokenizer=str(tmp_path / "mine.json")), str(tmp_path))
+    assert tokenizer_path(run) == str(tmp_path / "mine.json")
+
+
+def test_a_tokenizer_stage_without_a_tokenizer_is_named(tmp_path):
+    run = open_run(Settings(), str(tmp_path))
+    run.do(Stage("tokenizer", 1, {}, {}, lambda _: ([], {})))
+    with pytest.raises(UserError, match="names no tokenizer"):
+        tokenizer_path(run)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[" * 100_000])
+def test_a_damaged_json_file_of_a_stage_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "scores.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"scores\.json cannot be read .* run its stage again"):
+        read_json(str(tmp_path), "scores.json")
