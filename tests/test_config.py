@@ -59,6 +59,8 @@ def test_overrides_take_the_type_of_their_default():
         ("--config.model.tie_embeddings=perhaps", "does not fit"),
         ("--config.training.step=7", "did you mean training.steps"),
         ("--config.training.peak_learning_rate=1e999", "must be finite"),
+        ("--config.training.peak_learning_rate=True", "does not fit"),
+        ("--config.training.steps=True", "does not fit"),
         ("--config.training.steps", "SECTION.KEY=VALUE"),
         ("--config.mesh=3", "no config key"),
         ("--steps=7", "unknown argument"),

@@ -1,0 +1,81 @@
+"""Training as a stage: complete only with its last checkpoint, and another run only for settings that decide."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+STEPS = 5
+
+
+def log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(run: Path) -> set[str]:
+    return {path.name for path in (run / "train" / "checkpoints").iterdir()}
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_the_last_step_has_a_line_and_a_checkpoint_though_it_is_the_turn_of_neither(trained):
+    assert [row["step"] for row in log(trained)] == [2, 4, STEPS]
+    assert checkpoints(trained) == {"4", str(STEPS)}
+
+
+def test_a_run_whose_last_checkpoint_is_gone_is_not_complete(call, run):
+    before = log(run)
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    status, printed, _ = call("train", run)
+    assert status == 0
+    assert "complete already" not in printed
+    assert str(STEPS) in checkpoints(run)
+    assert log(run) == before
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"training.checkpoint_every": 2},
+        {"training.checkpoints_kept": 1},
+        {"training.loss_chunk": 0},
+        {"model.attention": "reference"},
+        {"model.rematerialization": "full"},
+        {"feed.prefetch": 1},
+        {"mesh.data": 2},
+    ],
+    ids=str,
+)
+def test_how_it_is_computed_makes_no_other_run(call, run, how):
+    status, printed, _ = call("train", run, **how)
+    assert status == 0
+    assert "complete already" in printed
+
+
+@pytest.mark.parametrize(
+    "change", [{"training.beta2": 0.9}, {"model.window": 8}, {"seed": 1}, {"fim.rate": 0.1}], ids=str
+)
+def test_another_run_in_the_same_folder_is_refused_by_the_key_that_differs(call, run, change):
+    status, _, errors = call("train", run, **change)
+    assert status == 2
+    assert f"holds a run with another {next(iter(change))}; give another --workdir" in errors
+
+
+def test_a_run_goes_on_with_another_way_to_compute(call, run):
+    (run / "train" / "manifest.json").unlink()
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    before = log(run)
+    status, _, errors = call("train", run, **{"training.loss_chunk": 0, "model.attention": "reference"})
+    assert status == 0, errors
+    assert [row["step"] for row in log(run)] == [2, 4, STEPS]
+    assert log(run)[-1]["loss"] == pytest.approx(before[-1]["loss"], rel=1e-5)
+    manifest = json.loads((run / "train" / "manifest.json").read_text())
+    assert manifest["operation"]["model"]["attention"] == "reference"
+    assert manifest["operation"]["training"]["loss_chunk"] == 0
+    assert "attention" not in manifest["config"]["model"]
+    assert manifest["config"]["model"]["compute_dtype"] == "float32"
