@@ -92,8 +92,9 @@ def to_settings(config: ConfigDict) -> Settings:
     Raises:
         UserError: a dataclass refuses its values.
     """
-    values = {name: kind(**config[name].to_dict()) for name, kind in _sections().items()}
-    return Settings(**values, **{name: config[name] for name in _defaults(Settings)})
+    values: dict[str, Any] = {name: kind(**config[name].to_dict()) for name, kind in _sections().items()}
+    values |= {name: config[name] for name in _defaults(Settings)}
+    return Settings(**values)
 
 
 def declarations() -> dict[str, Setting]:
