@@ -21,6 +21,7 @@ from sc2jax.feed.sources import FeedInputs, open_sources
 from sc2jax.feed.statistics import summarize
 from sc2jax.feed.streams import Source, Stream
 from sc2jax.records.manifest import canonical_json
+from sc2jax.settings import decisive
 
 Batch = dict[str, np.ndarray]
 
@@ -45,12 +46,12 @@ def open_batches(
     mixture = read_mixture(inputs.config.mixture)
     mixture = only(mixture, source) if source else mixture
     sources = open_sources(inputs, mixture)
-    config = {name: value for name, value in dataclasses.asdict(inputs.config).items() if name != "prefetch"}
     identity = {
         "mixture": [dataclasses.asdict(share) for share in mixture],
         "corpus": [[source.digest, len(source.documents)] for source in sources],
         "tokenizer": inputs.tokenizer.digest,
-        "config": config,
+        "config": decisive(inputs.config),
+        "row_length": inputs.row_length,
         "format": dataclasses.asdict(inputs.formats),
         "fim": dataclasses.asdict(inputs.fim),
         "batch_size": batch_size,
@@ -153,7 +154,7 @@ class _Producer:
 
         def create(stream: int) -> Rows:
             cut = config.long_documents == "cut"
-            windows = Stream(sources, stream, count, inputs.seed, config.row_length, cut_documents=cut)
+            windows = Stream(sources, stream, count, inputs.seed, inputs.row_length, cut_documents=cut)
             return Rows(windows, inputs.tokenizer, config, inputs.fim, inputs.seed)
 
         self._streams = [[create(stream) for stream in range(row, count, batch_size)] for row in rows]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sc2jax.feed.draws import keyed_generator
+from sc2jax.feed.keyed_random import keyed_generator
 from sc2jax.feed.units import Unit, Units
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.fim import transform_document

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sc2jax.feed.draws import keyed_fraction
+from sc2jax.feed.keyed_random import keyed_fraction
 
 
 def scheduled_source(shares: tuple[float, ...], streams: int, seed: int, stream: int, window: int) -> int:

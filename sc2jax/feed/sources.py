@@ -25,6 +25,7 @@ class FeedInputs:
     corpus: str
     tokenizer: Tokenizer
     config: FeedConfig
+    row_length: int
     formats: FormatConfig
     fim: FimConfig
     seed: int

@@ -13,7 +13,7 @@ import numpy as np
 
 from sc2jax.errors import UserError
 from sc2jax.feed.documents import Documents, DocumentUnit, Part
-from sc2jax.feed.draws import KeyedPermutation, keyed_generator
+from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.mixer import scheduled_source
 from sc2jax.feed.units import report_skipped
 
@@ -129,8 +129,8 @@ class Reader:
                 self.position.damaged += 1
                 self._next_unit()
                 continue
-            draws = keyed_generator("documents", self._seed, source.name, epoch, index)
-            self._order = draws.permutation(len(self._unit)).tolist()
+            generator = keyed_generator("documents", self._seed, source.name, epoch, index)
+            self._order = generator.permutation(len(self._unit)).tolist()
             return True
         return False
 
@@ -171,10 +171,10 @@ class Stream:
         *,
         cut_documents: bool = False,
     ) -> None:
-        self.stream = stream
+        self.stream, self.row_length = stream, row_length
         self.windows = 0  # handed out so far
         self.infilled = False  # whether the source that the last window began with takes part in fill-in-the-middle
-        self._sources, self._row_length, self._cut_documents = sources, row_length, cut_documents
+        self._sources, self._cut_documents = sources, cut_documents
         self._streams, self._seed = streams, seed
         self._readers = [Reader(source, stream, streams, seed) for source in sources]
 
@@ -183,7 +183,7 @@ class Stream:
         reader = self._next_reader()
         self.infilled = reader.source.infilled
         parts = []
-        missing = self._row_length
+        missing = self.row_length
         ended = True
         while missing:
             taken = reader.tokens()[:missing]

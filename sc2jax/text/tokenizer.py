@@ -17,8 +17,8 @@ import numpy as np
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
+from sc2jax.text.sentencepiece_words import SPACE_SYMBOL, word_encoder
 from sc2jax.text.special_tokens import Piece, Special
-from sc2jax.text.word_pieces import SPACE_SYMBOL, word_encoder
 
 if TYPE_CHECKING:
     import sentencepiece

@@ -7,9 +7,9 @@ import sentencepiece
 import tokenizers
 
 from sc2jax.errors import UserError
+from sc2jax.text.sentencepiece_words import SPACE_SYMBOL
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import ESCAPED, load_tokenizer
-from sc2jax.text.word_pieces import SPACE_SYMBOL
 
 
 def tokenizer_json(path: str, model: bytes) -> bytes:

@@ -78,14 +78,14 @@ def sample_texts(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
     limit = 1 << 128
     for text in texts:
         content = text.encode("utf-8", "replace")
-        drawn = int.from_bytes(hashlib.blake2b(content, key=key, digest_size=16).digest(), "little")
+        rank = int.from_bytes(hashlib.blake2b(content, key=key, digest_size=16).digest(), "little")
         if len(content) > max_bytes:
             refused = len(content)
             continue
-        if drawn >= limit or drawn in seen:
+        if rank >= limit or rank in seen:
             continue
-        seen.add(drawn)
-        heapq.heappush(heap, (-drawn, content))
+        seen.add(rank)
+        heapq.heappush(heap, (-rank, content))
         total += len(content)
         while total > max_bytes:
             # Nothing behind a dropped text may come in, or the sample would depend on the order.

@@ -43,7 +43,7 @@ def main(number: int, port: str, folder: Path) -> None:
     training, model = TrainingConfig(batch_size=BATCH), ModelConfig(context_length=LENGTH)
     rows = local_rows(mesh, training, model)
     tokenizer = load_tokenizer(task["tokenizer"])
-    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(row_length=LENGTH), FormatConfig(), FimConfig(), 1)
+    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(), LENGTH, FormatConfig(), FimConfig(), 1)
     held: dict[str, np.ndarray] = {"rows": np.array(rows)}
     with open_batches(inputs, BATCH, rows=rows) as feed:
         if (folder / "state.npy").exists():

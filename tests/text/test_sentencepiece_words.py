@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.sentencepiece_words import word_encoder
 from sc2jax.text.train_tokenizer import train_tokenizer
-from sc2jax.text.word_pieces import word_encoder
 
 TEXTS = [
     "def total(items, start=0):\n    for item in items:\n        start += item.price\n    return start\n",
