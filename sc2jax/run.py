@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,8 @@ from sc2jax.records.manifest import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sc2jax.feed.sources import FeedInputs
-    from sc2jax.inference.generate import Completion
+    from sc2jax.inference.loaded_model import LoadedModel
     from sc2jax.model.config import ModelConfig
     from sc2jax.text.tokenizer import Tokenizer
 
@@ -34,7 +31,7 @@ STAGE_VERSIONS = {
     "tokenizer": 1,
     "tokenize": 2,
     "train": 3,
-    "evaluate": 1,
+    "evaluate": 2,
     "complete": 1,
     "report": 1,
     "convert": 1,
@@ -215,29 +212,26 @@ def trained_model(places: Folders) -> tuple["ModelConfig", int]:
         ) from error
 
 
-def open_model(
-    settings: Settings, places: Folders
-) -> tuple[Callable[[Sequence[Sequence[int]]], "list[np.ndarray]"], Callable[..., "list[Completion]"]]:
-    """The trained model's scorer and generator: its shape is the checkpoint's, how it is computed is in the settings.
+def open_model(settings: Settings, places: Folders) -> "LoadedModel":
+    """The trained model: its shape is the checkpoint's, how it is computed is in the settings.
 
     Raises:
         UserError: the training is not finished, or its checkpoint is damaged.
     """
     from sc2jax.checkpoint import Checkpoints
-    from sc2jax.inference.generate import generate
-    from sc2jax.inference.score import token_log_likelihoods
+    from sc2jax.inference.loaded_model import LoadedModel
     from sc2jax.model.params import abstract_params
     from sc2jax.parallel.mesh import create_mesh
 
     trained, step = trained_model(places)
     trained = dataclasses.replace(trained, **settings.model.computation())
+    mesh = create_mesh(settings.mesh)
     checkpoints = Checkpoints(join(places.train, CHECKPOINTS), kept=settings.training.checkpoints_kept)
     try:
-        params = checkpoints.restore_params(step, abstract_params(trained, create_mesh(settings.mesh)))
+        params = checkpoints.restore_params(step, abstract_params(trained, mesh))
     finally:
         checkpoints.close()
-    score = partial(token_log_likelihoods, params, trained, batch_size=settings.evaluation.score_batch)
-    return score, partial(generate, params, trained)
+    return LoadedModel(params, trained, open_tokenizer(settings, places), mesh)
 
 
 def read_json(folder: str, name: str) -> Any:

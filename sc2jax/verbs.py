@@ -211,27 +211,20 @@ def refuse_other_run(folder: str, settings: Settings) -> None:
 
 def evaluate(settings: Settings, workdir: str) -> None:
     """Measures held-out bits per byte and exact-match infilling."""
-    from sc2jax.evaluation.bits_per_byte import bits_per_byte
     from sc2jax.evaluation.heldout import read_files
-    from sc2jax.evaluation.infilling import infilling
+    from sc2jax.evaluation.measures import bits_per_byte, infilling
 
     places = folders(settings, workdir)
     corpus, trained = read_manifest(places.corpus), read_manifest(places.train)
     tokens = open_tokenizer(settings, places)
 
     def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
-        score, generate = open_model(settings, places)
+        model = open_model(settings, places)
         heldout = partial(read_files, places.corpus, corpus, "heldout")
+        train = read_files(places.corpus, corpus, "train")
         scores = {
-            "bits_per_byte": bits_per_byte(
-                score,
-                tokens,
-                heldout(),
-                read_files(places.corpus, corpus, "train"),
-                settings.evaluation,
-                settings.seed,
-            ),
-            "infilling": infilling(generate, tokens, heldout(), settings.evaluation, settings.seed),
+            "bits_per_byte": bits_per_byte.measure(model, heldout(), train, settings.evaluation, settings.seed),
+            "infilling": infilling.measure(model, heldout(), settings.evaluation, settings.seed),
         }
         return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
 
@@ -242,32 +235,9 @@ def evaluate(settings: Settings, workdir: str) -> None:
     }
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("evaluate", settings, places, config, inputs, work)
-    for line in summarize_scores(read_json(places.of("evaluate"), SCORES)):
-        say(line)
-
-
-def summarize_scores(scores: Mapping[str, Any]) -> list[str]:
-    """The scores of an evaluation, a sentence each."""
-    bits, infill = scores["bits_per_byte"], scores["infilling"]
-    lines = []
-    if bits["measured"]:
-        total = bits["total"]
-        lines.append(
-            f"held-out bits per byte: model {total['model']:.3f}, unigram tokens {total['unigram']:.3f}, "
-            f"gzip {total['gzip']:.3f} ({abs(1 - bits['ratio_to_unigram']):.0%} "
-            f"{'below' if bits['ratio_to_unigram'] <= 1 else 'above'} unigram)"
-        )
-    else:
-        lines.append(f"held-out bits per byte: not measured, {bits['reason']}")
-    if infill["measured"]:
-        model, copied = infill["model"], infill["copy_previous"]
-        lines.append(
-            f"infilling: {model['exact']} of {model['samples']} lines exact ({model['exact_match']:.1%}), edit "
-            f"similarity {model['edit_similarity']:.2f}; copying the line before: {copied['exact_match']:.1%}"
-        )
-    else:
-        lines.append(f"infilling: not measured, {infill['reason']}")
-    return lines
+    scores = read_json(places.of("evaluate"), SCORES)
+    say(bits_per_byte.summary(scores["bits_per_byte"]))
+    say(infilling.summary(scores["infilling"]))
 
 
 def complete(settings: Settings, workdir: str) -> None:
@@ -276,9 +246,10 @@ def complete(settings: Settings, workdir: str) -> None:
 
     places = folders(settings, workdir)
     if settings.completion.prompt or settings.completion.suffix:
-        tokens = open_tokenizer(settings, places)
-        _, generate = open_model(settings, places)
-        print_sample(complete_prompt(generate, tokens, settings.completion, settings.seed))
+        model = open_model(settings, places)
+        show_text(_before_completion(settings.completion.prompt, settings.completion.suffix))
+        sample = complete_prompt(model, settings.completion, settings.seed, show_text)
+        show_text(_after_completion(sample["finish"], settings.completion.suffix))
         return
     from sc2jax.evaluation.heldout import read_files
 
@@ -286,11 +257,11 @@ def complete(settings: Settings, workdir: str) -> None:
     tokens = open_tokenizer(settings, places)
 
     def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
-        _, generate = open_model(settings, places)
+        model = open_model(settings, places)
         # A source of one repository has nothing to hold out; its samples then come from what was trained on.
         split = "heldout" if corpus.under("heldout") else "train"
         files = ((file.path, file.text) for file in read_files(places.corpus, corpus, split))
-        samples = samples_from_files(generate, tokens, files, settings.completion, settings.seed)
+        samples = samples_from_files(model, files, settings.completion, settings.seed)
         return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}
 
     config = {
@@ -301,15 +272,22 @@ def complete(settings: Settings, workdir: str) -> None:
     inputs = {"corpus": corpus.digest, "tokenizer": tokens.digest, "train": trained.digest}
     run_stage("complete", settings, places, config, inputs, work)
     for sample in read_json(places.of("complete"), SAMPLES):
-        print_sample(sample)
+        before, after = sample.get("prefix", sample.get("prompt")), sample.get("suffix", "")
+        show_text(_before_completion(before, after) + sample["completion"] + _after_completion(sample["finish"], after))
 
 
-def print_sample(sample: Mapping[str, str]) -> None:
-    """Prints a completion with the text that it continues, the completion between markers."""
-    before, after = (sample["prefix"], sample["suffix"]) if sample["kind"] == "infill" else (sample["prompt"], "")
-    title = "fill in the middle" if sample["kind"] == "infill" else "left to right"
-    end = "stopped by itself" if sample["finish"] == "stop" else "cut at completion.max_new_tokens"
-    print(f"--- {title} ({end})\n{before}\u27e6{sample['completion']}\u27e7{after}\n---")  # noqa: T201
+def show_text(text: str) -> None:
+    """Writes text of a corpus or a model to the terminal, at once; all of it comes through here."""
+    print(text, end="", flush=True)  # noqa: T201
+
+
+def _before_completion(before: str, after: str) -> str:
+    return f"--- {'fill in the middle' if after else 'left to right'}\n{before}\u27e6"
+
+
+def _after_completion(finish: str, after: str) -> str:
+    end = "stopped by itself" if finish == "stop" else "cut at completion.max_new_tokens"
+    return f"\u27e7{after}\n--- {end}\n"
 
 
 def convert(settings: Settings, workdir: str) -> None:
@@ -411,14 +389,13 @@ def report(settings: Settings, workdir: str) -> None:
     manifests = {stage: read_manifest(places.of(stage)) for stage in stages}
 
     def work(folder: str) -> tuple[list[Output], dict[str, Any]]:
-        training: Any = {
-            "metrics": read_metrics(places.train),
-            "parameters": manifests["train"].statistics["parameters"],
-        }
+        scores = read_json(places.of("evaluate"), SCORES)
         page = render_report(
             corpus=dict(manifests["corpus"].statistics),  # pyright: ignore[reportArgumentType]
-            training=training,
-            evaluation=read_json(places.of("evaluate"), SCORES),
+            parameters=manifests["train"].statistics["parameters"],
+            metrics=read_metrics(places.train),
+            bits_per_byte=scores["bits_per_byte"],
+            infilling=scores["infilling"],
             samples=read_json(places.of("complete"), SAMPLES),
             provenance={
                 "version": sc2jax.__version__,

@@ -31,10 +31,10 @@ def workdir(tmp_path_factory) -> Path:
 def test_token_for_token(workdir):
     _, config, _ = parse([*CONFIG, f"--workdir={workdir}"])
     settings = to_settings(config)
-    _, generate = open_model(settings, folders(settings, str(workdir)))
+    model = open_model(settings, folders(settings, str(workdir)))
     prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
     # Together in one batch, as unlike in length as they are.
-    made = generate(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
+    made = model.complete(prompts, max_new_tokens=completion_case.NEW_TOKENS, stop_ids=frozenset())
     assert [completion.ids for completion in made] == [completion["ids"] for completion in CASE["completions"]]
 
 
@@ -44,8 +44,7 @@ def test_the_type_of_the_computation_is_that_of_the_command(workdir):
     for dtype in ("float32", "bfloat16"):
         _, config, _ = parse([CONFIG[0], f"--config.model.compute_dtype={dtype}", f"--workdir={workdir}"])
         settings = to_settings(config)
-        score, _ = open_model(settings, folders(settings, str(workdir)))
-        scores[dtype] = score(prompts)[0]
+        scores[dtype] = open_model(settings, folders(settings, str(workdir))).score(prompts, batch_size=8)[0]
     errors = np.abs(scores["bfloat16"] - scores["float32"])
     assert 1e-3 < errors.max() < 0.5  # bfloat16 keeps eight bits
 
