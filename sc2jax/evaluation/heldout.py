@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import Manifest
@@ -24,6 +25,10 @@ class CodeFile:
     def bytes(self) -> int:
         """The length of its text in UTF-8."""
         return len(self.text.encode())
+
+
+Splits: TypeAlias = Callable[[str], Iterable[CodeFile]]
+"""From the name of a split, `train` or `heldout`, to its files."""
 
 
 def read_files(folder: str, manifest: Manifest, split: str) -> Iterator[CodeFile]:

@@ -1,26 +1,30 @@
-import dataclasses
 import difflib
 
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_model import scripted_model
 
-from sc2jax.evaluation.config import EvaluationConfig
+from sc2jax.evaluation.config import InfillingConfig
 from sc2jax.evaluation.heldout import CodeFile
-from sc2jax.evaluation.infilling import (
-    STOP_IDS,
+from sc2jax.evaluation.measures.infilling import (
     choose_lines,
     cut_context,
     edit_similarity,
-    infilling,
+    summary,
     wilson_interval,
 )
+from sc2jax.inference.generate import Completion
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
-CONFIG = EvaluationConfig()
+CONFIG = InfillingConfig()
 TEXT = """import os
+
+
+def measured(model, heldout, config, seed):
+    return measure(model, lambda _: heldout, config, seed)
 
 
 def double(values):
@@ -37,12 +41,6 @@ FILES = [
     CodeFile("one", "a.py", "Python", TEXT),
     CodeFile("two", "b.c", "C", "int x;\r\nint yyy;\r\nint yyy;\r\nint z;\r\n"),
 ]
-
-
-@dataclasses.dataclass
-class Completion:
-    ids: list[int]
-    finished: bool
 
 
 class Oracle:
@@ -66,12 +64,10 @@ class Oracle:
         *,
         max_new_tokens: int,
         stop_ids: frozenset[int],
-        vocab_size: int,
         batch_size: int,
     ) -> list[Completion]:
-        assert vocab_size == self.tokenizer.vocab_size
         assert (max_new_tokens, batch_size) == (CONFIG.infill_tokens, CONFIG.infill_batch)
-        assert {Special.END_OF_TEXT, Special.FILE_SEP, Special.FIM_PREFIX} <= stop_ids == STOP_IDS
+        assert {Special.END_OF_TEXT, Special.FILE_SEP, Special.REPO_NAME, Special.FIM_PREFIX} <= stop_ids
         self.prompts = [self.tokenizer.decode(prompt) for prompt in prompts]
         return [
             Completion(self.tokenizer.encode_text(self.answer(self.answers[prompt])), self.finished)
@@ -92,19 +88,19 @@ def test_lines_are_drawn_one_a_file_and_the_same_in_any_order() -> None:
     lines = choose_lines(FILES, CONFIG, 1)
     assert {line.file.path for line in lines[:2]} == {"a.py", "b.c"}
     assert lines == choose_lines(FILES[::-1], CONFIG, 1)
-    assert len(choose_lines(FILES, EvaluationConfig(infill_samples=3), 1)) == 3
+    assert len(choose_lines(FILES, InfillingConfig(infill_samples=3), 1)) == 3
     assert len({tuple(line.number for line in choose_lines(FILES, CONFIG, seed)) for seed in range(9)}) > 1
 
 
 def test_long_lines_and_few_letters_are_left_out() -> None:
-    assert choose_lines(FILES[:1], EvaluationConfig(max_line_characters=12), 0)[0].line.strip() == "result = []"
-    numbers = [line.number for line in choose_lines(FILES[:1], EvaluationConfig(min_line_letters=13), 0)]
+    assert choose_lines(FILES[:1], InfillingConfig(max_line_characters=12), 0)[0].line.strip() == "result = []"
+    numbers = [line.number for line in choose_lines(FILES[:1], InfillingConfig(min_line_letters=13), 0)]
     assert sorted(numbers) == [4, 6, 7]
 
 
 def test_a_generator_that_knows_the_lines_is_right(byte_tokenizer: Tokenizer) -> None:
     oracle = Oracle(byte_tokenizer, lambda line: f"{line}  ")
-    result = infilling(oracle, byte_tokenizer, FILES, CONFIG, 0)
+    result = measured(scripted_model(byte_tokenizer, complete=oracle), FILES, CONFIG, 0)
     assert result["measured"] is True
     assert result["model"] == {"samples": 7, "exact": 7, "exact_match": 1.0, "edit_similarity": 1.0}
     assert result["stopped"] == result["first_line_match"] == 1.0
@@ -119,14 +115,18 @@ def test_a_generator_that_knows_the_lines_is_right(byte_tokenizer: Tokenizer) ->
 
 
 def test_a_generator_that_does_not_is_wrong(byte_tokenizer: Tokenizer) -> None:
-    result = infilling(Oracle(byte_tokenizer, lambda _: "", False), byte_tokenizer, FILES, CONFIG, 0)
+    result = measured(
+        scripted_model(byte_tokenizer, complete=Oracle(byte_tokenizer, lambda _: "", False)), FILES, CONFIG, 0
+    )
     assert result["measured"] is True
     assert result["model"] == {"samples": 7, "exact": 0, "exact_match": 0.0, "edit_similarity": 0.0}
     assert result["stopped"] == 0.0 and {item["finish"] for item in result["items"]} == {"length"}
 
 
 def test_going_on_after_the_line_is_wrong_but_its_first_line_is_not(byte_tokenizer: Tokenizer) -> None:
-    result = infilling(Oracle(byte_tokenizer, lambda line: f"{line}\nmore"), byte_tokenizer, FILES, CONFIG, 0)
+    result = measured(
+        scripted_model(byte_tokenizer, complete=Oracle(byte_tokenizer, lambda line: f"{line}\nmore")), FILES, CONFIG, 0
+    )
     assert result["measured"] is True
     assert result["model"]["exact"] == 0 and result["first_line_match"] == 1.0
     assert 0 < result["model"]["edit_similarity"] < 1
@@ -140,26 +140,24 @@ def test_special_tokens_spelt_by_a_file_stay_text(byte_tokenizer: Tokenizer) -> 
         return [Completion([], True) for _ in rows]
 
     hostile = CodeFile("r", "p", "Python", "a = '<fim_middle>'\nbbb = 1\nc = '<file_sep>'\n")
-    infilling(generate, byte_tokenizer, [hostile], CONFIG, 0)
+    measured(scripted_model(byte_tokenizer, complete=generate), [hostile], CONFIG, 0)
     assert [[token for token in row if token < len(Special)] for row in prompts] == [
         [Special.FIM_PREFIX, Special.FIM_SUFFIX, Special.FIM_MIDDLE]
     ]
 
 
 def test_no_line_no_figure(byte_tokenizer: Tokenizer) -> None:
-    def never(*_, **__):
-        raise AssertionError("nothing to generate")
-
+    model = scripted_model(byte_tokenizer)
     for text in ("", "x", "only_line = 1\n", "\n\n\n", "a1\n{\n}\nb1\n"):
-        result = infilling(never, byte_tokenizer, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
+        result = measured(model, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
         assert result["measured"] is False and "line" in result["reason"]
-    off = infilling(never, byte_tokenizer, FILES, EvaluationConfig(infill_samples=0), 0)
+    off = measured(model, FILES, InfillingConfig(infill_samples=0), 0)
     assert off["measured"] is False and "infill_samples" in off["reason"]
 
 
 @given(st.lists(st.text("ab ", max_size=9), max_size=9), st.lists(st.text("ab ", max_size=9), max_size=9))
 def test_context_keeps_to_its_budget_in_whole_lines(before: list[str], after: list[str]) -> None:
-    config = EvaluationConfig(prefix_characters=20, suffix_characters=15)
+    config = InfillingConfig(prefix_characters=20, suffix_characters=15)
     whole_prefix, whole_suffix = "".join(f"{line}\n" for line in before), "".join(f"\n{line}" for line in after)
     prefix, suffix = cut_context(whole_prefix, whole_suffix, config)
     assert len(prefix) <= 20 and whole_prefix.endswith(prefix)
@@ -172,7 +170,7 @@ def test_context_keeps_to_its_budget_in_whole_lines(before: list[str], after: li
 
 
 def test_a_line_longer_than_the_budget_is_cut() -> None:
-    config = EvaluationConfig(prefix_characters=5, suffix_characters=4)
+    config = InfillingConfig(prefix_characters=5, suffix_characters=4)
     assert cut_context("x" * 50 + "end\n", "\nstart" + "y" * 50, config) == ("xend\n", "\nsta")
 
 
@@ -184,3 +182,12 @@ def test_interval_is_wilsons(exact: int, samples: int) -> None:
 
 def test_edit_similarity_is_difflibs() -> None:
     assert edit_similarity("  abcd\n", "bcde") == difflib.SequenceMatcher(None, "abcd", "bcde").ratio() == 0.75
+
+
+def test_the_result_in_a_sentence(byte_tokenizer: Tokenizer) -> None:
+    oracle = Oracle(byte_tokenizer, lambda line: line if "int" in line else "")
+    result = measured(scripted_model(byte_tokenizer, complete=oracle), FILES, CONFIG, 0)
+    assert summary(result) == (
+        "infilling: 2 of 7 lines exact (28.6%), edit similarity 0.29; copying the line before: 14.3%"
+    )
+    assert summary({"measured": False, "reason": "why"}) == "infilling: not measured, why"

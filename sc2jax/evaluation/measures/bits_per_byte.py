@@ -16,23 +16,59 @@ gzip: each file compressed by itself, as the raw deflate stream of zlib at level
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from tqdm import tqdm
 
 from sc2jax.errors import UserError
-from sc2jax.evaluation.config import EvaluationConfig
-from sc2jax.evaluation.heldout import CodeFile, choose_files
-from sc2jax.evaluation.results import BitsPerByte, NotMeasured, Rates
+from sc2jax.evaluation.config import BitsPerByteConfig
+from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files
+from sc2jax.evaluation.not_measured import NotMeasured
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
-Score = Callable[[list[list[int]]], Sequence[np.ndarray]]
-"""For each row of token ids, the natural-log likelihood of `ids[1:]` given the ids before."""
+if TYPE_CHECKING:
+    from sc2jax.inference.loaded_model import LoadedModel
 
-_BELOW_UNIGRAM = 0.8  # a model that does not save a fifth of a context-free code has learnt little from context
+VERSION = 1
+"""Raised when a change to this measure changes its results."""
+
+Config = BitsPerByteConfig
+
+
+class Rates(TypedDict):
+    """Bits per byte of the model and of the two baselines on the same text."""
+
+    files: int
+    bytes: int
+    tokens: int
+    model: float
+    unigram: float
+    gzip: float
+
+
+class UnigramCounts(TypedDict):
+    """The training text behind the unigram baseline."""
+
+    files: int
+    bytes: int
+    tokens: int
+
+
+class BitsPerByte(TypedDict):
+    """Held-out bits per byte: in total (every byte weighs the same) and by language.
+
+    `ratio_to_unigram` is the model's rate over that of the unigram baseline.
+    """
+
+    measured: Literal[True]
+    total: Rates
+    ratio_to_unigram: float
+    by_language: dict[str, Rates]
+    unigram: UnigramCounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +81,7 @@ class _FileBits:
     gzip: float
 
 
-def bits_per_byte(
-    score: Score,
-    tokenizer: Tokenizer,
-    heldout_files: Iterable[CodeFile],
-    train_files: Iterable[CodeFile],
-    config: EvaluationConfig,
-    seed: int,
-) -> BitsPerByte | NotMeasured:
+def measure(model: "LoadedModel", splits: Splits, config: BitsPerByteConfig, seed: int) -> BitsPerByte | NotMeasured:
     """Scores a seeded choice of held-out files; see the module for what is counted.
 
     Raises:
@@ -61,7 +90,7 @@ def bits_per_byte(
     if not config.max_bytes:
         return NotMeasured(measured=False, reason="switched off (evaluation.max_bytes is 0)")
     files = choose_files(
-        heldout_files,
+        splits("heldout"),
         max_files=config.max_files,
         max_bytes=config.max_bytes,
         max_file_bytes=config.max_file_bytes,
@@ -69,16 +98,14 @@ def bits_per_byte(
     )
     if not files:
         return NotMeasured(measured=False, reason="no repository with text is held out")
-    sample = choose_files(train_files, max_files=0, max_bytes=config.unigram_bytes, seed=seed)
-    counts = text_token_counts(tokenizer, sample)
-    bits = _file_bits(score, tokenizer, files, unigram_bits(counts))
+    sample = choose_files(splits("train"), max_files=0, max_bytes=config.unigram_bytes, seed=seed)
+    counts = text_token_counts(model.tokenizer, sample)
+    bits = _file_bits(model, files, unigram_bits(counts), config.score_batch)
     total = _rates(bits)
-    ratio = total["model"] / total["unigram"]
     return BitsPerByte(
         measured=True,
         total=total,
-        ratio_to_unigram=ratio,
-        at_least_20_percent_below_unigram=ratio <= _BELOW_UNIGRAM,
+        ratio_to_unigram=total["model"] / total["unigram"],
         by_language={
             language: _rates([file for file in bits if file.language == language])
             for language in sorted({file.language for file in bits})
@@ -88,6 +115,17 @@ def bits_per_byte(
             "bytes": sum(file.bytes for file in sample),
             "tokens": int(counts.sum()),
         },
+    )
+
+
+def summary(result: BitsPerByte | NotMeasured) -> str:
+    """The result in a sentence."""
+    if result["measured"] is False:
+        return f"held-out bits per byte: not measured, {result['reason']}"
+    total, ratio = result["total"], result["ratio_to_unigram"]
+    return (
+        f"held-out bits per byte: model {total['model']:.3f}, unigram tokens {total['unigram']:.3f}, "
+        f"gzip {total['gzip']:.3f} ({abs(1 - ratio):.0%} {'below' if ratio <= 1 else 'above'} unigram)"
     )
 
 
@@ -115,19 +153,19 @@ def gzip_bits(text: str) -> int:
 
 
 def _file_bits(
-    score: Score, tokenizer: Tokenizer, files: Sequence[CodeFile], token_bits: np.ndarray
+    model: "LoadedModel", files: Sequence[CodeFile], token_bits: np.ndarray, batch_size: int
 ) -> list[_FileBits]:
     rows = [
-        tokenizer.encode(repository_document(file.repository, [(file.path, file.text)], with_metadata=False))
+        model.tokenizer.encode(repository_document(file.repository, [(file.path, file.text)], with_metadata=False))
         for file in files
     ]
     return [
-        _measure(file, np.asarray(row), np.asarray(likelihoods, np.float64), token_bits)
-        for file, row, likelihoods in zip(files, rows, score(rows), strict=True)
+        _bits_of(file, np.asarray(row), np.asarray(likelihoods, np.float64), token_bits)
+        for file, row, likelihoods in zip(files, rows, model.score(rows, batch_size=batch_size), strict=True)
     ]
 
 
-def _measure(file: CodeFile, row: np.ndarray, likelihoods: np.ndarray, token_bits: np.ndarray) -> _FileBits:
+def _bits_of(file: CodeFile, row: np.ndarray, likelihoods: np.ndarray, token_bits: np.ndarray) -> _FileBits:
     if likelihoods.shape != (len(row) - 1,):
         raise ValueError(f"the scorer returned shape {likelihoods.shape} for a row of {len(row)} tokens")
     is_text = row >= len(Special)  # text can never become a special token

@@ -19,53 +19,74 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from sc2jax.evaluation.config import EvaluationConfig
-from sc2jax.evaluation.heldout import CodeFile, choose_files, rank
-from sc2jax.evaluation.results import Infilling, InfillRates, InfillSample, NotMeasured
+from sc2jax.evaluation.config import InfillingConfig
+from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files, rank
+from sc2jax.evaluation.not_measured import NotMeasured
 from sc2jax.text.fim import infill_prompt
 from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
 
-STOP_IDS = frozenset(int(token) for token in FORMATS["repository"].stops)
-"""A middle ends like the file that it belongs to."""
+if TYPE_CHECKING:
+    from sc2jax.inference.generate import Completion
+    from sc2jax.inference.loaded_model import LoadedModel
+
+VERSION = 1
+"""Raised when a change to this measure changes its results."""
+
+Config = InfillingConfig
 
 _SHOWN_LINES = 4  # kept on each side of a sample, for a reader
 
 
-class Completed(Protocol):
-    """A completion: its token ids without the stop token, and whether it was ended by one."""
+class InfillSample(TypedDict):
+    """One hidden line: what was asked, what the model wrote, and the verdict.
 
-    @property
-    def ids(self) -> Sequence[int]:
-        """The tokens written."""
-        ...
-
-    @property
-    def finished(self) -> bool:
-        """Whether a stop token came before the limit."""
-        ...
-
-
-class Generate(Protocol):
-    """Completes prompts greedily, `batch_size` at once: at most so many tokens each, up to a stop token.
-
-    Only ids below `vocab_size` are chosen.
+    `line` counts from 1; `before` and `after` are the lines next to the hidden one, for a reader; `prompt` is the whole
+    prompt as the model saw it, special tokens written as their literals.
     """
 
-    def __call__(
-        self,
-        prompts: list[list[int]],
-        /,
-        *,
-        max_new_tokens: int,
-        stop_ids: frozenset[int],
-        vocab_size: int,
-        batch_size: int,
-    ) -> Sequence[Completed]:
-        """One completion for each prompt, in their order."""
-        ...
+    repository: str
+    path: str
+    line: int
+    language: str
+    before: str
+    after: str
+    prompt: str
+    reference: str
+    completion: str
+    finish: Literal["stop", "length"]
+    exact: bool
+    first_line_exact: bool
+    edit_similarity: float
+
+
+class InfillRates(TypedDict):
+    """Shares of samples, all in [0, 1]; `edit_similarity` is a mean."""
+
+    samples: int
+    exact: int
+    exact_match: float
+    edit_similarity: float
+
+
+class Infilling(TypedDict):
+    """Exact-match infilling of held-out lines.
+
+    `interval` is the 95 % Wilson interval of `model.exact_match`; `first_line_match` the share in which the first line
+    written is right whether or not the model stopped after it; `stopped` the share that ended in a stop token.
+    `copy_previous` is the score of repeating the line before.
+    """
+
+    measured: Literal[True]
+    model: InfillRates
+    interval: tuple[float, float]
+    first_line_match: float
+    stopped: float
+    copy_previous: InfillRates
+    by_language: dict[str, InfillRates]
+    items: list[InfillSample]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +105,16 @@ class HiddenLine:
         return self.prefix.rstrip().rsplit("\n", 1)[-1]
 
 
-def infilling(
-    generate: Generate,
-    tokenizer: Tokenizer,
-    heldout_files: Iterable[CodeFile],
-    config: EvaluationConfig,
-    seed: int,
-) -> Infilling | NotMeasured:
+def measure(model: "LoadedModel", splits: Splits, config: InfillingConfig, seed: int) -> Infilling | NotMeasured:
     """Asks for a seeded choice of held-out lines; see the module for the rule and the verdict."""
     if not config.infill_samples:
         return NotMeasured(measured=False, reason="switched off (evaluation.infill_samples is 0)")
-    hidden = choose_lines(heldout_files, config, seed)
+    hidden = choose_lines(splits("heldout"), config, seed)
     if not hidden:
         return NotMeasured(
             measured=False, reason="no held-out file has a line to ask for with text before and after it"
         )
-    samples = _complete(generate, tokenizer, hidden, config)
+    samples = _complete(model, hidden, config)
     rates = _rates([(sample["reference"], sample["completion"]) for sample in samples])
     return Infilling(
         measured=True,
@@ -118,7 +133,18 @@ def infilling(
     )
 
 
-def choose_lines(files: Iterable[CodeFile], config: EvaluationConfig, seed: int) -> list[HiddenLine]:
+def summary(result: Infilling | NotMeasured) -> str:
+    """The result in a sentence."""
+    if result["measured"] is False:
+        return f"infilling: not measured, {result['reason']}"
+    model, copied = result["model"], result["copy_previous"]
+    return (
+        f"infilling: {model['exact']} of {model['samples']} lines exact ({model['exact_match']:.1%}), edit "
+        f"similarity {model['edit_similarity']:.2f}; copying the line before: {copied['exact_match']:.1%}"
+    )
+
+
+def choose_lines(files: Iterable[CodeFile], config: InfillingConfig, seed: int) -> list[HiddenLine]:
     """At most `infill_samples` lines, in a seeded order that depends on nothing but the files."""
     chosen = choose_files(files, max_files=config.max_files, max_bytes=config.max_bytes, seed=seed)
     rounds = itertools.zip_longest(*(_shuffled_lines(file, config, seed) for file in chosen))
@@ -126,7 +152,7 @@ def choose_lines(files: Iterable[CodeFile], config: EvaluationConfig, seed: int)
     return list(itertools.islice(lines, config.infill_samples))
 
 
-def _shuffled_lines(file: CodeFile, config: EvaluationConfig, seed: int) -> Iterator[HiddenLine]:
+def _shuffled_lines(file: CodeFile, config: InfillingConfig, seed: int) -> Iterator[HiddenLine]:
     lines = file.text.split("\n")
     filled = [index for index, line in enumerate(lines) if line.strip()]
     askable = [index for index in filled[1:-1] if _may_be_asked(lines[index], config)]
@@ -137,13 +163,13 @@ def _shuffled_lines(file: CodeFile, config: EvaluationConfig, seed: int) -> Iter
         yield HiddenLine(file, index + 1, before, lines[index], after)
 
 
-def _may_be_asked(line: str, config: EvaluationConfig) -> bool:
+def _may_be_asked(line: str, config: InfillingConfig) -> bool:
     content = line.strip()
     letters = sum(character.isalpha() for character in content)
     return letters >= config.min_line_letters and len(content) <= config.max_line_characters
 
 
-def cut_context(prefix: str, suffix: str, config: EvaluationConfig) -> tuple[str, str]:
+def cut_context(prefix: str, suffix: str, config: InfillingConfig) -> tuple[str, str]:
     """The end of the prefix and the start of the suffix within their budgets, whole lines where one fits."""
     if len(prefix) > config.prefix_characters:
         cut = len(prefix) - config.prefix_characters
@@ -164,24 +190,21 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def _complete(
-    generate: Generate, tokenizer: Tokenizer, hidden: Sequence[HiddenLine], config: EvaluationConfig
-) -> list[InfillSample]:
-    prompts = [tokenizer.encode(infill_prompt(*cut_context(line.prefix, line.suffix, config))) for line in hidden]
-    completions = generate(
+def _complete(model: "LoadedModel", hidden: Sequence[HiddenLine], config: InfillingConfig) -> list[InfillSample]:
+    prompts = [model.tokenizer.encode(infill_prompt(*cut_context(line.prefix, line.suffix, config))) for line in hidden]
+    completions = model.complete(
         prompts,
         max_new_tokens=config.infill_tokens,
-        stop_ids=STOP_IDS,
-        vocab_size=tokenizer.vocab_size,
+        stop_ids=FORMATS["repository"].stops,  # a middle ends as the file does that it belongs to
         batch_size=config.infill_batch,
     )
     return [
-        _judge(tokenizer, line, prompt, completion)
+        _judge(model.tokenizer, line, prompt, completion)
         for line, prompt, completion in zip(hidden, prompts, completions, strict=True)
     ]
 
 
-def _judge(tokenizer: Tokenizer, line: HiddenLine, prompt: list[int], completion: Completed) -> InfillSample:
+def _judge(tokenizer: Tokenizer, line: HiddenLine, prompt: list[int], completion: "Completion") -> InfillSample:
     text = tokenizer.decode(completion.ids)
     return InfillSample(
         repository=line.file.repository,
