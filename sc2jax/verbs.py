@@ -56,7 +56,7 @@ from sc2jax.run import (
 
 def curate(settings: Settings, workdir: str) -> None:
     """Curates source trees into a corpus."""
-    from sc2jax.corpus.recipe import curate as curate_sources
+    from sc2jax.corpus.recipes.source_code import curate as curate_sources
 
     places = folders(settings, workdir)
     folder = places.corpus

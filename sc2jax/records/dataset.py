@@ -35,6 +35,35 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     return dataclasses.replace(output, rows=sum(sizes), row_groups=len(sizes), footer_sha256=digest)
 
 
+class PartWriter:
+    """Collects row groups and writes a part whenever they have grown to `part_bytes`."""
+
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema, part_bytes: int):
+        self._folder, self._prefix, self._schema, self._limit = folder, prefix, schema, part_bytes
+        self._tables: list[pa.Table] = []
+        self._bytes = 0
+        self._outputs: list[Output] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Adds a row group; an empty one is passed over."""
+        if table.num_rows:
+            self._tables.append(table)
+            self._bytes += table.nbytes
+            if self._bytes >= self._limit:
+                self._flush()
+
+    def finish(self) -> list[Output]:
+        """Writes what is left and returns all parts."""
+        if self._tables:
+            self._flush()
+        return self._outputs
+
+    def _flush(self) -> None:
+        index = len(self._outputs)
+        self._outputs.append(write_part(self._folder, self._prefix, index, self._tables, self._schema))
+        self._tables, self._bytes = [], 0
+
+
 def refuse_missing(folder: str, outputs: Sequence[Output]) -> None:
     """Makes sure that all parts are there in their sizes, with one listing for each of their folders.
 
@@ -100,9 +129,18 @@ def read_tables(
         UserError: a part is damaged.
     """
     for output in manifest.under(prefix):
-        with open_part(folder, output) as part:
-            for index in range(part.num_row_groups):
-                yield _row_group(part, index, columns, join(folder, output.path))
+        yield from read_part(folder, output, columns)
+
+
+def read_part(folder: str, output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of one part.
+
+    Raises:
+        UserError: the part is damaged.
+    """
+    with open_part(folder, output) as part:
+        for index in range(part.num_row_groups):
+            yield _row_group(part, index, columns, join(folder, output.path))
 
 
 def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str) -> pa.Table:

@@ -16,9 +16,9 @@ from sc2jax.records.manifest import (
     completed,
     read_manifest,
     stage_key,
-    write_atomically,
     write_output,
 )
+from sc2jax.storage import write_whole
 
 SCHEMA = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
 GROUPS = [pa.table({"text": ["a", "b" * 5000]}, schema=SCHEMA), pa.table({"text": ["c"]}, schema=SCHEMA)]
@@ -87,14 +87,14 @@ def test_flipped_bits_are_found(stage):
 
 def test_a_damaged_manifest_is_named(stage):
     folder, _ = stage
-    write_atomically(f"{folder}/{MANIFEST}", b'{"stage": ')
+    write_whole(f"{folder}/{MANIFEST}", b'{"stage": ')
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         read_manifest(folder)
 
 
 def test_commit_removes_parts_of_interrupted_runs_and_nothing_else(tmp_path):
     for name in ("train/part-00000-old.parquet", "train/notes.txt", "other/part-1"):
-        write_atomically(f"{tmp_path}/{name}", b"x")
+        write_whole(f"{tmp_path}/{name}", b"x")
     part = write_part(str(tmp_path), "train", 0, GROUPS, SCHEMA)
     commit(str(tmp_path), Manifest("toy", "key", {}, {}, (part,), {}))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
@@ -115,8 +115,8 @@ def test_the_key_depends_on_everything():
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path):
     path = tmp_path / "file"
-    write_atomically(str(path), b"old")
+    write_whole(str(path), b"old")
     with pytest.raises(TypeError):
-        write_atomically(str(path), None)  # pyright: ignore[reportArgumentType]
+        write_whole(str(path), None)  # pyright: ignore[reportArgumentType]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -8,7 +8,9 @@ import scipy.integrate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.dedup.near import Groups, band_keys, ngram_hashes, optimal_bands, signatures, similarity
+from sc2jax.corpus.dedup.bands import band_keys, optimal_bands
+from sc2jax.corpus.dedup.signatures import ngram_hashes, signatures, similarity
+from sc2jax.corpus.dedup.survivors import Groups
 
 
 def ngrams(text: str, size: int = 5) -> set[tuple[str, ...]]:
@@ -114,7 +116,7 @@ def test_groups_do_not_depend_on_the_order(program: Callable[..., str], edited: 
             assert (shuffled[place[one]] == shuffled[place[other]]) == together
 
 
-def test_texts_without_ngrams_are_nobodys_twins() -> None:
+def test_texts_without_ngrams_are_nobodys_duplicates() -> None:
     texts = ["", "a", "a b c d", "a b c d", "a b c d e", "a b c d e"]
     rows, signed = signatures(texts, 5, 250, 0)
     assert rows.tolist() == [4, 5]

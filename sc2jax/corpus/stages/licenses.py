@@ -1,12 +1,23 @@
-"""Licences: which files tell of one, which licence it is, and whom it covers (StarCoder2 paper, section 2.1)."""
+"""Licences: which one a text is, which files it covers, and what a file's amount to (StarCoder2 paper, section 2.1)."""
 
 import functools
+import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import askalono
+import pyarrow as pa
+from tqdm import tqdm
 
 from sc2jax.assets import asset_path
+from sc2jax.corpus.config import LicenseConfig, PartsConfig
+from sc2jax.corpus.decoding import decode
+from sc2jax.corpus.numbered_rows import Committed
+from sc2jax.corpus.sources.listing import Listing
+from sc2jax.corpus.sources.walk import read_bytes
+from sc2jax.records.dataset import PartWriter, read_tables
+from sc2jax.records.stage import Written
 
 TABLES = ("permissive_licenses.txt",)
 """What the answers depend on, in `data/`."""
@@ -14,38 +25,47 @@ TABLES = ("permissive_licenses.txt",)
 MAX_LICENSE_BYTES = 128 * 1024
 """Longer texts are not looked at: no licence comes near this length."""
 
-_NAMES = "|".join(
-    (
-        r"li[cs]en[cs]e(s?)",
-        r"legal",
-        r"copy(left|right|ing)",
-        r"unlicense",
-        r"[al]?gpl([-_ v]?)(\d\.?\d?)?",
-        r"bsd(l?)",
-        r"mit(x?)",
-        r"apache",
-        r"artistic",
-        r"copying(v?)(\d?)",
-        r"disclaimer",
-        r"eupl",
-        r"gfdl",
-        r"[cm]pl",
-        r"cc0",
-        r"al([-_ v]?)(\d\.?\d)?",
-        r"about",
-        r"notice",
-        r"readme",
-        r"guidelines",
-    )
-)
-_LICENSE_FILE = re.compile(rf"(|.*[-_. ])({_NAMES})(|[-_. ].*)", re.IGNORECASE)
 _COPYRIGHT_LINE = re.compile(r"^\W*(copyright|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
 _LEGAL_WORDS = re.compile(r"warrant|public licen[cs]e|permission|redistribut")
 
+_LICENSES_FOUND = pa.schema(
+    [
+        pa.field("repository", pa.string(), nullable=False),
+        pa.field("folder", pa.string(), nullable=False),
+        pa.field("license", pa.string(), nullable=False),
+    ]
+)
 
-def is_license_file(name: str) -> bool:
-    """Whether a base name promises a licence; README and ABOUT do (The Stack v2's rule, from go-license-detector)."""
-    return _LICENSE_FILE.fullmatch(name) is not None
+
+def write_licenses(folder: str, listing: Listing, license_config: LicenseConfig, parts_config: PartsConfig) -> Written:
+    """Names the licences; texts that differ only in copyright lines and the like are looked at once."""
+    columns = (listing.licenses[name].to_pylist() for name in ("repository", "folder", "location", "swhid"))
+    by_content: dict[str, str] = {}
+    by_words: dict[str, str] = {}
+    rows = set()
+    candidates = tqdm(list(zip(*columns, strict=True)), desc="licences", unit="file", disable=None)
+    for repository, at, location, swhid in candidates:
+        if swhid not in by_content:
+            by_content[swhid] = _license_of(
+                read_bytes(os.fsdecode(location)), by_words, license_config.license_confidence
+            )
+        if by_content[swhid]:
+            rows.add((repository, at, by_content[swhid]))
+    if not rows:
+        return [], {}
+    table = pa.table([list(column) for column in zip(*sorted(rows), strict=True)], schema=_LICENSES_FOUND)
+    writer = PartWriter(folder, "licenses", _LICENSES_FOUND, parts_config.part_bytes)
+    writer.add(table)
+    return writer.finish(), {}
+
+
+def licenses_by_folder(stage: Committed) -> Mapping[str, Mapping[str, set[str]]]:
+    """Repository -> folder -> the licences that were found there."""
+    folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for table in read_tables(stage.folder, stage.manifest, "licenses"):
+        for repository, folder, license_ in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            folders[repository][folder].add(license_)
+    return folders
 
 
 def normalized(text: str) -> str:
@@ -96,6 +116,16 @@ def license_type(licenses: Iterable[str]) -> str:
     if not found:
         return "no_license"
     return "permissive" if found <= _permissive() else "non_permissive"
+
+
+def _license_of(content: bytes, known: dict[str, str], confidence: float) -> str:
+    decoded = decode(content) if b"\0" not in content else None
+    if decoded is None or len(content) > MAX_LICENSE_BYTES:
+        return ""
+    words = normalized(decoded[0])
+    if words not in known:
+        known[words] = detect(decoded[0], confidence)
+    return known[words]
 
 
 @functools.cache

@@ -15,7 +15,8 @@ from dulwich.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.sources import Listing, Source, git_blob_id, list_sources
+from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.listing import Listing, git_blob_id, list_sources
 from sc2jax.errors import UserError
 
 LIMIT = 1 << 20
@@ -61,7 +62,7 @@ def test_packages_of_a_plain_folder(plant: Callable[..., str]) -> None:
     Path(root, "loop").symlink_to("/")
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind(os.path.relpath(f"{root}/pkg/s"))
-    listing = list_sources([Source(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
     assert names(listing) == [("module.py", "module.py"), ("pkg", ".hidden"), ("pkg", "b.py"), ("pkg", "sub/a.py")]
     assert listing.files["source_bytes"].to_pylist() == [1] * 4
     assert set(listing.files["revision"].to_pylist()) == {""}
@@ -69,8 +70,8 @@ def test_packages_of_a_plain_folder(plant: Callable[..., str]) -> None:
 
 def test_only_and_without(plant: Callable[..., str]) -> None:
     root = plant("src", {"a/x": "1", "b/x": "2", "c/x": "3"})
-    assert names(list_sources([Source(root, only=("a", "c"))], LIMIT)) == [("a", "x"), ("c", "x")]
-    assert names(list_sources([Source(root, without=("a",))], LIMIT)) == [("b", "x"), ("c", "x")]
+    assert names(list_sources([SourceFolder(root, only=("a", "c"))], LIMIT)) == [("a", "x"), ("c", "x")]
+    assert names(list_sources([SourceFolder(root, without=("a",))], LIMIT)) == [("b", "x"), ("c", "x")]
 
 
 def test_git_working_trees_among_packages(plant: Callable[..., str]) -> None:
@@ -88,7 +89,7 @@ def test_git_working_trees_among_packages(plant: Callable[..., str]) -> None:
     Path(root, "owner/one/untracked.py").write_text("6")
     Path(root, "owner/one/gone.py").unlink()
     Path(root, "owner/one/kept.py").write_text("changed since")
-    listing = list_sources([Source(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
     assert names(listing) == [
         ("owner", "loose.py"),
         ("owner/one", "kept.py"),
@@ -102,7 +103,7 @@ def test_git_working_trees_among_packages(plant: Callable[..., str]) -> None:
 def test_a_source_that_is_a_working_tree(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("project", {"a.py": "1", "sub/b.py": "2"})
     make_repository(root, commit=False)
-    listing = list_sources([Source(root)], LIMIT, output=f"{root}/run/corpus")
+    listing = list_sources([SourceFolder(root)], LIMIT, output=f"{root}/run/corpus")
     assert names(listing) == [("project", "a.py"), ("project", "sub/b.py")]
     assert set(listing.files["revision"].to_pylist()) == {""}
 
@@ -114,27 +115,27 @@ def test_tracked_links_are_not_followed(plant: Callable[..., str]) -> None:
     Path(root, "real").rmdir()
     Path(root, "real").symlink_to(f"{root}/secret")
     Path(root, "secret/a.py").write_text("not this one")
-    assert names(list_sources([Source(root)], LIMIT)) == [("project", "secret/key.py")]
+    assert names(list_sources([SourceFolder(root)], LIMIT)) == [("project", "secret/key.py")]
 
 
 def test_a_worktree_has_a_git_file(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("main", {"a.py": "1"})
     make_repository(root)
     porcelain.worktree_add(root, str(tmp_path / "src" / "branch"), branch=b"other")
-    listing = list_sources([Source(str(tmp_path / "src"))], LIMIT)
+    listing = list_sources([SourceFolder(str(tmp_path / "src"))], LIMIT)
     assert names(listing) == [("branch", "a.py")]
 
 
 def test_a_git_file_that_points_nowhere(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("src", {"moved/.git": "gitdir: /nowhere/at/all\n", "moved/a.py": "1", "fine/a.py": "2"})
     with pytest.raises(UserError, match=r"moved/\.git cannot be read as a git repository .*nowhere.*remove \.git"):
-        list_sources([Source(root)], LIMIT)
+        list_sources([SourceFolder(root)], LIMIT)
     main = plant("main", {"a.py": "1"})
     make_repository(main)
     porcelain.worktree_add(main, str(tmp_path / "branches" / "one"), branch=b"other")
     Path(main).rename(f"{main}.moved")
     with pytest.raises(UserError, match=r"one/\.git cannot be read as a git repository"):
-        list_sources([Source(str(tmp_path / "branches"))], LIMIT)
+        list_sources([SourceFolder(str(tmp_path / "branches"))], LIMIT)
 
 
 def test_a_revision_of_sha256_has_no_identifier(plant: Callable[..., str]) -> None:
@@ -145,7 +146,7 @@ def test_a_revision_of_sha256_has_no_identifier(plant: Callable[..., str]) -> No
     index[b"a.py"] = index_entry_from_stat(Path(root, "a.py").stat(), b"2" * 64)
     index.write()
     assert len(repository.head()) == 64
-    listing = list_sources([Source(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
     assert (names(listing), listing.files["revision"].to_pylist()) == ([("project", "a.py")], [""])
 
 
@@ -162,31 +163,34 @@ def test_files_in_conflict_are_taken_as_they_lie(plant: Callable[..., str]) -> N
         index[b"gone.py"] = ConflictedIndexEntry(ancestor=entry, other=entry)
         index[b"link"] = ConflictedIndexEntry(this=link, other=link)
         index.write()
-    listing = list_sources([Source(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
     assert names(listing) == [("project", "a.py"), ("project", "b.py"), ("project", "theirs.py")]
     assert listing.files["swhid"].to_pylist()[0] == git_blob_id(b"<<<<<<< ours")
 
 
 def test_bare_repositories_are_refused_and_their_likes_are_not(plant: Callable[..., str]) -> None:
     root = plant("src", {"likes/HEAD": "1", "likes/objects": "2", "likes/refs/x": "3", "likes/a/HEAD/objects/x": "4"})
-    assert len(list_sources([Source(root)], LIMIT).files) == 4
+    assert len(list_sources([SourceFolder(root)], LIMIT).files) == 4
     Path(root, "group").mkdir()
     porcelain.init(f"{root}/group/project.git", bare=True)
     for source in (root, f"{root}/group", f"{root}/group/project.git"):
         with pytest.raises(UserError, match=r"group/project\.git is a bare git repository.*with a working tree"):
-            list_sources([Source(source)], LIMIT)
-    assert len(list_sources([Source(root, without=("group",))], LIMIT).files) == 4
+            list_sources([SourceFolder(source)], LIMIT)
+    assert len(list_sources([SourceFolder(root, without=("group",))], LIMIT).files) == 4
 
 
 def test_equal_names_are_told_apart(plant: Callable[..., str]) -> None:
     one = plant("x/src", {"pkg/a.py": "1", "own/a.py": "2"})
     two = plant("y/src", {"pkg/a.py": "3"})
     expected = [("own", "a.py"), ("x/src/pkg", "a.py"), ("y/src/pkg", "a.py")]
-    assert names(list_sources([Source(one), Source(two)], LIMIT)) == expected
+    assert names(list_sources([SourceFolder(one), SourceFolder(two)], LIMIT)) == expected
     assert (
-        list_sources([Source(one), Source(two)], LIMIT).digest == list_sources([Source(two), Source(one)], LIMIT).digest
+        list_sources([SourceFolder(one), SourceFolder(two)], LIMIT).digest
+        == list_sources([SourceFolder(two), SourceFolder(one)], LIMIT).digest
     )
-    assert len(list_sources([Source(one), Source(one)], LIMIT).files) == 2, "the same source twice counts once"
+    assert len(list_sources([SourceFolder(one), SourceFolder(one)], LIMIT).files) == 2, (
+        "the same source twice counts once"
+    )
 
 
 def test_license_files_of_distributions(plant: Callable[..., str]) -> None:
@@ -204,7 +208,7 @@ def test_license_files_of_distributions(plant: Callable[..., str]) -> None:
             "other-2.egg-info/COPYING": "6",
         },
     )
-    listing = list_sources([Source(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
     assert {repository for repository, _ in names(listing)} == {"pkg", "six.py", "other", "LICENSE"}
     assert licensed(listing) == {
         ("pkg", "vendor", "LICENSE"),
@@ -217,45 +221,45 @@ def test_license_files_of_distributions(plant: Callable[..., str]) -> None:
 
 def test_loose_licenses_cover_all_packages(plant: Callable[..., str]) -> None:
     root = plant("lib", {"a/x.py": "1", "b.py": "2", "LICENSE.txt": "3"})
-    found = licensed(list_sources([Source(root)], LIMIT))
+    found = licensed(list_sources([SourceFolder(root)], LIMIT))
     assert found == {(name, "", "LICENSE.txt") for name in ("a", "b.py", "LICENSE.txt")}
 
 
 def test_digest_follows_contents_and_names_alone(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("one/src", {"pkg/a.py": "1", "pkg/LICENSE": "2"})
-    digest = list_sources([Source(root)], LIMIT).digest
+    digest = list_sources([SourceFolder(root)], LIMIT).digest
     shutil.copytree(root, tmp_path / "two/src")
-    assert list_sources([Source(str(tmp_path / "two/src"))], LIMIT).digest == digest
+    assert list_sources([SourceFolder(str(tmp_path / "two/src"))], LIMIT).digest == digest
     os.utime(f"{root}/pkg/a.py", (1, 1))
-    assert list_sources([Source(root)], LIMIT).digest == digest
+    assert list_sources([SourceFolder(root)], LIMIT).digest == digest
     Path(root, "pkg/a.py").write_text("3")
-    assert list_sources([Source(root)], LIMIT).digest != digest
+    assert list_sources([SourceFolder(root)], LIMIT).digest != digest
 
 
 def test_large_files_are_not_read(plant: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     root = plant("src", {"pkg/big.py": "x" * 100, "pkg/small.py": "x" * 99})
-    listing = list_sources([Source(root)], 100)
+    listing = list_sources([SourceFolder(root)], 100)
     assert listing.files["swhid"].to_pylist() == ["", git_blob_id(b"x" * 99)]
 
 
 def test_names_that_are_not_utf8(plant: Callable[..., str]) -> None:
     root = plant("src", {"pkg/a.py": "1"})
     Path(os.fsdecode(os.fsencode(root) + b"/pkg/gr\xfc\xdfe.py")).write_text("2")
-    assert names(list_sources([Source(root)], LIMIT)) == [("pkg", "a.py"), ("pkg", "gr\\xfc\\xdfe.py")]
+    assert names(list_sources([SourceFolder(root)], LIMIT)) == [("pkg", "a.py"), ("pkg", "gr\\xfc\\xdfe.py")]
 
 
 def test_missing_empty_and_wrong_sources(plant: Callable[..., str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist"):
-        list_sources([Source(str(tmp_path / "nowhere"))], LIMIT)
+        list_sources([SourceFolder(str(tmp_path / "nowhere"))], LIMIT)
     with pytest.raises(UserError, match=r"file.py is not a folder"):
-        list_sources([Source(plant("src", {"file.py": "1"}) + "/file.py")], LIMIT)
+        list_sources([SourceFolder(plant("src", {"file.py": "1"}) + "/file.py")], LIMIT)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no files"):
-        list_sources([Source(str(tmp_path / "empty"))], LIMIT)
+        list_sources([SourceFolder(str(tmp_path / "empty"))], LIMIT)
     with pytest.raises(UserError, match="would lie inside the source"):
-        list_sources([Source(str(tmp_path / "src"))], LIMIT, output=str(tmp_path / "src/run/corpus"))
+        list_sources([SourceFolder(str(tmp_path / "src"))], LIMIT, output=str(tmp_path / "src/run/corpus"))
     with pytest.raises(UserError, match=r"\.git cannot be read as a git repository"):
-        list_sources([Source(plant("broken", {"pkg/.git/HEAD": "nonsense"}))], LIMIT)
+        list_sources([SourceFolder(plant("broken", {"pkg/.git/HEAD": "nonsense"}))], LIMIT)
 
 
 def test_what_cannot_be_read_is_named(plant: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,11 +279,11 @@ def test_what_cannot_be_read_is_named(plant: Callable[..., str], monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", closed_folder)
         with pytest.raises(UserError, match=r"pkg/closed cannot be read \(Permission denied\)"):
-            list_sources([Source(root)], LIMIT)
+            list_sources([SourceFolder(root)], LIMIT)
     monkeypatch.setattr(Path, "read_bytes", closed_file)
     with pytest.raises(UserError, match=r"pkg/a.py cannot be read \(Permission denied\)"):
-        list_sources([Source(root)], LIMIT)
+        list_sources([SourceFolder(root)], LIMIT)
 
 
 def test_digest_is_a_sha256(plant: Callable[..., str]) -> None:
-    assert len(list_sources([Source(plant("s", {"a/b": "1"}))], LIMIT).digest) == hashlib.sha256().digest_size * 2
+    assert len(list_sources([SourceFolder(plant("s", {"a/b": "1"}))], LIMIT).digest) == hashlib.sha256().digest_size * 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sc2jax.corpus.config import CorpusConfig
-from sc2jax.corpus.recipe import curate
+from sc2jax.corpus.recipes.source_code import curate
 
 KEPT = {
     "abacus": ["README.md", "abacus/carry.py", "abacus/rods.py", "tests/rods_check.py"],

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.config import CorpusConfig
-from sc2jax.corpus.files import DECIDED, LISTED, decide_files, decode
-from sc2jax.corpus.sources import git_blob_id
+from sc2jax.corpus.config import FilterConfig, SourceConfig
+from sc2jax.corpus.decoding import decode
+from sc2jax.corpus.sources.listing import git_blob_id
+from sc2jax.corpus.stages.files import DECIDED, LISTED, decide_files
 from sc2jax.errors import UserError
 
 
@@ -40,7 +41,7 @@ def test_other_encodings_are_recognised_or_refused() -> None:
 
 def test_a_kept_file_has_all_that_is_known_of_it(plant: Callable[..., str]) -> None:
     content = "\ufeffdef twice(number):\r\n\treturn number + number\r\n"
-    table = decide_files(listed(plant("s", {"a.py": content}), ["a.py"], "permissive"), CorpusConfig())
+    table = decide_files(listed(plant("s", {"a.py": content}), ["a.py"], "permissive"), SourceConfig(), FilterConfig())
     assert table.schema == DECIDED
     assert table.to_pylist() == [
         {
@@ -64,7 +65,7 @@ def test_a_kept_file_has_all_that_is_known_of_it(plant: Callable[..., str]) -> N
 
 def test_rejects_lose_their_content_and_keep_their_reason(plant: Callable[..., str]) -> None:
     tree = {"big.py": "x = 1\n" * 40, "good.py": "answer = compute()\n", "nul.py": "a\0", "odd.py": "1" * 50}
-    table = decide_files(listed(plant("s", tree), list(tree)), CorpusConfig(max_file_bytes=200))
+    table = decide_files(listed(plant("s", tree), list(tree)), SourceConfig(max_file_bytes=200), FilterConfig())
     assert [(row["path"], row["stage"], row["reason"]) for row in table.to_pylist()] == [
         ("big.py", "decoding", "too_large"),
         ("good.py", "", ""),
@@ -76,12 +77,12 @@ def test_rejects_lose_their_content_and_keep_their_reason(plant: Callable[..., s
 
 def test_license_types_to_keep(plant: Callable[..., str]) -> None:
     rows = listed(plant("s", {"a.py": "answer = compute()\n"}), ["a.py"], "non_permissive")
-    assert decide_files(rows, CorpusConfig())["reason"].to_pylist() == ["non_permissive_license"]
-    everything = CorpusConfig(keep_license_types=("permissive", "no_license", "non_permissive"))
-    assert decide_files(rows, everything)["reason"].to_pylist() == [""]
+    assert decide_files(rows, SourceConfig(), FilterConfig())["reason"].to_pylist() == ["non_permissive_license"]
+    everything = FilterConfig(keep_license_types=("permissive", "no_license", "non_permissive"))
+    assert decide_files(rows, SourceConfig(), everything)["reason"].to_pylist() == [""]
 
 
 def test_a_file_that_changed_since_it_was_listed(plant: Callable[..., str]) -> None:
     rows = listed(plant("s", {"a.py": "x"}), ["a.py"], swhid=git_blob_id(b"y"))
     with pytest.raises(UserError, match=r"a.py changed while the corpus was made; run the same command again"):
-        decide_files(rows, CorpusConfig())
+        decide_files(rows, SourceConfig(), FilterConfig())

@@ -1,28 +1,14 @@
-"""The split: which repositories are held out, and which held-out files resemble a training file too much."""
+"""Near-duplicates across the split: which held-out files resemble a training file too much."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from sc2jax.corpus.dedup.near import band_keys, similarity
+from sc2jax.corpus.dedup.bands import band_keys
+from sc2jax.corpus.dedup.signatures import similarity
 
 CROSS_ROWS = 5
 """Rows per band when the two sides are compared: 50 bands of 5 find more than 999 of 1,000 pairs at 0.7."""
-
-
-def heldout_repositories(names: Iterable[str], fraction: float) -> set[str]:
-    """The repositories whose hash falls below `fraction`: the same ones in any corpus, whatever else it holds.
-
-    Of two or more repositories at least one is held out and at least one is not: where the hashes leave a side empty,
-    the repository nearest to the limit changes sides. A fraction of 0 holds nothing out; nor does a single repository.
-    """
-    hashes = {name: _unit_hash(name) for name in names}
-    if len(hashes) < 2 or fraction == 0:
-        return set()
-    ranked = sorted(hashes, key=lambda name: (hashes[name], name))
-    count = sum(hashes[name] < fraction for name in ranked)
-    return set(ranked[: min(max(count, 1), len(ranked) - 1)])
 
 
 def across(
@@ -66,8 +52,3 @@ def _candidates(tables: list[tuple[int, np.ndarray, np.ndarray]], signatures: np
         for other in np.flatnonzero(low < high).tolist():
             pairs.update((int(row), other) for row in order[low[other] : high[other]])
     return pairs
-
-
-def _unit_hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

@@ -5,17 +5,18 @@ import os
 import sysconfig
 
 from sc2jax.corpus.language import language_of_name
-from sc2jax.corpus.sources import Source, top_level_entries, walk_files
+from sc2jax.corpus.sources.folders import SourceFolder, top_level_entries
+from sc2jax.corpus.sources.walk import walk_files
 
 
-def machine_sources(max_distribution_bytes: int, seed: int) -> list[Source]:
+def machine_sources(max_distribution_bytes: int, seed: int) -> list[SourceFolder]:
     """The standard library, and top-level packages of the installed distributions that together fit the limit."""
     paths = sysconfig.get_paths()
-    sources = [Source(paths["stdlib"], without=("site-packages", "dist-packages"))]
+    sources = [SourceFolder(paths["stdlib"], without=("site-packages", "dist-packages"))]
     if os.path.isdir(paths["purelib"]):  # noqa: PTH112
         chosen = choose_packages(package_sizes(paths["purelib"]), max_distribution_bytes, seed)
         if chosen:
-            sources.append(Source(paths["purelib"], only=chosen))
+            sources.append(SourceFolder(paths["purelib"], only=chosen))
     return sources
 
 

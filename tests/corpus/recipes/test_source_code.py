@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from sc2jax.corpus import recipe
 from sc2jax.corpus.config import CorpusConfig
-from sc2jax.corpus.recipe import curate
+from sc2jax.corpus.recipes import source_code
+from sc2jax.corpus.recipes.source_code import curate
+from sc2jax.corpus.stages import files
 from sc2jax.errors import UserError
 from sc2jax.records import manifest as manifests
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
@@ -44,7 +45,7 @@ def source(plant: Callable[..., str], program: Callable[..., str], edited: Calla
 def test_corpus_on_disk(
     source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
+    monkeypatch.setattr(files, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
     output = str(tmp_path / "corpus")
     manifest = curate(CONFIG, [source], output, 3)
     sides = {side: rows_of(output, manifest, side) for side in ("train", "heldout", "rejects")}
@@ -56,7 +57,7 @@ def test_corpus_on_disk(
         }
         for side in ("train", "heldout")
     }
-    assert manifest.statistics["files_in"] == sum(map(len, sides.values()))
+    assert manifest.statistics["funnel"][0]["files_in"] == sum(map(len, sides.values()))
     assert len(manifest.under("train")) > 2, "several parts"
     for side in ("train", "heldout"):
         seen: set[str] = set()
@@ -84,13 +85,13 @@ def test_no_near_duplicate_crosses_the_split(
     tmp_path: Path,
     rows_of: Callable[..., list[dict[str, Any]]],
 ) -> None:
-    """Every repository has a twin of every similarity around the threshold, in its own and in another language."""
+    """Near-duplicates of every similarity around the threshold, in one language and in two."""
     tree = {}
     for number in range(60):
         tree[f"first{number}/a.py"] = program(number)
         tree[f"second{number}/b.{('py', 'pyi', 'js')[number % 3]}"] = edited(program(number), number, 1 + number % 9)
     config = dataclasses.replace(CONFIG, heldout_fraction=0.5)
-    manifest = curate(config, [plant("twins", tree)], str(tmp_path / "corpus"), 0)
+    manifest = curate(config, [plant("pairs", tree)], str(tmp_path / "corpus"), 0)
     train, heldout, rejects = (
         rows_of(str(tmp_path / "corpus"), manifest, side) for side in ("train", "heldout", "rejects")
     )
@@ -133,7 +134,7 @@ def test_a_finished_corpus_is_left_alone_and_an_edited_file_is_seen(
     output = tmp_path / "corpus"
     first = curate(CONFIG, [source], str(output), 0)
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "run_stage", lambda *_: pytest.fail("nothing was to be done"))
+        patch.setattr(source_code, "_run_stages", lambda *_, **__: pytest.fail("nothing was to be done"))
         assert curate(CONFIG, [source], str(output), 0).digest == first.digest
     Path(source, "repository05/part0.py").write_text("brand_new = file_of(its_own)\n")
     assert curate(CONFIG, [source], str(output), 0).digest != first.digest
@@ -144,7 +145,7 @@ def test_a_changed_threshold_reruns_only_what_depends_on_it(
 ) -> None:
     output = str(tmp_path / "corpus")
     curate(CONFIG, [source], output, 0)
-    monkeypatch.setattr(recipe, "_write_files", lambda *_: pytest.fail("the files need not be read again"))
+    monkeypatch.setattr(source_code, "write_files", lambda *_, **__: pytest.fail("the files need not be read again"))
     changed = dataclasses.replace(CONFIG, heldout_fraction=0.3)
     manifest = curate(changed, [source], output, 0)
     assert manifest.statistics["split"]["heldout"]["repositories"] > 3
@@ -192,7 +193,7 @@ def test_a_full_disk_leaves_nothing_that_counts(source: str, tmp_path: Path, mon
         curate(CONFIG, [source], output, 0)
     assert not (tmp_path / "corpus" / manifests.MANIFEST).exists()
     assert not [path for path in contents(tmp_path / "corpus") if path.endswith(".unfinished")]
-    assert curate(CONFIG, [source], output, 0).statistics["files_out"] > 0
+    assert curate(CONFIG, [source], output, 0).statistics["funnel"][-1]["files_out"] > 0
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
@@ -205,8 +206,8 @@ def test_a_damaged_part_is_made_again_or_named(
     if not small:
         monkeypatch.setattr(manifests, "_READ_WHOLE", 0)
     (output / manifests.MANIFEST).unlink()
-    (output / "stages/04-signatures" / manifests.MANIFEST).unlink()
-    part = next((output / "stages/02-files/kept").iterdir())
+    (output / "stages/signatures" / manifests.MANIFEST).unlink()
+    part = next((output / "stages/files/kept").iterdir())
     content = bytearray(part.read_bytes())
     content[len(content) // 3] ^= 0xFF
     part.write_bytes(content)

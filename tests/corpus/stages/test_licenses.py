@@ -4,30 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.licenses import covering, detect, is_license_file, license_type, normalized
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "LICENSE",
-        "license.txt",
-        "LICENCE-MIT",
-        "COPYING.LESSER",
-        "gpl-3.0.txt",
-        "README",
-        "ABOUT.md",
-        "my_licence",
-        "CC0",
-    ],
-)
-def test_license_names(name: str) -> None:
-    assert is_license_file(name)
-
-
-@pytest.mark.parametrize("name", ["licensed", "copyrighted.py", "main.c", "preamble", "limits.h", "mitigate.py"])
-def test_other_names(name: str) -> None:
-    assert not is_license_file(name)
+from sc2jax.corpus.stages.licenses import covering, detect, license_type, normalized
 
 
 def test_detects_a_license_and_nothing_else(samples: str) -> None:

@@ -1,7 +1,7 @@
 import sysconfig
 from collections.abc import Callable
 
-from sc2jax.corpus.machine import choose_packages, machine_sources, package_sizes
+from sc2jax.corpus.sources.machine import choose_packages, machine_sources, package_sizes
 
 SIZES = {f"package{number}": 10 + number for number in range(50)} | {"huge": 10_000, "data_only": 0}
 
