@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import Manifest, Output, write_output
+from sc2jax.records.source_texts import changed_text, columns_to_check
 from sc2jax.storage import join
 
 
@@ -144,15 +145,22 @@ def read_part(folder: str, output: Output, columns: Sequence[str] | None = None)
 
 
 def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str) -> pa.Table:
+    checked = columns_to_check(part.schema_arrow.names, columns, path)
+    wanted = list(dict.fromkeys([*columns, *checked])) if columns else None
     try:
-        table = part.read_row_group(index, columns=list(columns) if columns else None)
+        table = part.read_row_group(index, columns=wanted)
     except (pa.ArrowInvalid, OSError) as error:
         raise damaged(path, str(error)) from error
     # The checksum of a page does not cover its header, which says how many values it holds.
     expected = part.metadata.row_group(index).num_rows
     if table.num_rows != expected:
         raise damaged(path, f"row group {index} has {table.num_rows} rows instead of {expected}")
-    return table
+    fault = changed_text(table) if checked else None
+    if fault:
+        names = part.read_row_group(index, columns=["repository", "path"]).slice(fault.row, 1).to_pylist()[0]
+        file = f"{names['repository']}/{names['path']}"
+        raise damaged(path, f"row group {index}, row {fault.row} ({file}): {fault.what}")
+    return table.select(list(columns)) if columns else table
 
 
 def _damaged_size(path: str, size: int | None, output: Output) -> UserError:

@@ -109,6 +109,7 @@ def _read(rows: pa.Table, max_file_bytes: int) -> pa.Table:
         for name, value in zip(("stage", "reason", "detail"), decision, strict=True):
             columns[name].append(value)
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in columns["content"]]
+    columns["edits"] = [[]] * rows.num_rows
     given = {name: rows[name] for name in rows.column_names if name != "location"}
     return pa.table({**given, **columns, "text_sha256": digests}).select(DECIDED.names).cast(DECIDED)
 

@@ -180,17 +180,12 @@ def test_bare_repositories_are_refused_and_their_likes_are_not(plant: Callable[.
 
 
 def test_equal_names_are_told_apart(plant: Callable[..., str]) -> None:
-    one = plant("x/src", {"pkg/a.py": "1", "own/a.py": "2"})
-    two = plant("y/src", {"pkg/a.py": "3"})
-    expected = [("own", "a.py"), ("x/src/pkg", "a.py"), ("y/src/pkg", "a.py")]
-    assert names(list_sources([SourceFolder(one), SourceFolder(two)], LIMIT)) == expected
-    assert (
-        list_sources([SourceFolder(one), SourceFolder(two)], LIMIT).digest
-        == list_sources([SourceFolder(two), SourceFolder(one)], LIMIT).digest
-    )
-    assert len(list_sources([SourceFolder(one), SourceFolder(one)], LIMIT).files) == 2, (
-        "the same source twice counts once"
-    )
+    one = SourceFolder(plant("x/src", {"pkg/a.py": "1", "own/a.py": "2"}))
+    two = SourceFolder(plant("y/src", {"pkg/a.py": "3"}))
+    there, back = list_sources([one, two], LIMIT), list_sources([two, one], LIMIT)
+    assert names(there) == [("own", "a.py"), ("x/src/pkg", "a.py"), ("y/src/pkg", "a.py")]
+    assert there.digest == back.digest
+    assert len(list_sources([one, one], LIMIT).files) == 2, "the same source twice counts once"
 
 
 def test_license_files_of_distributions(plant: Callable[..., str]) -> None:
