@@ -185,7 +185,8 @@ def record(repository: str, path: str, text: str) -> dict[str, object]:
         "language": "Python",
         "licenses": [],
         "license_type": "no_license",
-        "text_sha256": "",
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "edits": [],
     }
 
 

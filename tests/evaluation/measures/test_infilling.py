@@ -23,10 +23,6 @@ CONFIG = InfillingConfig()
 TEXT = """import os
 
 
-def measured(model, heldout, config, seed):
-    return measure(model, lambda _: heldout, config, seed)
-
-
 def double(values):
     result = []
     for value in values:
@@ -41,6 +37,10 @@ FILES = [
     CodeFile("one", "a.py", "Python", TEXT),
     CodeFile("two", "b.c", "C", "int x;\r\nint yyy;\r\nint yyy;\r\nint z;\r\n"),
 ]
+
+
+def measured(model, heldout, config, seed):
+    return measure(model, lambda _: heldout, config, seed)
 
 
 class Oracle:
