@@ -84,7 +84,8 @@ REJECTED_FILE = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""A file that was left out: who it is, which stage dropped it by which rule, and the figure or duplicate that decided."""
+"""A file that was left out: who it is, which stage dropped it by which rule, and the figure that decided or the duplicate
+that was kept."""
 
 ISSUE = _schema(
     {

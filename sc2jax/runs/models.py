@@ -6,7 +6,7 @@ from sc2jax.checkpoint import Checkpoints
 from sc2jax.errors import UserError
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation, ModelConfig
-from sc2jax.model.params import abstract_params, parameter_table
+from sc2jax.model.params import abstract_params
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest
 from sc2jax.runs.inputs import open_tokenizer
@@ -72,7 +72,7 @@ def open_model(run: Run) -> LoadedModel:
     mesh = create_mesh(settings.mesh)
     checkpoints = Checkpoints(trained.checkpoints, kept=settings.training.checkpoints_kept)
     try:
-        params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
+        params = checkpoints.restore_params(trained.step, abstract_params(config, mesh))
     finally:
         checkpoints.close()
     return LoadedModel(params, config, open_tokenizer(run), mesh)

@@ -12,6 +12,7 @@ from sc2jax.evaluation.measures.infilling import (
     choose_lines,
     cut_context,
     edit_similarity,
+    measure,
     summary,
     wilson_interval,
 )
