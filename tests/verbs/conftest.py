@@ -8,7 +8,7 @@ import pytest
 from sc2jax.cli import main
 
 SMALL = {
-    "tokenizer.vocab_size": 320,
+    "tokenizer.vocab_size": 340,
     "model.context_length": 32,
     "model.embed_dim": 16,
     "model.num_layers": 1,
