@@ -9,7 +9,7 @@ import dataclasses
 from sc2jax.settings import check_ranges, setting
 
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
-"""What the licences found for a file amount to, most welcome first."""
+"""What the licences of a file amount to, the most welcome first."""
 
 MIB = 1 << 20
 
@@ -32,7 +32,7 @@ class SourceConfig:
     """Which files are listed and read."""
 
     max_file_bytes: int = setting(
-        10 * MIB, "Size from which a file is rejected without being read.", unit="bytes", at_least=1
+        10 * MIB, "Size from which on a file is rejected without being read.", unit="bytes", at_least=1
     )
 
 

@@ -46,7 +46,7 @@ class PartWriter:
         self._outputs: list[Output] = []
 
     def add(self, table: pa.Table) -> None:
-        """Adds a row group; an empty one is passed over."""
+        """Adds a row group; an empty one is skipped."""
         if table.num_rows:
             self._tables.append(table)
             self._bytes += table.nbytes

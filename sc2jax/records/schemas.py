@@ -1,9 +1,9 @@
 """Arrow schemas of what the corpus keeps on disk.
 
 Records are as the document formats read them: filtered, without bots, their authors called `username_0` and so on.
-Every record has an identity: a file its repository and path, any other record its `id`. Where it comes from it says by
-the Software Heritage identifier of its bytes if the archive has them, else by the address and the `snapshot` (the dump
-or crawl) in which it was found.
+Every record has an identity: a file its repository and path, any other record its `id`. It says where it
+comes from by the Software Heritage identifier of its bytes if the archive has them, else by the address and the
+`snapshot` (the dump or crawl) in which it was found.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def _structures(**fields: pa.DataType) -> pa.DataType:
 
 
 def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) -> pa.Schema:
-    """The columns of a source, after those that every record has but a file."""
+    """The columns of a source, after those that every record but a file has."""
     provenance = {
         "id": pa.string(),
         "url": pa.string(),
@@ -84,8 +84,7 @@ REJECTED_FILE = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""A file that was left out: who it is, which stage dropped it by which rule, and the figure that decided or the duplicate
-that was kept."""
+"""A file that was left out: who it is, which stage dropped it by which rule, and the figure or file that decided."""
 
 ISSUE = _schema(
     {
@@ -198,7 +197,7 @@ INTERMEDIATE = _schema(
 )
 """A program and the LLVM intermediate representation that it compiles to, optimised for size and for speed.
 
-One of both is null where only the other compiled.
+One of the two is null where only the other compiled.
 """
 
 QUESTION_THREAD = _schema(

@@ -14,7 +14,7 @@ CROSS_ROWS = 5
 def across(
     heldout: np.ndarray, training: Iterator[tuple[np.ndarray, np.ndarray]], threshold: float
 ) -> dict[int, tuple[int, float]]:
-    """Held-out rows that resemble a training file, whatever the language of the two.
+    """Held-out rows that resemble a training file, whatever languages the two are in.
 
     Unlike within one side, candidates come from narrow bands that practically no pair escapes, and are then verified
     by the similarity that the signatures estimate.

@@ -15,9 +15,9 @@ from sc2jax.corpus.dedup.signatures import MIX, scramble
 
 @functools.cache
 def optimal_bands(threshold: float, permutations: int) -> tuple[int, int]:
-    """Bands and rows that weigh missed pairs above the threshold and chance pairs below it alike, and least.
+    """The bands and rows that miss least above the threshold and find least below it, both weighed alike.
 
-    Both are areas under or over the curve 1 - (1 - s**rows)**bands, the chance that a pair of similarity s is found.
+    Both are areas over or under the curve 1 - (1 - s**rows)**bands, the chance that a pair of similarity s is found.
     """
     best = (np.inf, 1, 1)
     for bands in range(1, permutations + 1):

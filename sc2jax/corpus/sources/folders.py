@@ -20,7 +20,7 @@ _DISTRIBUTION_SUFFIXES = (".dist-info", ".egg-info")
 
 @dataclasses.dataclass(frozen=True)
 class SourceFolder:
-    """A folder to curate: `only` these of its top-level entries (all where empty), `without` those."""
+    """A folder to curate: the top-level entries in `only` (all if it is empty) that are not in `without`."""
 
     root: str
     only: tuple[str, ...] = ()

@@ -107,7 +107,7 @@ def _repositories(source: SourceFolder, output: str) -> list[FoundRepository]:
 
 
 def _separate_names(repositories: Iterable[FoundRepository]) -> None:
-    """Repositories of one name in several sources get as much of their source's path in front as tells them apart."""
+    """Puts as much of the source's path before names that several repositories share as tells them apart."""
     by_name: dict[str, list[FoundRepository]] = defaultdict(list)
     for repository in repositories:
         by_name[repository.name].append(repository)

@@ -34,7 +34,7 @@ def package_sizes(root: str) -> dict[str, int]:
 
 
 def choose_packages(sizes: dict[str, int], limit: int, seed: int) -> tuple[str, ...]:
-    """Whole packages up to `limit` bytes, in the order of a seeded hash of their names; what does not fit is passed by.
+    """Whole packages up to `limit` bytes, in the order of a seeded hash of their names; what does not fit is skipped.
 
     The order of one package does not depend on the others, so a new distribution changes the choice little.
     """

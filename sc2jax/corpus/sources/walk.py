@@ -84,7 +84,7 @@ def as_text(path: str) -> str:
 
 
 def refuse_bare(folder: str, entries: Iterable[os.DirEntry[str]]) -> None:
-    """A repository without a working tree holds its files packed: taken as they lie, they would be lost unseen."""
+    """Refuses a repository without a working tree: its files are packed, and would be missed without a word."""
     kinds = {entry.name: entry for entry in entries}
     if (
         {"HEAD", "objects", "refs"} <= kinds.keys()

@@ -38,7 +38,7 @@ _LICENSES_FOUND = pa.schema(
 
 
 def write_licenses(folder: str, listing: Listing, license_config: LicenseConfig, parts_config: PartsConfig) -> Written:
-    """Names the licences; texts that differ only in copyright lines and the like are looked at once."""
+    """Names the licences; of texts that differ only in copyright lines and the like, one is looked at."""
     columns = (listing.licenses[name].to_pylist() for name in ("repository", "folder", "location", "swhid"))
     by_content: dict[str, str] = {}
     by_words: dict[str, str] = {}
@@ -77,7 +77,7 @@ def detect(text: str, confidence: float) -> str:
     """The SPDX identifier of the licence that a text is, or "".
 
     askalono compares the whole text with each licence of SPDX and names the nearest one, however far; a score below
-    `confidence` counts as no answer. A text that joins several licences so stays without one. It mistakes an Apache
+    `confidence` counts as no answer, so a text that joins several licences has none. It mistakes an Apache
     licence without its appendix for Pixar's, which is an Apache licence that says so in its first line.
 
     askalono takes about 0.2 s for any text, so texts without a single legal word are not shown to it.
@@ -93,7 +93,7 @@ def detect(text: str, confidence: float) -> str:
 
 
 def covering(path: str, by_folder: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The licences that cover a file: those of all the folders above it, for the nearest does not replace the others.
+    """The licences that cover a file: those of all folders above it; the nearest does not replace the others.
 
     Args:
         path: of the file, relative to its repository.
@@ -109,7 +109,7 @@ def covering(path: str, by_folder: Mapping[str, Iterable[str]]) -> tuple[str, ..
 def license_type(licenses: Iterable[str]) -> str:
     """`permissive`, `no_license` or `non_permissive`: one licence that is not permissive decides.
 
-    The Stack v2 also asks what GHArchive knew about a repository, which a local folder has no answer to, and lets some
+    The Stack v2 also asks what GHArchive knew about a repository, which is unknown for a local folder, and lets some
     ScanCode findings count as neutral, which askalono never reports.
     """
     found = set(licenses)

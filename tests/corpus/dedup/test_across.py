@@ -24,3 +24,25 @@ def test_across_leaves_what_is_less_similar_than_the_threshold(program: Callable
     _, right = signatures([program(2)], 5, 250, 0)
     assert across(left, iter([(np.array([5]), right)]), 0.6) == {}
     assert across(left, iter([(np.array([5]), left)]), 0.6) == {0: (5, 1.0)}
+
+
+def test_of_equally_similar_training_files_the_lowest_id_counts(program: Callable[..., str]) -> None:
+    _, one = signatures([program(1)], 5, 250, 0)
+    batches = [(np.array([9, 3]), np.concatenate([one, one])), (np.array([5]), one), (np.array([2]), one)]
+    for order in (batches, batches[::-1]):
+        assert across(one, iter(order), 0.6) == {0: (2, 1.0)}
+
+
+def test_the_most_similar_training_file_counts(program: Callable[..., str], edited: Callable[..., str]) -> None:
+    _, all_three = signatures([program(1), edited(program(1), 0, 1), edited(program(1), 0, 4)], 5, 250, 0)
+    for order in ([1, 2], [2, 1]):
+        found = across(all_three[:1], iter([(np.array(order), all_three[order])]), 0.2)
+        assert found[0][0] == 1
+
+
+def test_a_similarity_at_the_threshold_counts() -> None:
+    left = np.arange(10, dtype=np.uint32)[None]
+    right = left.copy()
+    right[0, 5:] += 100
+    assert across(left, iter([(np.array([0]), right)]), 0.5) == {0: (0, 0.5)}
+    assert across(left, iter([(np.array([0]), right)]), 0.51) == {}

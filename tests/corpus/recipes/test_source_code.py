@@ -12,7 +12,7 @@ import pytest
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.recipes.source_code import curate
-from sc2jax.corpus.stages import files
+from sc2jax.corpus.stages import exact, files, licenses
 from sc2jax.errors import UserError
 from sc2jax.records import manifest as manifests
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
@@ -103,6 +103,36 @@ def test_no_near_duplicate_crosses_the_split(
     for row in heldout:
         own = ngrams(row["content"])
         assert max(len(own & other) / len(own | other) for other in grams) < 0.7
+
+
+def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    edited: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files of another language stand before, so that a file's rank is not that of its place among its duplicates."""
+    monkeypatch.setattr(licenses, "detect", lambda *_: "MIT")
+    monkeypatch.setattr(exact, "_PASS_ROWS", 3)
+    tree = {"a/LICENSE.md": "MIT"} | {f"a/{number}.js": program(100 + number) for number in range(5)}
+    for number in range(6):
+        free, licensed = f"b{number}", f"c{number}"
+        tree |= {f"{free}/copy.py": program(number), f"{free}/near.py": program(20 + number)}
+        tree |= {f"{licensed}/copy.py": program(number), f"{licensed}/near.py": edited(program(20 + number), 0, 1)}
+        tree[f"{licensed}/LICENSE.md"] = "MIT"
+    manifest = curate(CONFIG, [plant("source", tree)], str(tmp_path / "corpus"), 0)
+    lost = {
+        (row["repository"], row["path"], row["reason"], row["detail"])
+        for row in rows_of(str(tmp_path / "corpus"), manifest, "rejects")
+        if row["path"].endswith(".py")
+    }
+    assert lost == {
+        (f"b{number}", f"{kind}.py", reason, f"kept c{number}: {kind}.py")
+        for number in range(6)
+        for kind, reason in (("copy", "exact_duplicate"), ("near", "near_duplicate"))
+    }
 
 
 def test_the_same_bytes_whatever_the_order_of_sources(

@@ -76,6 +76,12 @@ def test_rejects_lose_their_content_and_keep_their_reason(plant: Callable[..., s
     assert [bool(text) for text in table["content"].to_pylist()] == [False, True, False, False]
 
 
+def test_a_file_of_the_limit_is_too_large(plant: Callable[..., str]) -> None:
+    rows = listed(plant("s", {"a.py": "x = compute()\n"}), ["a.py"])
+    assert decide_files(rows, SourceConfig(max_file_bytes=14), FilterConfig())["reason"].to_pylist() == ["too_large"]
+    assert decide_files(rows, SourceConfig(max_file_bytes=15), FilterConfig())["reason"].to_pylist() == [""]
+
+
 def test_license_types_to_keep(plant: Callable[..., str]) -> None:
     rows = listed(plant("s", {"a.py": "answer = compute()\n"}), ["a.py"], "non_permissive")
     assert decide_files(rows, SourceConfig(), FilterConfig())["reason"].to_pylist() == ["non_permissive_license"]

@@ -41,8 +41,8 @@ def test_long_lines_have_their_edges_at_1000_and_100() -> None:
     assert not drops("long_lines", short + "é" * 1000), "characters count, not bytes"
 
 
-@pytest.mark.parametrize("language", ["HTML", "Markdown", "TeX", "XML", "Roff Manpage"])
-def test_markup_may_have_longer_lines(language: str) -> None:
+@pytest.mark.parametrize("language", ["HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML"])
+def test_markup_and_data_may_have_longer_lines(language: str) -> None:
     assert not drops("long_lines", "x" * 100_000, language)
     assert drops("long_lines", "x" * 100_001, language)
 
@@ -83,6 +83,15 @@ def test_encoded_data_by_length_and_by_share() -> None:
     assert drops("encoded_data", "0x1f, 0x2e,".replace(" ", "") * 20), "hexadecimal"
     assert drops("encoded_data", "\\u00e9" * 40 + "\n"), "escaped Unicode"
     assert not drops("encoded_data", "\\u00e9" * 7 + "\n"), "too few to count"
+
+
+def test_encoded_data_has_its_edges_at_1024_characters_and_at_half_of_a_file() -> None:
+    prose = "some words of prose, which no expression matches. " * 100
+    blob = base64.b64encode(random.Random(0).randbytes(3000)).decode()
+    assert not drops("encoded_data", prose + blob[:1024])
+    assert drops("encoded_data", prose + blob[:1025])
+    assert not drops("encoded_data", prose[:100] + blob[:100])
+    assert drops("encoded_data", prose[:100] + blob[:101])
 
 
 LETTERS = st.sampled_from(["ab=\n", "0f \n", "0fx\\,\n ", "u\\0ae", "0 f\u00a0,"]).flatmap(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.stages.licenses import covering, detect, license_type, normalized
+from sc2jax.corpus.stages.licenses import MAX_LICENSE_BYTES, covering, detect, license_type, normalized
 
 
 def test_detects_a_license_and_nothing_else(samples: str) -> None:
@@ -25,6 +25,13 @@ def test_apache_without_its_appendix_is_not_pixars(monkeypatch: pytest.MonkeyPat
 def test_a_low_score_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("askalono.identify", lambda _: type("License", (), {"name": "MIT", "score": 0.89})())
     assert detect("warranties", 0.9) == ""
+    assert detect("warranties", 0.89) == "MIT"
+
+
+def test_texts_longer_than_any_license_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("askalono.identify", lambda _: type("License", (), {"name": "MIT", "score": 1.0})())
+    assert detect("warranty" + "x" * (MAX_LICENSE_BYTES - 8), 0.9) == "MIT"
+    assert detect("warranty" + "x" * (MAX_LICENSE_BYTES - 7), 0.9) == ""
 
 
 def test_texts_are_one_but_for_copyright_lines() -> None:

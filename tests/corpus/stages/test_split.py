@@ -1,6 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sc2jax.corpus.stages import split
 from sc2jax.corpus.stages.split import heldout_repositories
 
 NAMES = st.sets(st.text(min_size=1, max_size=6), max_size=12)
@@ -32,3 +34,12 @@ def test_a_repository_keeps_its_side_in_a_larger_corpus(some: set[str], more: se
 
 def test_fraction_zero_holds_nothing_out() -> None:
     assert heldout_repositories({"a", "b", "c"}, 0) == set()
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0.4, {"a", "b"}), (0.5, {"a"}), (0.6, {"a"})])
+def test_of_equal_hashes_the_first_names_are_held_out(
+    monkeypatch: pytest.MonkeyPatch, place: float, expected: set[str]
+) -> None:
+    """A hash at the limit is not below it."""
+    monkeypatch.setattr(split, "_unit_hash", lambda _: place)
+    assert heldout_repositories(["c", "a", "b"], 0.5) == expected
