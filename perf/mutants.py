@@ -159,7 +159,8 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         for first, second in zip(node.args, node.args[1:], strict=False):
-            if not isinstance(first, ast.Starred) and not isinstance(second, ast.Starred):
+            starred = isinstance(first, ast.Starred) or isinstance(second, ast.Starred)
+            if not starred and self._text(node.func) not in ("min", "max"):
                 between = self._source[self._span(first)[1] : self._span(second)[0]].decode()
                 swapped = f"{self._text(second)}{between}{self._text(first)}"
                 self._add("argument", self._span(first)[0], self._span(second)[1], swapped)

@@ -12,7 +12,7 @@ folder for another tree). The last lines printed are the score and, as a table, 
 look at the tests of one file while writing them: `--rooms=text/hunks.py --count=50 --budget=0`.
 
 The copies are of the working tree as it is when the run begins, one for each core. How long a test file takes without a
-mutant is measured first; so start it on a quiet machine.
+mutant is measured when it is first needed; so start the run on a quiet machine.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import ast
 import dataclasses
 import functools
 import json
+import math
 import os
 import queue
 import re
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,7 @@ def main() -> None:
     copies = [make_copy(folder, number) for number in range(os.cpu_count() or 1)]
     found = {result["mutant"]: result for result in read_lines(folder / "results.jsonl")}
     todo = [mutant for mutant in drawn if identity(mutant) not in found]
-    needed = {test for mutant in todo for test in (tests_of if arguments.budget else own_tests)(mutant.file)}
-    clean = measure(folder / "clean.json", copies, sorted(needed))
-    work = functools.partial(run_mutant, clean=clean, budget=arguments.budget)
+    work = functools.partial(run_mutant, clean=CleanTimes(folder / "clean.json"), budget=arguments.budget)
     for number, result in enumerate(in_copies(copies, work, todo), start=1):
         found[result["mutant"]] = result
         with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
@@ -121,38 +120,43 @@ def in_copies(copies: Sequence[Path], work: Any, items: Iterable[Any]) -> Iterat
         yield from (done.result() for done in as_completed([executor.submit(run, item) for item in items]))
 
 
-def measure(path: Path, copies: Sequence[Path], tests: Sequence[str]) -> dict[str, float]:
-    """The seconds that each test file takes without a mutant, kept in a file."""
-    seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+class CleanTimes:
+    """The seconds that test files take without a mutant, measured when first asked for and kept in a file."""
 
-    def run(copy: Path, test: str) -> tuple[str, str, float]:
-        return test, *run_tests(copy, [test], limit=1800)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-    for test, failed, taken in in_copies(copies, run, [test for test in tests if test not in seconds]):
-        if failed:
-            raise SystemExit(f"{failed} fails without a mutant")
-        print(f"{taken:6.1f} s {test}", flush=True)
-        seconds[test] = round(taken, 1)
-        path.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
-    return seconds
+    def of(self, copy: Path, test: str) -> float:
+        """The seconds of a test file, run in a copy that holds no mutant; infinite if a test fails all the same."""
+        if test not in self._seconds:
+            failed, taken = run_tests(copy, [test], limit=1800)
+            if failed:
+                print(f"left out, as it fails without a mutant: {failed}", flush=True)
+            self._seconds[test] = math.inf if failed else round(taken, 1)
+            self._path.write_text(json.dumps(self._seconds, indent=1), encoding="utf-8")
+        return self._seconds[test]
 
 
-def run_mutant(copy: Path, mutant: Mutant, clean: dict[str, float], budget: float) -> dict[str, Any]:
-    """Runs tests on a mutant until one notices."""
-    source = (ROOT / mutant.file).read_bytes()
-    own, others = chosen_tests(mutant.file, clean, budget)
+def run_mutant(copy: Path, mutant: Mutant, clean: CleanTimes, budget: float) -> dict[str, Any]:
+    """Runs tests on a mutant until one notices: first the module's own, then the others that fit into the budget."""
+    source = (copy / mutant.file).read_bytes()
     failed, seconds = "", 0.0
-    try:
-        (copy / mutant.file).write_bytes(mutant.apply(source))
-        for tests in (own, others):
-            if tests and not failed:
-                failed, taken = run_tests(copy, tests, SLOWER * sum(map(clean.__getitem__, tests)) + STARTING)
-                seconds += taken
-    finally:
-        (copy / mutant.file).write_bytes(source)
+    seconds_of = functools.partial(clean.of, copy)
+    for choose in (own_tests, other_tests):
+        tests = [] if failed else choose(mutant.file, budget, seconds_of)
+        if not tests:
+            continue
+        limit = SLOWER * sum(map(seconds_of, tests)) + STARTING
+        try:
+            (copy / mutant.file).write_bytes(mutant.apply(source))
+            failed, taken = run_tests(copy, tests, limit)
+        finally:
+            (copy / mutant.file).write_bytes(source)
+        seconds += taken
     line = source.decode().splitlines()[mutant.line - 1].strip()
     described = {"mutant": identity(mutant), **dataclasses.asdict(mutant), "text": line}
-    return {**described, "noticed": failed, "seconds": round(seconds, 1), "tests": [*own, *others]}
+    return {**described, "noticed": failed, "seconds": round(seconds, 1)}
 
 
 def run_tests(copy: Path, tests: Sequence[str], limit: float) -> tuple[str, float]:
@@ -185,26 +189,31 @@ def run_tests(copy: Path, tests: Sequence[str], limit: float) -> tuple[str, floa
     return failed, time.monotonic() - started
 
 
-def chosen_tests(file: str, clean: dict[str, float], budget: float) -> tuple[list[str], list[str]]:
-    """A module's own test files, and the others that fit into the budget."""
-    own, distances = own_tests(file), tests_of(file)
-    others: list[str] = []
-    if not budget:
-        return own, others
-    if LAST in distances:
-        budget -= clean[LAST]
-    for test in sorted(distances.keys() - {*own, LAST}, key=lambda test: (distances[test], clean[test], test)):
-        if clean[test] <= budget:
-            budget -= clean[test]
-            others.append(test)
-    return own, others + [LAST] * (LAST in distances)
+def own_tests(file: str, budget: float, seconds_of: Callable[[str], float]) -> list[str]:
+    """The test files named for a module, in the folder of tests that is named for its room, whatever they take."""
+    del budget
+    return [test for test in tests_of(file) if is_own(test, file) and seconds_of(test) < math.inf]
 
 
-def own_tests(file: str) -> list[str]:
-    """The test files named for a module, in the folder of tests that is named for its room."""
-    path = Path(file)
-    named = (test for test in tests_of(file) if Path(test).name == f"test_{path.stem}.py")
-    return [test for test in named if Path(test).parts[1:-1][:1] == path.parts[1:-1][:1]]
+def is_own(test: str, file: str) -> bool:
+    """Whether a test file is named for a module."""
+    module, tests = Path(file), Path(test)
+    return tests.name == f"test_{module.stem}.py" and tests.parts[1:-1][:1] == module.parts[1:-1][:1]
+
+
+def other_tests(file: str, budget: float, seconds_of: Callable[[str], float]) -> list[str]:
+    """The other test files that import a module, in their order, as far as the budget goes."""
+    distances = tests_of(file)
+    last = [LAST] if budget and LAST in distances and seconds_of(LAST) < math.inf else []
+    budget -= sum(map(seconds_of, last))
+    chosen: list[str] = []
+    for distance in sorted(set(distances.values())):
+        level = [test for test in distances if distances[test] == distance and test != LAST and not is_own(test, file)]
+        for test in sorted(level, key=seconds_of) if budget > 0 else []:
+            if seconds_of(test) <= budget:
+                budget -= seconds_of(test)
+                chosen.append(test)
+    return chosen + last
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Random draws that depend on nothing but their key: the same on any machine, in any order, after any restart."""
+"""Random numbers that depend on nothing but their key: the same on any machine, in any order, after any restart."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ _ROUNDS = 90
 def keyed_generator(purpose: str, *key: int | str) -> np.random.Generator:
     """A counter-based generator for one decision, such as ("files", seed, epoch, repository).
 
-    Draws of different keys are independent, so that no decision shifts those after it.
+    The numbers of different keys are independent, so no decision shifts those after it.
     """
     return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(purpose, *key), "little")))
 
 
 def keyed_fraction(purpose: str, *key: int | str) -> float:
-    """One draw from [0, 1), in a tenth of the time that a generator takes."""
+    """One random number in [0, 1), in a tenth of the time that a generator takes."""
     return (int.from_bytes(_digest(purpose, *key)[:8], "little") >> 11) / 2**53
 
 
 class KeyedPermutation:
-    """A random permutation of range(size), each element worked out when it is asked for.
+    """A random permutation of range(size) whose elements are computed on demand.
 
-    A corpus may have more units than a permutation of them should take memory, and a restored run asks for one element
+    A corpus may have too many units to keep a permutation of them in memory, and a restored run needs only one element
     of it. This is the swap-or-not shuffle (Hoang, Morris and Rogaway, "An Enciphering Scheme Based on a Card Shuffle",
-    2012), which Ethereum shuffles its validators with, in as many rounds: each pairs every x with K - x for a K of its
-    own, and a hash of the pair decides whether the two change places.
+    2012), with as many rounds as Ethereum takes to shuffle its validators: each round pairs every x with K - x for a K
+    of its own, and a hash of the pair decides whether the two swap places.
     """
 
     def __init__(self, size: int, purpose: str, *key: int | str) -> None:

@@ -13,8 +13,8 @@ from sc2jax.text.fim import transform_window
 from sc2jax.text.tokenizer import Tokenizer
 
 LOSSES = ("cut_tokens", "padding", "replaced_characters")
-"""What infilling at context level costs: tokens that no longer fit into their row, places left empty in rows that
-became shorter, and characters that the edge of a window had cut apart."""
+"""What infilling at context level costs: tokens that no longer fit into their row, padding in rows that became shorter,
+and characters that the edge of a window had split."""
 
 
 class Rows:
@@ -33,11 +33,11 @@ class Rows:
         return pack_row(window, self._stream.row_length, self._config.cross_document_attention)
 
     def position(self) -> list[int]:
-        """What was lost so far, and where the stream stands."""
+        """The losses so far, and the position of the stream."""
         return [*self._losses, *self._stream.position()]
 
     def seek(self, position: Sequence[int]) -> None:
-        """Goes to where the rows of an equal stream stood."""
+        """Continues from a position that the rows of an equal stream had."""
         self._losses = list(position[: len(LOSSES)])
         self._stream.seek(position[len(LOSSES) :])
 

@@ -1,8 +1,7 @@
-"""SentencePiece word by word: the same ids in a fraction of the time, since most words of a corpus are frequent ones.
+"""SentencePiece word by word: the same ids in a fraction of the time, because most words of a corpus recur.
 
-The library looks for merges in a text as a whole and remembers nothing. Where no token of the model goes on from one
-character to the next, nothing is ever merged across that place; so a text may be cut there, and each part is encoded by
-itself and remembered.
+The library searches a whole text for merges and remembers nothing. Where no token of the model spans two neighbouring
+characters, nothing is ever merged across them; so a text may be cut there, and the ids of each part may be cached.
 """
 
 import functools
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sentencepiece
 
-# A word is letters, or other characters, with the spaces before them; all of ASCII, else it goes on to the next space.
-# What was matched is not given back (`++`), or a word would be cut before the letter that precedes an accented one.
+# A word is a run of letters, or of other characters, with the spaces before it; if it is not all ASCII, it goes on to
+# the next space. The match is possessive (`++`), or a word would end before the letter that precedes an accented one.
 _WORD = re.compile(r" *(?:[A-Za-z]++(?![^\x00-\x7f])|[^A-Za-z \x80-\U0010ffff]++(?![^\x00-\x7f])|[^ ]+)| +")
 _LONGEST_KEPT = 64
-_KEPT = 2**17  # twice the words of 8 MB of Python; some 30 MB
+_KEPT = 2**17  # twice the distinct words of 8 MB of Python; about 30 MB
 SPACE_SYMBOL = "\u2581"
 """How SentencePiece writes a space."""
 
 
 def word_encoder(processor: "sentencepiece.SentencePieceProcessor") -> Callable[[str], list[int]]:
-    """The processor's `encode`, by words if its tokens allow it."""
+    """The processor's `encode`, word by word if its tokens allow that."""
     encode = processor.encode
     if not _separable(processor):
         return encode
@@ -42,11 +41,11 @@ def word_encoder(processor: "sentencepiece.SentencePieceProcessor") -> Callable[
 
 
 def _separable(processor: "sentencepiece.SentencePieceProcessor") -> bool:
-    """Whether a text's ids are those of its words one after the other.
+    """Whether the ids of a text are those of its words, joined.
 
-    No token may hold a space behind something else, nor a letter of ASCII beside another of its characters. The model
-    must neither add a space before a text nor leave any out, and have a token for each byte: two unknown characters in
-    a row would be one token.
+    No token may have a space after another character, nor an ASCII letter beside an ASCII character that is no letter.
+    The model must not add or drop spaces, and it must have a token for each byte, or two unknown characters in a row
+    would become one token.
     """
     tokens = range(processor.vocab_size())
     if sum(processor.is_byte(token) for token in tokens) < 256:
