@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from sc2jax.checkpoint import Checkpoints
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.errors import UserError
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation, ModelConfig
@@ -14,7 +15,6 @@ from sc2jax.runs.run import Run
 from sc2jax.settings import part
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer
-from sc2jax.training.loop import CHECKPOINTS
 
 PARAMETERS = "parameters.json"
 """The fingerprints of a model's parameters, beside its checkpoints."""

@@ -18,7 +18,7 @@ from sc2jax.inference.generate import Completion, choose_tokens, generate
 from sc2jax.inference.samples import complete_prompt
 from sc2jax.inference.score import token_log_likelihoods
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import init_params
+from sc2jax.model.params import init_params, parameter_table
 from sc2jax.model.transformer import forward, output_logits
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import load_tokenizer
@@ -40,7 +40,7 @@ PROMPTS = [[1], [5, 6, 7], list(range(20)), [9] * 7]
 
 @pytest.fixture(scope="module")
 def params():
-    return init_params(CONFIG, jax.random.key(2))
+    return init_params(parameter_table(CONFIG), jax.random.key(2))
 
 
 @jax.jit
@@ -129,7 +129,7 @@ def test_a_model_of_more_tokens_than_the_tokenizer_completes_text(tmp_path, suff
     write_byte_level(tmp_path / "tokenizer.json")
     tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
     assert tokenizer.vocab_size == len(Special) + 256
-    model = partial(generate, init_params(config, jax.random.key(3)), config)
+    model = partial(generate, init_params(parameter_table(config), jax.random.key(3)), config)
     (free,) = model([tokenizer.encode_text("def f(")], max_new_tokens=20, stop_ids=frozenset())
     assert max(free.ids) >= tokenizer.vocab_size
     asked = CompletionConfig(prompt="def f(", suffix=suffix, max_new_tokens=20)
