@@ -28,6 +28,8 @@ def ours() -> dict[str, Callable[[], int]]:
 
     from sc2jax.inference.generate import generate
     from sc2jax.model.config import ModelConfig
+    from sc2jax.model.loss import next_token_loss
+    from sc2jax.model.params import parameter_table
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
     from sc2jax.training.config import TrainingConfig
@@ -54,9 +56,10 @@ def ours() -> dict[str, Callable[[], int]]:
         "positions": np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1)),
         "weights": np.ones((BATCH, LENGTH), np.float32),
     }
-    step = compile_train_step(model, training, mesh, seed=0)
-    states = [init_state(model, training, mesh, seed=0)]
-    params = init_state(model, training, mesh, seed=1).params
+    table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
+    step = compile_train_step(table, loss, training, mesh, row_length=LENGTH, seed=0)
+    states = [init_state(table, training, mesh, seed=0)]
+    params = init_state(table, training, mesh, seed=1).params
 
     def train() -> int:
         for _ in range(2):

@@ -6,7 +6,7 @@ python perf/draw_visited_blocks.py docs/visited_blocks.svg
 import sys
 from pathlib import Path
 
-from sc2jax.kernels.window_plan import EDGE, plan_window
+from sc2jax.kernels.window_plan import plan_window
 
 LENGTH, WINDOW, PIXELS = 8192, 4096, 64
 COLOURS = {"full": "#4c78a8", "piece": "#9ecae9", "triangle": "#f58518"}
@@ -24,7 +24,7 @@ def rectangle(x: float, y: float, width: float, height: float, colour: str) -> s
 def main() -> None:
     """Writes the drawing."""
     plan = plan_window(LENGTH, LENGTH, WINDOW)
-    size, block = LENGTH * PIXELS // 1024, plan.block
+    size, block, edge = LENGTH * PIXELS // 1024, plan.block, plan.edge
     shapes = []
     for i in range(plan.key_blocks):
         for distance in range(min(i, plan.reach) + 1):
@@ -33,13 +33,15 @@ def main() -> None:
                 shapes.append(rectangle(x, y, block, block, COLOURS["full"]))
                 continue
             for strip, first, last in plan.pieces(distance, by_query=True):
-                for key in range(first, last, EDGE):
-                    whole = plan.all_visible(distance * block + strip, EDGE, key, EDGE)
+                for key in range(first, last, edge):
+                    whole = plan.all_visible(distance * block + strip, edge, key, edge)
                     colour = COLOURS["piece" if whole else "triangle"]
-                    shapes.append(rectangle(x + key, y + strip, EDGE, EDGE, colour))
+                    shapes.append(rectangle(x + key, y + strip, edge, edge, colour))
     scale = PIXELS / 1024
-    edge = (LENGTH - WINDOW) * scale
-    lines = f'<path d="M0 0 L{size} {size} M0 {WINDOW * scale:.0f} L{edge:.0f} {size}" stroke="#222" fill="none"/>'
+    window_end = (LENGTH - WINDOW) * scale
+    lines = (
+        f'<path d="M0 0 L{size} {size} M0 {WINDOW * scale:.0f} L{window_end:.0f} {size}" stroke="#222" fill="none"/>'
+    )
     grid = "".join(
         f'<path d="M{at} 0 V{size} M0 {at} H{size}" stroke="#ddd" fill="none"/>' for at in range(0, size + 1, PIXELS)
     )
@@ -59,7 +61,7 @@ def main() -> None:
         for n, text in enumerate(
             (
                 f"{LENGTH} queries (down) by {LENGTH} keys (across),",
-                f"window {WINDOW}, blocks of {block}, pieces of {EDGE}.",
+                f"window {WINDOW}, blocks of {block}, pieces of {edge}.",
                 "Between the black lines a key is visible.",
                 "What is white is never computed.",
             )

@@ -209,14 +209,12 @@ def _launch(
     )
 
 
-def _plan(shape: Shape, block: int, edge: int, chunk: int) -> Any:
-    """The plan of sc2jax's kernels, whose module constants become the pieces asked for."""
-    from sc2jax.kernels import window_backward, window_forward, window_plan
+def _plan(shape: Shape, block: int, **pieces: int) -> Any:
+    """The plan of sc2jax's kernels, with the pieces asked for."""
+    from sc2jax.kernels.window_plan import WindowPlan
 
-    for module in (window_plan, window_forward, window_backward):
-        vars(module).update(EDGE=edge, CHUNK=chunk)
     blocks = shape.sequence // block
-    return window_plan.WindowPlan(block, blocks, blocks, shape.window)
+    return WindowPlan(block, blocks, blocks, shape.window, **pieces)
 
 
 def _window_arguments(shape: Shape, rotates: bool, segmented: bool) -> tuple[Any, Any, Any, Any]:
@@ -265,10 +263,9 @@ def _window_launch(
     operands: Sequence[Blocks],
     products: int,
     segmented: bool,
-    edge: int,
 ) -> Launch:
     """A launch over (row, key-value head, key block, query head of the group)."""
-    heads, edge = shape.query_heads, min(edge, plan.block)
+    heads, edge = shape.query_heads, plan.edge
     pairs = heads * plan.visited_pairs(by_query=products == 2)
     visited = heads * sum(min(i, plan.reach) + 1 for i in range(plan.query_blocks))
     return Launch(
@@ -285,22 +282,18 @@ def _window_launch(
     )
 
 
-def window_forward(
-    shape: Shape, rotates: bool, segmented: bool, block: int = 1024, edge: int = 256, chunk: int = 512
-) -> Subject:
+def window_forward(shape: Shape, rotates: bool, segmented: bool, block: int = 1024, **pieces: int) -> Subject:
     """sc2jax's forward kernel, with the statistics that training keeps."""
     from sc2jax.kernels.window_attention import _forward
 
-    plan = _plan(shape, block, edge, chunk)
+    plan = _plan(shape, block, **pieces)
     group = shape.query_heads // shape.kv_heads
     _, k, i, g = _steps((1, shape.kv_heads, plan.key_blocks, group))
     head = k * group + g
     operands: list[Blocks] = [(i, head), (i, k), (i, k), *[(i,)] * (rotates + segmented), (i, head), (head, i)]
     fills = shape.kv_heads * plan.key_blocks
     branches = [("fill", fills), *_window_branches(shape, plan, segmented)]
-    launch = _window_launch(
-        shape, plan, "window_attention_forward", plan.key_blocks, branches, operands, 2, segmented, edge
-    )
+    launch = _window_launch(shape, plan, "window_attention_forward", plan.key_blocks, branches, operands, 2, segmented)
     queries, keys, angles, ids = _window_arguments(shape, rotates, segmented)
 
     def forward(q: Any, k: Any, v: Any, angles: Any, ids: Any) -> Any:
@@ -311,16 +304,14 @@ def window_forward(
     return Subject(forward, (queries, keys, keys, angles, ids), [launch], flops, shape.least_bytes(2, 2, 1))
 
 
-def window_backward(
-    shape: Shape, rotates: bool, segmented: bool, block: int = 1024, edge: int = 256, chunk: int = 512
-) -> Subject:
+def window_backward(shape: Shape, rotates: bool, segmented: bool, block: int = 1024, **pieces: int) -> Subject:
     """sc2jax's backward kernel: all gradients at once, with the row sums of out * d_out."""
     import jax
     import jax.numpy as jnp
 
     from sc2jax.kernels.window_attention import _backward, _segments
 
-    plan = _plan(shape, block, edge, chunk)
+    plan = _plan(shape, block, **pieces)
     group, last = shape.query_heads // shape.kv_heads, plan.key_blocks - 1
     steps = plan.key_blocks + plan.reach
     _, k, i, g = _steps((1, shape.kv_heads, steps, group))
@@ -333,7 +324,7 @@ def window_backward(
     operands += [query, keys_out, keys_out]
     ends = shape.kv_heads * plan.key_blocks
     branches = [("fill", ends), *_window_branches(shape, plan, segmented), ("leave", ends)]
-    launch = _window_launch(shape, plan, "window_attention_backward", steps, branches, operands, 5, segmented, edge)
+    launch = _window_launch(shape, plan, "window_attention_backward", steps, branches, operands, 5, segmented)
     queries, keys, angles, ids = _window_arguments(shape, rotates, segmented)
     sums = jax.ShapeDtypeStruct((1, shape.query_heads, plan.query_blocks, block // 128, 128), jnp.float32)
 
@@ -368,7 +359,7 @@ WINDOW_SIZES = (
     {"chunk": 1024},
     {"edge": 512, "chunk": 256},
 )
-"""What the sizes in window_plan.py were chosen among."""
+"""What the sizes in a window plan were chosen among."""
 
 
 def _window_cases() -> list[Case]:

@@ -47,9 +47,9 @@ def row(chip: str, batch: int, folder: Path) -> str:
     xla = dump(chip, here, [batch, False], folder / "xla")["cycles_around_kernels"]
     around = dump(chip, here, [batch, True], folder / "kernel")["cycles_around_kernels"]
     kernel = kernels_of(chip, folder / "kernel")["decode_attention"]
-    from sc2jax.kernels.decode_attention import BLOCKS
+    from sc2jax.kernels.decode_attention import CACHE_BLOCKS
 
-    blocks = SLOTS // next(size for size in BLOCKS if SLOTS % size == 0)
+    blocks = SLOTS // next(size for size in CACHE_BLOCKS if SLOTS % size == 0)
     cores = min(CHIPS[chip].cores, batch * KV_HEADS)
     heads = batch * KV_HEADS // cores
     branches = [("own", heads), ("block", heads * blocks), ("out", heads)]

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sc2jax.checkpoint import Checkpoints
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.streamed import save_streamed
 from sc2jax.errors import UserError
 from sc2jax.interop.architecture import CONFIG, read_architecture, write_architecture
 from sc2jax.interop.config import ConvertConfig
@@ -83,12 +84,8 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
         parameter.path: streamed_parameter(parameter, model, source, tensors, progress.update)
         for parameter in parameter_table(model)
     }
-    checkpoints = Checkpoints(checkpoints_folder, kept=1)
-    try:
-        fingerprints = checkpoints.save_streamed(0, RUN_KEY, arrays)
-    finally:
-        checkpoints.close()
-        progress.close()
+    with progress:
+        fingerprints = save_streamed(checkpoints_folder, 0, RUN_KEY, arrays)
     kept = {name: (source / name).read_bytes() for name in KEPT if (source / name).is_file()}
     return Imported(model, fingerprints, kept | {LAYOUT: _layout_json(files)})
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sc2jax.checkpoint import Checkpoints, Index, StreamedArray, block_sum, widen
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.fingerprints import Index, block_sum, widen
+from sc2jax.checkpoint.streamed import StreamedArray
 from sc2jax.errors import UserError
 from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
 from sc2jax.model.config import ModelConfig
@@ -60,7 +62,7 @@ def streamed_parameter(
                 yield _place(parameter, layer, first, last), block[None] if parameter.stacked else block
             tensor_done()
 
-    return StreamedArray(parameter.shape, dtype, blocks)
+    return StreamedArray(parameter.shape, dtype, parameter.stacked, blocks)
 
 
 def tensor_rows(

@@ -54,8 +54,10 @@ def chunked_cross_entropy(
         output_VD,
         targets_M,
         weights_M,
-        cpu=partial(chunked, gradient="CD,CV->DV"),  # a CPU's product is slower with the larger operand transposed
-        default=partial(chunked, gradient="CV,CD->VD"),  # elsewhere the other one costs a copy of the whole table
+        # A CPU's product is slower with the larger operand transposed; elsewhere the other order costs a copy of the
+        # whole gradient.
+        cpu=partial(chunked, embed_first=True),
+        default=partial(chunked, embed_first=False),
     )
 
 
@@ -67,9 +69,9 @@ def _chunked(
     *,
     chunk: int,
     vocab_axes: tuple[str, ...],
-    gradient: str,
+    embed_first: bool,
 ) -> LossAndGradients:
-    """The same, with the product that sums the gradient of the output projection, whose order of dimensions it has."""
+    """The same; the gradient of the output projection is summed as (D, V) if `embed_first`, else as (V, D)."""
     M, D = hidden_MD.shape
     V = output_VD.shape[0]
     chunk = min(chunk, M)
@@ -79,8 +81,6 @@ def _chunked(
 
     def over_vocab(x: jax.Array) -> jax.Array:
         return jax.lax.psum(x, vocab_axes) if vocab_axes else x
-
-    embed_first = gradient.endswith("DV")
 
     def body(d_output: jax.Array, scanned: tuple[jax.Array, jax.Array, jax.Array]):
         hidden_CD, targets_C, weights_C = scanned
@@ -96,8 +96,10 @@ def _chunked(
         d_logits_CV = (jnp.exp(logits_CV - log_sum_C1) - is_target_CV) * weights_C[:, None]
         d_logits_CV = d_logits_CV.astype(hidden_MD.dtype)
         d_hidden_CD = over_vocab(jnp.einsum("CV,VD->CD", d_logits_CV, cast_VD, preferred_element_type=jnp.float32))
-        operands = (hidden_CD, d_logits_CV) if embed_first else (d_logits_CV, hidden_CD)
-        d_output += jnp.einsum(gradient, *operands, preferred_element_type=jnp.float32)
+        if embed_first:
+            d_output += jnp.einsum("CD,CV->DV", hidden_CD, d_logits_CV, preferred_element_type=jnp.float32)
+        else:
+            d_output += jnp.einsum("CV,CD->VD", d_logits_CV, hidden_CD, preferred_element_type=jnp.float32)
         return d_output, (losses_C, d_hidden_CD.astype(hidden_MD.dtype))
 
     def in_chunks(x: jax.Array) -> jax.Array:

@@ -18,13 +18,13 @@ from sc2jax.kernels.reference import MASKED
 from sc2jax.kernels.window_blocks import ROWS_BY_COLUMNS, ROWS_BY_ROWS, product
 from sc2jax.kernels.window_plan import LANES, TYPES
 
-BLOCKS = (2048, 1024, 512, 256, 128)
+CACHE_BLOCKS = (2048, 1024, 512, 256, 128)
 """Slots that are read at a time, the most that divide the cache: the fewer steps the better."""
 
 
 def takes_cache(slots: int, head_dim: int, dtype: Any) -> bool:
     """Whether a cache can be cut in the kernel's blocks and is of a type that it computes in."""
-    return slots % BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
+    return slots % CACHE_BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
 
 
 def decode_attention(
@@ -43,7 +43,7 @@ def decode_attention(
     B, N, H = q_BNH.shape
     K, S = cached_k_BKSH.shape[1:3]
     G = N // K
-    block = next(size for size in BLOCKS if S % size == 0)
+    block = next(size for size in CACHE_BLOCKS if S % size == 0)
     # Blocks up to the last one with a visible slot; the index of a block that is not needed is that of the last one
     # that is, so that it is not fetched.
     needed_B = jnp.max(jnp.where(visible_BS, jnp.arange(S)[None] // block + 1, 0), axis=1).astype(jnp.int32)

@@ -9,7 +9,7 @@ import jax
 
 from sc2jax.errors import UserError
 
-BLOCKS = (1024, 512, 256, 128)
+SPLASH_BLOCKS = (1024, 512, 256, 128)
 """Queries and keys of a block, the largest that divides both first: it takes the fewest bundles a score."""
 
 
@@ -33,11 +33,11 @@ def splash_attention(
 
     T, N, H = q_BTNH.shape[1:]
     S = k_BSKH.shape[1]
-    block = next((block for block in BLOCKS if T % block == 0 and S % block == 0), None)
+    block = next((block for block in SPLASH_BLOCKS if T % block == 0 and S % block == 0), None)
     if block is None:
         raise UserError(
-            f"model.attention=splash takes multiples of {BLOCKS[-1]} positions, not {T} queries and {S} keys; use "
-            "model.attention=blocked"
+            f"model.attention=splash takes multiples of {SPLASH_BLOCKS[-1]} positions, not {T} queries and {S} keys; "
+            "use model.attention=blocked"
         )
     mask = masks.LocalMask((T, S), (window - 1 if window else None, 0), offset=S - T)
     sizes = splash.BlockSizes(

@@ -14,13 +14,13 @@ from sc2jax.errors import UserError
 from sc2jax.kernels.reference import rotate
 from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
-from sc2jax.kernels.window_plan import BLOCKS, LANES, TYPES, VMEM_BYTES, WindowPlan, plan_window
+from sc2jax.kernels.window_plan import LANES, TYPES, VMEM_BYTES, WINDOW_BLOCKS, WindowPlan, plan_window
 
 RING_BYTES = VMEM_BYTES * 3 // 4
 """Of vector memory for what is kept of the window's keys; blocks of queries and scores need the rest."""
 
-OUTSIDE = -(2**24)
-"""The segment of padding: of no query that is asked for, and the least of those that float32 tells apart."""
+PADDING_SEGMENT = -(2**24)
+"""The segment of padding, in which no query is: the least integer that float32 still tells from its neighbours."""
 
 
 def window_attention(
@@ -73,7 +73,7 @@ def window_attention(
     _check_memory(plan, q_BTNH.dtype.itemsize, segmented=segment_ids_BS is not None)
     angles_BSH = None if angles is None else jnp.pad(jnp.concatenate(angles, -1), [(0, 0), (before, behind), (0, 0)])
     if segment_ids_BS is not None:
-        segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (before, behind)], constant_values=OUTSIDE)
+        segment_ids_BS = jnp.pad(segment_ids_BS, [(0, 0), (before, behind)], constant_values=PADDING_SEGMENT)
     out_BTM: jax.Array = _attend(  # pyright: ignore[reportAssignmentType]
         heads_side_by_side(q_BTNH, before=0),
         heads_side_by_side(k_BSKH),
@@ -90,7 +90,7 @@ def window_attention(
 
 def takes_rows(length: int, head_dim: int, window: int, dtype: Any) -> bool:
     """Whether the kernels take rows of so many positions, in segments, with heads of this size and type."""
-    reach = min(length, window + BLOCKS[0]) if window else length
+    reach = min(length, window + WINDOW_BLOCKS[0]) if window else length
     fits = reach * _ring_bytes(jnp.dtype(dtype).itemsize, segmented=True) <= RING_BYTES
     return head_dim <= LANES and dtype in TYPES and fits
 

@@ -26,7 +26,7 @@ from sc2jax.kernels.window_blocks import (
     row_sums,
     visit_blocks,
 )
-from sc2jax.kernels.window_plan import CHUNK, EDGE, LANES, VMEM_BYTES, WindowPlan, mask_scores
+from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, mask_scores
 
 
 def window_backward(
@@ -174,11 +174,11 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
 
         def edge(slot: Any, distance: int, compares: bool) -> None:
             for strip, first, last in plan.pieces(distance, by_query=False):
-                attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
+                attend(slot, strip, plan.edge, first, last, distance, compares)
 
         def full(slot: Any, compares: bool) -> None:
-            for start in range(0, plan.block, CHUNK):
-                attend(slot, start, min(CHUNK, plan.block), 0, plan.block, None, compares)
+            for start in range(0, plan.block, plan.chunk):
+                attend(slot, start, plan.chunk, 0, plan.block, None, compares)
 
         visit_blocks(plan, bounds, i, edge, full)
 

@@ -24,7 +24,7 @@ from sc2jax.kernels.window_blocks import (
     rotated,
     visit_blocks,
 )
-from sc2jax.kernels.window_plan import CHUNK, EDGE, LANES, VMEM_BYTES, WindowPlan, mask_scores
+from sc2jax.kernels.window_plan import LANES, VMEM_BYTES, WindowPlan, mask_scores
 
 
 def window_forward(
@@ -138,7 +138,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     ) -> None:
         """A strip of queries and the keys from `first` to `last` of a block; no distance if all of it is visible."""
         rows = pl.ds(strip, queries)
-        chunk = CHUNK if distance is None else EDGE
+        chunk = plan.chunk if distance is None else plan.edge
         for start in range(first, last, chunk):
             stop = min(start + chunk, last)
             scores = product(q_scaled[rows], k_ring[slot, start:stop], ROWS_BY_ROWS)
@@ -162,7 +162,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
 
         def edge(slot: Any, distance: int, compares: bool) -> None:
             for strip, first, last in plan.pieces(distance, by_query=True):
-                attend(slot, strip, min(EDGE, plan.block), first, last, distance, compares)
+                attend(slot, strip, plan.edge, first, last, distance, compares)
 
         def full(slot: Any, compares: bool) -> None:
             attend(slot, 0, plan.block, 0, plan.block, None, compares)

@@ -20,15 +20,8 @@ LANES = 128
 TYPES = (jnp.bfloat16, jnp.float32)
 """Types of queries, keys and values; the TPU's compiler has no vectors of float16."""
 
-BLOCKS = (1024, 512, 256, 128)
+WINDOW_BLOCKS = (1024, 512, 256, 128)
 """Block lengths, best first by the compiler's schedule (docs/kernels.md)."""
-
-EDGE = 256
-"""Rows and columns of the pieces that an edge block is cut in: smaller ones leave less to mask, and use the matrix
-units worse (docs/kernels.md)."""
-
-CHUNK = 512
-"""Columns of scores that exist at a time in a block that is all visible; in an edge block it is a piece of `EDGE`."""
 
 VMEM_BYTES = 60 * 2**20
 """What a kernel may use of the chip's vector memory; the smallest of the chips from v5e on has 64 MiB."""
@@ -43,12 +36,23 @@ class WindowPlan:
         key_blocks: of a row.
         query_blocks: of a row.
         window: keys that a query sees, itself included; 0 sees all before it.
+        edge: rows and columns of the pieces that an edge block is cut into, at most the block: smaller ones leave less
+            to mask but make worse use of the matrix units (docs/kernels.md).
+        chunk: columns of scores that exist at a time in a block that is all visible, at most the block; in an edge
+            block one piece's exist at a time.
     """
 
     block: int
     key_blocks: int
     query_blocks: int
     window: int
+    edge: int = 256
+    chunk: int = 512
+
+    def __post_init__(self) -> None:
+        """Cuts small blocks no further."""
+        object.__setattr__(self, "edge", min(self.edge, self.block))
+        object.__setattr__(self, "chunk", min(self.chunk, self.block))
 
     @property
     def offset(self) -> int:
@@ -92,12 +96,11 @@ class WindowPlan:
         return least >= 0 and (self.window == 0 or greatest < self.window)
 
     def pieces(self, distance: int, by_query: bool) -> list[tuple[int, int, int]]:
-        """An edge block in strips of `EDGE` queries (or keys): (start of the strip, first, last + 1 of the others).
+        """An edge block in strips of `edge` queries (or keys): (start of the strip, first, last + 1 of the others).
 
         Of each strip the others from first to last hold every visible pair; strips without one are left out.
         """
-        edge = min(EDGE, self.block)
-        starts = range(0, self.block, edge)
+        edge, starts = self.edge, range(0, self.block, self.edge)
 
         def meets(strip: int, other: int) -> bool:
             query, key = (strip, other) if by_query else (other, strip)
@@ -108,10 +111,9 @@ class WindowPlan:
 
     def visited_pairs(self, by_query: bool = True) -> int:
         """Pairs of a query and a key that are computed for one head of one row."""
-        edge = min(EDGE, self.block)
         size = dict.fromkeys(range(1, self.full + 1), self.block**2)
         for distance in (0, *self.edges):
-            size[distance] = sum(edge * (last - first) for _, first, last in self.pieces(distance, by_query))
+            size[distance] = sum(self.edge * (last - first) for _, first, last in self.pieces(distance, by_query))
         blocks = range(self.offset, self.key_blocks)
         return sum(size[distance] for i in blocks for distance in range(min(i, self.reach) + 1))
 
@@ -122,10 +124,12 @@ def plan_window(queries: int, keys: int, window: int) -> WindowPlan:
     Raises:
         UserError: no block divides them.
     """
-    for block in BLOCKS:
+    for block in WINDOW_BLOCKS:
         if queries % block == 0 and keys % block == 0:
             return WindowPlan(block, keys // block, queries // block, window)
-    raise UserError(f"rows of {queries} queries and {keys} keys cannot be cut in blocks; use multiples of {BLOCKS[-1]}")
+    raise UserError(
+        f"rows of {queries} queries and {keys} keys cannot be cut in blocks; use multiples of {WINDOW_BLOCKS[-1]}"
+    )
 
 
 def mask_scores(

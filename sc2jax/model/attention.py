@@ -23,7 +23,7 @@ from sc2jax.parallel.halo import halo_size, outside_row, with_halo
 
 Angles: TypeAlias = tuple[jax.Array, jax.Array]
 
-OUTSIDE = -1
+BEFORE_ROW = -1
 """The segment of keys before the first position of a row; no query is in it."""
 
 QUERIES = (rules.BATCH, rules.LENGTH, rules.HEADS, rules.HEAD_DIM)
@@ -61,7 +61,7 @@ def attention(
     if config.attention_dropout == 0.0:
         dropout_key = None
     device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
-    split = mesh is not None and rules.ways(mesh, rules.LENGTH) > 1
+    split = mesh is not None and rules.shard_count(mesh, rules.LENGTH) > 1
     name = _chosen(q_BTNH, segment_ids_BT is not None, split, dropout_key is not None, device, config)
     turn: Angles | None = angles
     if name != "pallas" or split:  # that kernel turns what it reads; keys travel between devices turned
@@ -120,7 +120,7 @@ def _over_devices(
     config: ModelConfig,
 ) -> jax.Array:
     """The same on each device's part, with the keys that its queries need of the others."""
-    length_axes, shards = rules.mesh_axes(mesh, rules.LENGTH), rules.ways(mesh, rules.LENGTH)
+    length_axes, shards = rules.mesh_axes(mesh, rules.LENGTH), rules.shard_count(mesh, rules.LENGTH)
     halo = halo_size(config.window, q_BTNH.shape[1] // shards, shards)
     if shards > 1 and segment_ids_BT is None:
         segment_ids_BT = jnp.zeros(q_BTNH.shape[:2], jnp.int32)
@@ -137,7 +137,7 @@ def _over_devices(
                 with_halo(x, halo, length_axes, shards) for x in (k_BSKH, v_BSKH, segment_ids)
             )
             outside_S = outside_row(halo, q_BTNH.shape[1], length_axes)
-            segment_ids = jnp.where(outside_S[None], OUTSIDE, segment_ids)
+            segment_ids = jnp.where(outside_S[None], BEFORE_ROW, segment_ids)
         if key is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(mesh.axis_names))
         return (_compute(name, q_BTNH, k_BSKH, v_BSKH, turn, segment_ids, key, mesh.devices.flat[0], config),)
@@ -164,7 +164,7 @@ def _own_kv_heads(x_BTKH: jax.Array, mesh: Mesh, config: ModelConfig) -> jax.Arr
 
     Where a device's query heads end inside of a group, a head is repeated, so that all groups are equally large.
     """
-    shards, axes = rules.ways(mesh, rules.HEADS), rules.mesh_axes(mesh, rules.HEADS)
+    shards, axes = rules.shard_count(mesh, rules.HEADS), rules.mesh_axes(mesh, rules.HEADS)
     if config.num_kv_heads % shards == 0:
         return x_BTKH
     group, own = config.num_heads // config.num_kv_heads, config.num_heads // shards

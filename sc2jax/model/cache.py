@@ -17,7 +17,6 @@ from sc2jax.model.attention import cached_attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.model.transformer import (
-    OUTPUT_TRANSPOSED,
     cast_params,
     forward_with_keys,
     layer_norm,
@@ -39,6 +38,14 @@ class Cache:
     k_LBKSH: Any
     v_LBKSH: Any
     positions_BS: jax.Array  # EMPTY where nothing was written yet
+
+
+@flax.struct.dataclass
+class UnstackedParams:
+    """The parameters as `unstack` lays them out: a list of layers, and the output projection transposed beside them."""
+
+    params: Params
+    output_DV: jax.Array
 
 
 def cache_slots(config: ModelConfig, total_length: int) -> int:
@@ -69,25 +76,26 @@ def prefill(
     return output_logits(params, last_BD, config), Cache(*keys, jnp.where(positions_BS < 0, EMPTY, positions_BS))
 
 
-def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Params, Cache]:
+def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[UnstackedParams, Cache]:
     """The same parameters and cache for a loop over decode steps whose layers are not scanned.
 
     XLA's CPU backend copies a layer's weights and keys out of the stacked arrays in every iteration of a scan, and
     reads the output projection twice as fast with the vocabulary last. Both are done once here, before the loop.
     """
     layers = [jax.tree.map(itemgetter(layer), params["layers"]) for layer in range(config.num_layers)]
-    params = {**params, "layers": layers, OUTPUT_TRANSPOSED: output_projection(params, config).T}
-    return params, Cache(list(cache.k_LBKSH), list(cache.v_LBKSH), cache.positions_BS)
+    unstacked = UnstackedParams({**params, "layers": layers}, output_projection(params, config).T)
+    return unstacked, Cache(list(cache.k_LBKSH), list(cache.v_LBKSH), cache.positions_BS)
 
 
 def decode_step(
-    params: Params, tokens_B: jax.Array, positions_B: jax.Array, cache: Cache, config: ModelConfig
+    params: Params | UnstackedParams, tokens_B: jax.Array, positions_B: jax.Array, cache: Cache, config: ModelConfig
 ) -> tuple[jax.Array, Cache]:
     """One more token of each sequence at its position; returns the logits after it (B, V) and the extended cache.
 
     Parameters and cache are stacked, and the layers scanned, or both come from `unstack`.
     """
-    params = cast_params(params, config)
+    unstacked = isinstance(params, UnstackedParams)
+    weights = cast_params(params.params if unstacked else params, config)
     angles = rotary_angles(positions_B[:, None], config.head_dim, config.rope_theta)
     visible_BS = _visible(cache.positions_BS, positions_B, config.window)
     batch = jnp.arange(tokens_B.shape[0])
@@ -103,21 +111,24 @@ def decode_step(
 
         return transformer_layer(layer_params, x_BTD, config, attend)
 
-    x_BTD = params["embedding"][tokens_B][:, None]
-    if isinstance(params["layers"], list):
+    x_BTD = weights["embedding"][tokens_B][:, None]
+    if unstacked:
         k_LBKSH, v_LBKSH = [], []
-        for scanned in zip(params["layers"], cache.k_LBKSH, cache.v_LBKSH, strict=True):
+        for scanned in zip(weights["layers"], cache.k_LBKSH, cache.v_LBKSH, strict=True):
             x_BTD, (k_BTKH, v_BTKH) = body(x_BTD, scanned)
             k_LBKSH.append(scanned[1].at[batch, :, slot_B].set(k_BTKH[:, 0]))
             v_LBKSH.append(scanned[2].at[batch, :, slot_B].set(v_BTKH[:, 0]))
     else:
-        x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (params["layers"], cache.k_LBKSH, cache.v_LBKSH))
+        x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (weights["layers"], cache.k_LBKSH, cache.v_LBKSH))
         # Written after the layers, once for all of them: inside the scan each step would copy the whole cache.
         k_LBKSH = cache.k_LBKSH.at[:, batch, :, slot_B].set(k_LBTKH[:, :, 0].swapaxes(0, 1))
         v_LBKSH = cache.v_LBKSH.at[:, batch, :, slot_B].set(v_LBTKH[:, :, 0].swapaxes(0, 1))
     cache = Cache(k_LBKSH, v_LBKSH, cache.positions_BS.at[batch, slot_B].set(positions_B))
-    hidden_BD = layer_norm(x_BTD[:, 0], params["final_norm"], config.norm_epsilon)
-    return output_logits(params, hidden_BD, config), cache
+    hidden_BD = layer_norm(x_BTD[:, 0], weights["final_norm"], config.norm_epsilon)
+    if unstacked:
+        output_DV = params.output_DV.astype(hidden_BD.dtype)
+        return jnp.einsum("BD,DV->BV", hidden_BD, output_DV, preferred_element_type=jnp.float32), cache
+    return output_logits(weights, hidden_BD, config), cache
 
 
 def _visible(cached_positions_BS: jax.Array, positions_B: jax.Array, window: int) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Parameter, Params, init_params, map_table
+from sc2jax.model.params import Parameter, Params, init_params, map_table, parameter_table
 from sc2jax.model.transformer import forward, output_logits
 
 
@@ -24,8 +24,9 @@ class StarCoder2(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, params: Params | None = None) -> None:
         """Random parameters from the stream `params`, or those that are given, such as a restored checkpoint's."""
         self.config = config
-        values = init_params(config, rngs.params()) if params is None else params
-        self.params = nnx.data(_nested(map_table(config, lambda parameter: _variable(parameter, values))))
+        table = parameter_table(config)
+        values = init_params(table, rngs.params()) if params is None else params
+        self.params = nnx.data(_nested(map_table(table, lambda parameter: _variable(parameter, values))))
 
     def __call__(
         self,

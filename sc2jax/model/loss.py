@@ -1,21 +1,77 @@
-"""The training loss: output projection and cross-entropy together, so that the logits of a batch never exist.
+"""StarCoder2's training loss: the cross-entropy of the next token.
 
-Over several devices each computes the losses of its rows and positions, with its part of the vocabulary. Dimensions: B
-batch, T position, D embed, V vocabulary, M tokens.
+The output projection and the cross-entropy are computed together, chunk by chunk, so that the logits of a batch never
+exist. Over several devices each computes the losses of its rows and positions, with its part of the vocabulary.
+Dimensions: B batch, T position, D embed, V vocabulary, M tokens.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
 from sc2jax.kernels.cross_entropy import chunked_cross_entropy
+from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Params
+from sc2jax.model.transformer import forward, output_logits, output_projection
 from sc2jax.parallel import rules
 
 HIDDEN = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
 TOKENS = (rules.BATCH, rules.LENGTH)
 OUTPUT = (rules.VOCAB, rules.EMBED)
+
+
+def next_token_loss(
+    config: ModelConfig, chunk: int, mesh: Mesh | None = None
+) -> Callable[[Params, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
+    """The loss of a batch as the train step takes it: weighted sum of the cross-entropies, and sum of the weights.
+
+    A batch is arrays (B, T): int32 `tokens`, `targets`, `segment_ids` and `positions`, float32 `weights` of the
+    targets.
+
+    Args:
+        config: the model.
+        chunk: tokens whose logits exist at a time on each device; 0: all of them.
+        mesh: where the arrays live, if sharded.
+    """
+
+    def loss(params: Params, batch: Mapping[str, jax.Array], key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        targets_BT, weights_BT = batch["targets"], batch["weights"]
+        if chunk:
+            hidden_BTD, output_VD = _hidden(params, batch, config, mesh, key), output_projection(params, config)
+            total: Any = total_loss(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh)
+        else:
+            total = jnp.sum(token_losses(params, batch, config, mesh, key) * weights_BT)
+        return total, jnp.sum(weights_BT)
+
+    return loss
+
+
+def token_losses(
+    params: Params, batch: Mapping[str, jax.Array], config: ModelConfig, mesh: Mesh | None, key: jax.Array
+) -> jax.Array:
+    """The cross-entropy of each target (B, T), in nats, float32, from all logits at once."""
+    logits_BTV = output_logits(params, _hidden(params, batch, config, mesh, key), config)
+    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV, batch["targets"])
+
+
+def _hidden(
+    params: Params, batch: Mapping[str, jax.Array], config: ModelConfig, mesh: Mesh | None, key: jax.Array
+) -> jax.Array:
+    drops = max(config.embedding_dropout, config.attention_dropout, config.residual_dropout) > 0.0
+    return forward(
+        params,
+        batch["tokens"],
+        config,
+        segment_ids_BT=batch["segment_ids"],
+        positions_BT=batch["positions"],
+        mesh=mesh,
+        dropout_key=key if drops else None,
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

@@ -1,14 +1,14 @@
 """The parameter table: every parameter is described once, and everything else is a map over the table.
 
-Initialisation, abstract state, sharding, the optimizer's decay mask, counting and conversion read it; none of them
-names a parameter again.
+Initialisation, abstract state, sharding, the optimizer's decay mask, counting and conversion read a table; none of them
+names a parameter again, and none knows which model the table describes.
 """
 
 import dataclasses
 import math
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,22 +23,22 @@ Params: TypeAlias = Any
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter of the model; those of the layers have a leading layers dimension."""
+    """One parameter of a model; those of layers that are scanned have a leading layers dimension."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     axes: tuple[str, ...]  # logical names of the dimensions, see parallel/rules.py
-    init: str  # normal (with the config's standard deviation), zeros or ones
+    init: float | Literal["zeros", "ones"]  # a number is the standard deviation of a normal distribution around 0
     decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
-    hf_name: str  # its name in Hugging Face's format; {layer} where there is one tensor a layer
+    hf_name: str = ""  # its name in Hugging Face's format; {layer} where there is one tensor a layer
     # Which dimensions of one layer's array each dimension of Hugging Face's tensor flattens: heads and their sizes are
     # one dimension there, and a kernel is stored (outputs, inputs).
-    hf_dims: tuple[tuple[int, ...], ...]
+    hf_dims: tuple[tuple[int, ...], ...] = ()
 
     @property
     def stacked(self) -> bool:
-        """Whether it is stacked over the layers."""
-        return self.path[0] == "layers"
+        """Whether it is stacked over the layers, along its first dimension."""
+        return self.axes[0] == rules.LAYERS
 
     @property
     def layer_shape(self) -> tuple[int, ...]:
@@ -51,10 +51,14 @@ class Parameter:
         return tuple(math.prod(self.layer_shape[dim] for dim in dims) for dims in self.hf_dims)
 
 
-def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
-    """All parameters of the model (shapes: paper, section 6.1; names: released weights)."""
+Table: TypeAlias = tuple[Parameter, ...]
+"""All parameters of one model."""
+
+
+def parameter_table(config: ModelConfig) -> Table:
+    """The parameters of StarCoder2 (shapes: paper, section 6.1; names: released weights)."""
     L, D, F, V = config.num_layers, config.embed_dim, config.mlp_dim, config.vocab_size
-    N, K, H = config.num_heads, config.num_kv_heads, config.head_dim
+    N, K, H, normal = config.num_heads, config.num_kv_heads, config.head_dim, config.init_stddev
     layers, embed, mlp, vocab = rules.LAYERS, rules.EMBED, rules.MLP, rules.VOCAB
     heads, kv_heads, head_dim = rules.HEADS, rules.KV_HEADS, rules.HEAD_DIM
 
@@ -74,12 +78,12 @@ def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
         into, out = tuple(range(inputs)), tuple(range(inputs, len(shape)))
         out_shape, out_axes, out_dims = shape[inputs:], axes[inputs:], tuple(range(len(out)))
         return [
-            Parameter((*full, "kernel"), (L, *shape), (layers, *axes), "normal", True, weight, (out, into)),
+            Parameter((*full, "kernel"), (L, *shape), (layers, *axes), normal, True, weight, (out, into)),
             Parameter((*full, "bias"), (L, *out_shape), (layers, *out_axes), "zeros", False, bias, (out_dims,)),
         ]
 
     table = [
-        Parameter(("embedding",), (V, D), (vocab, embed), "normal", True, "model.embed_tokens.weight", ((0,), (1,))),
+        Parameter(("embedding",), (V, D), (vocab, embed), normal, True, "model.embed_tokens.weight", ((0,), (1,))),
         *norm("attention_norm", "input_layernorm"),
         *linear(("attention", "q"), "self_attn.q_proj", (D, N, H), (embed, heads, head_dim), 1),
         *linear(("attention", "k"), "self_attn.k_proj", (D, K, H), (embed, kv_heads, head_dim), 1),
@@ -92,14 +96,14 @@ def parameter_table(config: ModelConfig) -> tuple[Parameter, ...]:
         Parameter(("final_norm", "bias"), (D,), (embed,), "zeros", False, "model.norm.bias", ((0,),)),
     ]
     if not config.tie_embeddings:
-        table.append(Parameter(("output",), (V, D), (vocab, embed), "normal", True, "lm_head.weight", ((0,), (1,))))
+        table.append(Parameter(("output",), (V, D), (vocab, embed), normal, True, "lm_head.weight", ((0,), (1,))))
     return tuple(table)
 
 
-def map_table(config: ModelConfig, function: Callable[[Parameter], Any]) -> Params:
-    """A tree with the model's paths, holding `function(parameter)` for each parameter of the table."""
+def map_table(table: Table, function: Callable[[Parameter], Any]) -> Params:
+    """A tree with the table's paths, holding `function(parameter)` for each parameter."""
     tree: dict[str, Any] = {}
-    for parameter in parameter_table(config):
+    for parameter in table:
         node = tree
         for name in parameter.path[:-1]:
             node = node.setdefault(name, {})
@@ -107,8 +111,8 @@ def map_table(config: ModelConfig, function: Callable[[Parameter], Any]) -> Para
     return tree
 
 
-def init_params(config: ModelConfig, key: jax.Array) -> Params:
-    """Random float32 parameters, each from a key derived from its path, so that adding one moves no other."""
+def init_params(table: Table, key: jax.Array) -> Params:
+    """Random float32 parameters, each from a key derived from its path, so that adding one changes no other."""
 
     def init(parameter: Parameter) -> jax.Array:
         if parameter.init == "ones":
@@ -116,31 +120,36 @@ def init_params(config: ModelConfig, key: jax.Array) -> Params:
         if parameter.init == "zeros":
             return jnp.zeros(parameter.shape, jnp.float32)
         own_key = jax.random.fold_in(key, zlib.crc32("/".join(parameter.path).encode()))
-        return config.init_stddev * jax.random.normal(own_key, parameter.shape, jnp.float32)
+        return parameter.init * jax.random.normal(own_key, parameter.shape, jnp.float32)
 
-    return map_table(config, init)
+    return map_table(table, init)
 
 
-def abstract_params(config: ModelConfig, mesh: Mesh | None = None) -> Params:
+def abstract_params(table: Table, mesh: Mesh | None = None) -> Params:
     """Shapes and types of the parameters, with their shardings if a mesh is given; nothing is allocated."""
 
     def abstract(parameter: Parameter) -> jax.ShapeDtypeStruct:
         placement = None if mesh is None else rules.sharding(mesh, parameter.axes, parameter.shape)
         return jax.ShapeDtypeStruct(parameter.shape, jnp.float32, sharding=placement)
 
-    return map_table(config, abstract)
+    return map_table(table, abstract)
 
 
-def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+def param_shardings(table: Table, mesh: Mesh) -> Params:
     """Where each parameter lives."""
-    return map_table(config, lambda parameter: rules.sharding(mesh, parameter.axes, parameter.shape))
+    return map_table(table, lambda parameter: rules.sharding(mesh, parameter.axes, parameter.shape))
 
 
-def decay_mask(config: ModelConfig) -> Params:
+def decay_mask(table: Table) -> Params:
     """True where weight decay applies."""
-    return map_table(config, lambda parameter: parameter.decayed)
+    return map_table(table, lambda parameter: parameter.decayed)
 
 
-def count_params(config: ModelConfig) -> int:
+def stacked_mask(table: Table) -> Params:
+    """True where layers are stacked along the first dimension."""
+    return map_table(table, lambda parameter: parameter.stacked)
+
+
+def count_params(table: Table) -> int:
     """The number of parameters, without allocating any."""
-    return sum(math.prod(parameter.shape) for parameter in parameter_table(config))
+    return sum(math.prod(parameter.shape) for parameter in table)

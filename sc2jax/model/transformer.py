@@ -19,9 +19,6 @@ from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.parallel import rules
 
-OUTPUT_TRANSPOSED = "output_DV"
-"""Where decoding keeps the output projection with the vocabulary last; see `cache.unstack`."""
-
 Kept = TypeVar("Kept")
 
 ACTIVATION = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
@@ -79,7 +76,7 @@ def forward_with_keys(
     if positions_BT is None:
         positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
     # With batch and length both split, tokens in one dimension would have no placement: each layer would gather them.
-    flat = mesh is None or rules.ways(mesh, rules.LENGTH) == 1
+    flat = mesh is None or rules.shard_count(mesh, rules.LENGTH) == 1
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
     # Gathered over its embed dimension before the look-up: XLA otherwise looks all rows up in each part of the table
@@ -149,11 +146,8 @@ def output_projection(params: Params, config: ModelConfig) -> jax.Array:
 
 def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) -> jax.Array:
     """Logits over the vocabulary, float32, (..., V)."""
-    if OUTPUT_TRANSPOSED in params:
-        output_DV, form = params[OUTPUT_TRANSPOSED], "...D,DV->...V"
-    else:
-        output_DV, form = output_projection(params, config), "...D,VD->...V"
-    return jnp.einsum(form, hidden_BTD, output_DV.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32)
+    output_VD = output_projection(params, config).astype(hidden_BTD.dtype)
+    return jnp.einsum("...D,VD->...V", hidden_BTD, output_VD, preferred_element_type=jnp.float32)
 
 
 def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1, *, flat: bool = True) -> jax.Array:

@@ -49,8 +49,8 @@ def mesh_axes(mesh: Mesh, axis: str) -> tuple[str, ...]:
     return tuple(name for name in RULES[axis] if mesh.shape[name] > 1)
 
 
-def ways(mesh: Mesh, axis: str) -> int:
-    """How many parts a logical axis is split into, where the mesh divides it."""
+def shard_count(mesh: Mesh, axis: str) -> int:
+    """How many shards a logical axis is split into, where the mesh divides it."""
     return math.prod(mesh.shape[name] for name in mesh_axes(mesh, axis))
 
 
@@ -64,7 +64,7 @@ def partition_spec(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> Par
     placed: list[tuple[str, ...] | None] = []
     used: set[str] = set()
     for axis, size in zip(axes, shape, strict=True):
-        names, parts = mesh_axes(mesh, axis), ways(mesh, axis)
+        names, parts = mesh_axes(mesh, axis), shard_count(mesh, axis)
         if size % parts:
             if axis not in REPLICABLE:
                 raise UserError(

@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from sc2jax.checkpoint import Checkpoints
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.errors import UserError
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation, ModelConfig
-from sc2jax.model.params import abstract_params
+from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest
 from sc2jax.runs.inputs import open_tokenizer
@@ -14,7 +15,6 @@ from sc2jax.runs.run import Run
 from sc2jax.settings import part
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer
-from sc2jax.training.loop import CHECKPOINTS
 
 PARAMETERS = "parameters.json"
 """The fingerprints of a model's parameters, beside its checkpoints."""
@@ -72,7 +72,7 @@ def open_model(run: Run) -> LoadedModel:
     mesh = create_mesh(settings.mesh)
     checkpoints = Checkpoints(trained.checkpoints, kept=settings.training.checkpoints_kept)
     try:
-        params = checkpoints.restore_params(trained.step, abstract_params(config, mesh))
+        params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
     finally:
         checkpoints.close()
     return LoadedModel(params, config, open_tokenizer(run), mesh)

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -12,14 +13,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from tqdm import tqdm
 
-from sc2jax.checkpoint import Checkpoints, Progress, fingerprint
+from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.errors import UserError
-from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import Table, stacked_mask
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
-from sc2jax.training.step import TrainState, batch_sharding, compile_train_step, init_state, state_shardings
-
-CHECKPOINTS = "checkpoints"
+from sc2jax.training.step import (
+    Batch,
+    Loss,
+    Metrics,
+    TrainState,
+    batch_sharding,
+    compile_train_step,
+    init_state,
+    state_shardings,
+)
 
 
 class Feed(Protocol):
@@ -50,33 +60,62 @@ class TrainingResult:
     fingerprints: dict[str, int]
 
 
-def local_rows(mesh: Mesh, training: TrainingConfig, model: ModelConfig) -> list[int]:
+def local_rows(mesh: Mesh, batch_size: int, row_length: int) -> list[int]:
     """The rows of the global batch that this process's devices hold; it reads these and no others.
 
     Raises:
         UserError: the mesh does not divide the batch.
     """
-    shape = (training.batch_size, model.context_length)
+    shape = (batch_size, row_length)
     placement = batch_sharding(mesh, *shape)
     slices = [index[0] for index in placement.addressable_devices_indices_map(shape).values() if index is not None]
-    return sorted({row for rows in slices for row in range(*rows.indices(training.batch_size))})
+    return sorted({row for rows in slices for row in range(*rows.indices(batch_size))})
 
 
 def train(
-    feed: Feed, model: ModelConfig, training: TrainingConfig, mesh: Mesh, *, folder: str, key: str, seed: int
+    feed: Feed,
+    table: Table,
+    loss: Loss,
+    training: TrainingConfig,
+    mesh: Mesh,
+    *,
+    row_length: int,
+    folder: str,
+    key: str,
+    seed: int,
 ) -> TrainingResult:
-    """Trains to the last step, from the newest checkpoint in `folder` if there is one of the same `key`.
+    """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
 
     Started again after an interruption at any moment, it ends with the same parameters and the same log.
+
+    Args:
+        feed: batches of rows of `row_length` positions.
+        table: the parameters.
+        loss: what is minimised.
+        training: optimizer, schedule and bookkeeping.
+        mesh: where everything lives.
+        row_length: positions of a row.
+        folder: gets the checkpoints and the log.
+        key: names the config and the inputs of the run.
+        seed: of the parameters and of whatever the loss draws.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
     """
+    size = training.batch_size
+    placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
+    place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
-        state = _start(checkpoints, feed, model, training, mesh, folder, key, seed)
+        state = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
         log = MetricsLog(folder, int(state.step)) if jax.process_index() == 0 else None
-        state = _run(feed, state, checkpoints, log, model, training, mesh, key, seed)
+        step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
+
+        def save(state: TrainState, position: np.ndarray) -> None:
+            progress = Progress(int(state.step), key, whole_position(position))
+            checkpoints.save(progress, state.params, state.optimizer_state, stacked_mask(table))
+
+        state = _run(feed, state, step, place, save, log, training)
         checkpoints.wait()
     finally:
         checkpoints.close()
@@ -86,7 +125,7 @@ def train(
 def _start(
     checkpoints: Checkpoints,
     feed: Feed,
-    model: ModelConfig,
+    table: Table,
     training: TrainingConfig,
     mesh: Mesh,
     folder: str,
@@ -95,11 +134,11 @@ def _start(
 ) -> TrainState:
     step = checkpoints.latest_step()
     if step is None:
-        return init_state(model, training, mesh, seed)
+        return init_state(table, training, mesh, seed)
     abstract = jax.tree.map(
         lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
-        jax.eval_shape(lambda: init_state(model, training, mesh, seed)),
-        state_shardings(model, training, mesh),
+        jax.eval_shape(lambda: init_state(table, training, mesh, seed)),
+        state_shardings(table, training, mesh),
     )
     if checkpoints.read_key(step) != key:
         raise UserError(
@@ -114,43 +153,35 @@ def _start(
 def _run(
     feed: Feed,
     state: TrainState,
-    checkpoints: Checkpoints,
+    step_function: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    place: Callable[[Mapping[str, np.ndarray]], Batch],
+    save: Callable[[TrainState, np.ndarray], None],
     log: MetricsLog | None,
-    model: ModelConfig,
     training: TrainingConfig,
-    mesh: Mesh,
-    key: str,
-    seed: int,
 ) -> TrainState:
-    step_function = compile_train_step(model, training, mesh, seed)
-    placement = batch_sharding(mesh, training.batch_size, model.context_length)
-    rows = local_rows(mesh, training, model)
     first = int(state.step)
     progress = tqdm(initial=first, total=training.steps, desc="train", unit="step", disable=None)
-    unread: tuple[Mapping[str, jax.Array], np.ndarray, float] | None = None
+    unread: tuple[Metrics, np.ndarray, float] | None = None
     started = time.monotonic()
 
-    def read(step: int, metrics: Mapping[str, jax.Array], position: np.ndarray, waited: float) -> None:
+    def read(step: int, metrics: Metrics, position: np.ndarray, waited: float) -> None:
         nonlocal started
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"] + values["gradient_norm"]):
-            raise UserError(
-                f"the loss or its gradient is not finite at step {step} (loss {values['loss']}, gradient norm "
-                f"{values['gradient_norm']}); the newest checkpoint is good: lower training.peak_learning_rate, or "
-                "look at the data of that step with `sc2jax show`"
-            )
-        # Other processes hold other rows: what the feed has read is put together for the lines that are written.
-        ends_line = step % training.log_every == 0 or step == training.steps
-        feed_metrics = feed.statistics(whole_position(position)) if ends_line else None
+        _refuse_not_finite(step, values)
         now = time.monotonic()
         if log is not None:
-            log.add(step, values, now - started, waited, feed_metrics)
+            log.add(values, now - started, waited)
         started = now
+        if step % training.log_every == 0 or step == training.steps:
+            # Other processes read other rows: all of them take part in putting together what was read.
+            statistics = feed.statistics(whole_position(position))
+            if log is not None:
+                log.write(step, statistics)
         progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
         progress.update()
 
     for step in range(first + 1, training.steps + 1):
-        batch = place_batch(next(feed), placement, rows, training.batch_size)
+        batch = place(next(feed))
         position, waited = feed.state(), feed.wait_seconds
         state, metrics = step_function(state, batch)
         # The metrics of a step are read once the next one was handed to the devices, so that these never wait for us.
@@ -160,10 +191,18 @@ def _run(
         if step % training.checkpoint_every == 0 or step == training.steps:
             read(step, *unread)
             unread = None
-            whole = whole_position(position)
-            checkpoints.save(Progress(step, key, whole), state.params, state.optimizer_state)
+            save(state, position)
     progress.close()
     return state
+
+
+def _refuse_not_finite(step: int, metrics: Mapping[str, float]) -> None:
+    loss, norm = metrics["loss"], metrics["gradient_norm"]
+    if not math.isfinite(loss + norm):
+        raise UserError(
+            f"the loss or its gradient is not finite at step {step} (loss {loss}, gradient norm {norm}); the newest "
+            "checkpoint is good: lower training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
+        )
 
 
 def place_batch(
@@ -185,8 +224,7 @@ def whole_position(position: np.ndarray) -> np.ndarray:
     """The feed's position of the whole batch, put together from what each process has of it."""
     if jax.process_count() == 1:
         return position
-    # Rows of other processes are zero here, so that the greatest over processes is the whole, also where two of them
-    # hold the same rows. The integers travel as pairs of 32-bit
-    # words: without its x64 mode JAX would cut them short.
+    # Rows of other processes are zero here, so that the greatest over processes is the whole, even where two of them
+    # hold the same row. The integers travel as pairs of 32-bit words: without its x64 mode JAX would cut them short.
     gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(position).view(np.uint32))
     return np.asarray(gathered).view(np.int64).max(axis=0)

@@ -49,18 +49,17 @@ class MetricsLog:
         self._pending: list[dict[str, float]] = []
         self._seconds = self._waited = 0.0
 
-    def add(
-        self, step: int, metrics: dict[str, float], seconds: float, waited: float, feed: Mapping[str, Any] | None
-    ) -> None:
-        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds.
-
-        A line is written when it comes with what the feed has done so far.
-        """
+    def add(self, metrics: dict[str, float], seconds: float, waited: float) -> None:
+        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
         self._pending.append(metrics)
         self._seconds += seconds
         self._waited += waited
-        if feed is None:
-            return
+
+    def write(self, step: int, feed: Mapping[str, Any]) -> None:
+        """Writes the line of the steps since the last one, with what the feed has done up to this step.
+
+        The loss is the mean over their tokens, not over the steps.
+        """
         tokens = sum(row["tokens"] for row in self._pending)
         self._tokens += int(tokens)
         row = {

@@ -4,8 +4,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params, decay_mask, param_shardings
+from sc2jax.model.params import Table, abstract_params, decay_mask, param_shardings
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
 
@@ -21,7 +20,7 @@ def learning_rate_schedule(config: TrainingConfig) -> optax.Schedule:
     )
 
 
-def create_optimizer(config: TrainingConfig, model: ModelConfig) -> optax.GradientTransformation:
+def create_optimizer(config: TrainingConfig, table: Table) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam with decoupled weight decay on the parameters that the table marks."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
@@ -31,20 +30,18 @@ def create_optimizer(config: TrainingConfig, model: ModelConfig) -> optax.Gradie
             b2=config.beta2,
             eps=config.epsilon,
             weight_decay=config.weight_decay,
-            mask=decay_mask(model),
+            mask=decay_mask(table),
         ),
     )
 
 
-def optimizer_shardings(
-    optimizer: optax.GradientTransformation, params: Params, model: ModelConfig, mesh: Mesh
-) -> optax.OptState:
-    """Moments live where their parameters do, counters everywhere; `params` may be abstract."""
-    state = jax.eval_shape(optimizer.init, params)
+def optimizer_shardings(optimizer: optax.GradientTransformation, table: Table, mesh: Mesh) -> optax.OptState:
+    """Moments live where their parameters do, counters everywhere."""
+    state = jax.eval_shape(optimizer.init, abstract_params(table))
     return optax.tree_utils.tree_map_params(
         optimizer,
         lambda _, placement: placement,
         state,
-        param_shardings(model, mesh),
+        param_shardings(table, mesh),
         transform_non_params=lambda _: rules.replicated(mesh),
     )

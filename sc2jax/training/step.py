@@ -1,7 +1,10 @@
-"""The train step: state and batch in, state and metrics out. It knows no feed and no files."""
+"""The train step: state and batch in, state and metrics out. It knows no model, no feed and no files.
+
+What is trained comes as a parameter table and a loss, so that another model or a few adapters need no other trainer.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.struct
 import jax
@@ -9,18 +12,18 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from sc2jax.model.config import ModelConfig
-from sc2jax.model.loss import total_loss
-from sc2jax.model.params import Params, abstract_params, init_params, param_shardings
-from sc2jax.model.transformer import forward, output_logits, output_projection
+from sc2jax.model.params import Params, Table, init_params, param_shardings
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.optimizer import create_optimizer, learning_rate_schedule, optimizer_shardings
 
-Batch = Mapping[str, jax.Array]
-"""Arrays (B, T): int32 `tokens`, `targets`, `segment_ids` and `positions`, float32 `weights` of the targets."""
+Batch: TypeAlias = Mapping[str, jax.Array]
+"""The arrays that the loss reads, rows along their first dimension and positions along the second."""
 
-Metrics = dict[str, jax.Array]
+Loss: TypeAlias = Callable[[Params, Batch, jax.Array], tuple[jax.Array, jax.Array]]
+"""The weighted sum of a batch's losses and the sum of their weights; the key is for what is random, such as dropout."""
+
+Metrics: TypeAlias = dict[str, jax.Array]
 
 
 @flax.struct.dataclass
@@ -32,52 +35,23 @@ class TrainState:
     optimizer_state: optax.OptState
 
 
-def token_losses(params: Params, batch: Batch, model: ModelConfig, mesh: Mesh | None, key: jax.Array) -> jax.Array:
-    """The cross-entropy of each target (B, T), in nats, float32, from all logits at once."""
-    logits_BTV = output_logits(params, _hidden(params, batch, model, mesh, key), model)
-    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV, batch["targets"])
-
-
-def _hidden(params: Params, batch: Batch, model: ModelConfig, mesh: Mesh | None, key: jax.Array) -> jax.Array:
-    return forward(
-        params,
-        batch["tokens"],
-        model,
-        segment_ids_BT=batch["segment_ids"],
-        positions_BT=batch["positions"],
-        mesh=mesh,
-        dropout_key=key if _drops(model) else None,
-    )
-
-
-def _drops(model: ModelConfig) -> bool:
-    return max(model.embedding_dropout, model.attention_dropout, model.residual_dropout) > 0.0
-
-
 def train_step(
-    state: TrainState, batch: Batch, model: ModelConfig, training: TrainingConfig, mesh: Mesh | None, seed: int
+    state: TrainState, batch: Batch, table: Table, loss: Loss, training: TrainingConfig, seed: int
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step on the mean loss of the weighted targets of the whole batch.
+    """One optimizer step on the weighted mean of the losses of the whole batch.
 
-    Metrics: `loss` (nats a target), `gradient_norm` (before clipping), `learning_rate`, `tokens` (weighted targets).
+    Metrics: `loss` (the mean), `gradient_norm` (before clipping), `learning_rate`, `tokens` (the sum of the weights).
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        if training.loss_chunk:
-            hidden_BTD, output_VD = _hidden(params, batch, model, mesh, key), output_projection(params, model)
-            total: Any = total_loss(
-                hidden_BTD, output_VD, batch["targets"], batch["weights"], training.loss_chunk, mesh
-            )
-        else:
-            total = jnp.sum(token_losses(params, batch, model, mesh, key) * batch["weights"])
-        tokens = jnp.sum(batch["weights"])
+        total, tokens = loss(params, batch, key)
         return total / jnp.maximum(tokens, 1.0), tokens
 
-    (loss, tokens), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, optimizer_state = create_optimizer(training, model).update(gradients, state.optimizer_state, state.params)
+    (mean, tokens), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, optimizer_state = create_optimizer(training, table).update(gradients, state.optimizer_state, state.params)
     metrics = {
-        "loss": loss,
+        "loss": mean,
         "gradient_norm": optax.tree_utils.tree_norm(gradients),
         "learning_rate": jnp.asarray(learning_rate_schedule(training)(state.step)),
         "tokens": tokens,
@@ -85,43 +59,42 @@ def train_step(
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer_state), metrics
 
 
-def state_shardings(model: ModelConfig, training: TrainingConfig, mesh: Mesh) -> Any:
+def state_shardings(table: Table, training: TrainingConfig, mesh: Mesh) -> Any:
     """Where each array of the state lives: a `TrainState` of shardings."""
-    optimizer = create_optimizer(training, model)
-    placements = optimizer_shardings(optimizer, abstract_params(model), model, mesh)
     step: Any = rules.replicated(mesh)
-    return TrainState(step, param_shardings(model, mesh), placements)
+    moments = optimizer_shardings(create_optimizer(training, table), table, mesh)
+    return TrainState(step, param_shardings(table, mesh), moments)
 
 
-def init_state(model: ModelConfig, training: TrainingConfig, mesh: Mesh, seed: int) -> TrainState:
+def init_state(table: Table, training: TrainingConfig, mesh: Mesh, seed: int) -> TrainState:
     """The state before the first step, made in place on the mesh: no device ever holds more than its part."""
 
     def init() -> TrainState:
-        params = init_params(model, jax.random.key(seed))
-        return TrainState(jnp.zeros((), jnp.int32), params, create_optimizer(training, model).init(params))
+        params = init_params(table, jax.random.key(seed))
+        return TrainState(jnp.zeros((), jnp.int32), params, create_optimizer(training, table).init(params))
 
-    return jax.jit(init, out_shardings=state_shardings(model, training, mesh))()
+    return jax.jit(init, out_shardings=state_shardings(table, training, mesh))()
 
 
-def batch_sharding(mesh: Mesh, batch_size: int, length: int) -> NamedSharding:
+def batch_sharding(mesh: Mesh, batch_size: int, row_length: int) -> NamedSharding:
     """Where the rows of a batch live.
 
     Raises:
         UserError: the mesh does not divide the batch.
     """
-    return rules.sharding(mesh, (rules.BATCH, rules.LENGTH), (batch_size, length))
+    return rules.sharding(mesh, (rules.BATCH, rules.LENGTH), (batch_size, row_length))
 
 
 def compile_train_step(
-    model: ModelConfig, training: TrainingConfig, mesh: Mesh, seed: int
+    table: Table, loss: Loss, training: TrainingConfig, mesh: Mesh, *, row_length: int, seed: int
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted step; it reuses the memory of the state that it is given."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return train_step(state, batch, model, training, mesh, seed)
+        return train_step(state, batch, table, loss, training, seed)
 
-    placements = state_shardings(model, training, mesh)
-    rows = batch_sharding(mesh, training.batch_size, model.context_length)
+    placements = state_shardings(table, training, mesh)
+    rows = batch_sharding(mesh, training.batch_size, row_length)
     return jax.jit(
         step,
         in_shardings=(placements, rows),

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sc2jax import storage
+from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.interop.convert import KEPT, TOKENIZERS, Imported, export_model, import_model
@@ -21,7 +22,6 @@ from sc2jax.runs.models import PARAMETERS, trained_model
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
-from sc2jax.training.loop import CHECKPOINTS
 
 VERSION = 2
 HUGGINGFACE = "huggingface"

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from sc2jax import storage
+from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import CONFIG_FILE, Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
-from sc2jax.model.params import count_params
+from sc2jax.model.loss import next_token_loss
+from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import feed_inputs, input_digests, open_tokenizer, read_json
 from sc2jax.runs.models import PARAMETERS, fitted_model
 from sc2jax.runs.run import Run, open_run, say
-from sc2jax.training.loop import CHECKPOINTS, local_rows, train
+from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, read_metrics
 
 VERSION = 4
@@ -58,11 +60,14 @@ def run(settings: Settings, workdir: str) -> None:
 def _train(run: Run, folder: str, key: str) -> Written:
     settings = run.settings
     mesh = create_mesh(settings.mesh)
-    rows = local_rows(mesh, settings.training, settings.model)
+    size, row_length = settings.training.batch_size, settings.model.context_length
+    table = parameter_table(settings.model)
+    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
     run.write_config(folder, ["corpus", "tokenizer", *(["tokenize"] if settings.feed.tokenized else [])])
-    feed = open_batches(feed_inputs(run), settings.training.batch_size, rows=rows)
+    feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
+    where = {"row_length": row_length, "folder": folder, "key": key, "seed": settings.seed}
     try:
-        result = train(feed, settings.model, settings.training, mesh, folder=folder, key=key, seed=settings.seed)
+        result = train(feed, table, loss, settings.training, mesh, **where)
     finally:
         feed.close()
     log = Path(folder, METRICS).read_bytes()
@@ -72,7 +77,7 @@ def _train(run: Run, folder: str, key: str) -> Written:
     ]
     last = read_metrics(folder)[-1]
     statistics = {
-        "parameters": count_params(settings.model),
+        "parameters": count_params(table),
         "steps": result.steps,
         "tokens": last["tokens"],
         "loss": last["loss"],

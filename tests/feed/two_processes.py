@@ -21,10 +21,8 @@ from jax.sharding import Mesh
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.sources import FeedInputs
-from sc2jax.model.config import ModelConfig
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.tokenizer import load_tokenizer
-from sc2jax.training.config import TrainingConfig
 from sc2jax.training.loop import local_rows, place_batch, whole_position
 from sc2jax.training.step import batch_sharding
 
@@ -40,8 +38,7 @@ def main(number: int, port: str, folder: Path) -> None:
     shape = (4, 1, 1, 1) if task["mesh"] == "data" else (2, 1, 1, 2)
     devices = by_process if task["mesh"] == "data" else by_process.T
     mesh = Mesh(devices.reshape(shape), ("data", "fsdp", "sequence", "tensor"))
-    training, model = TrainingConfig(batch_size=BATCH), ModelConfig(context_length=LENGTH)
-    rows = local_rows(mesh, training, model)
+    rows = local_rows(mesh, BATCH, LENGTH)
     tokenizer = load_tokenizer(task["tokenizer"])
     inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(), LENGTH, FormatConfig(), FimConfig(), 1)
     held: dict[str, np.ndarray] = {"rows": np.array(rows)}

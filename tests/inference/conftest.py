@@ -34,7 +34,7 @@ def toy_config() -> ModelConfig:
 
 @pytest.fixture(scope="session")
 def toy_params(toy_config: ModelConfig) -> Params:
-    return init_params(toy_config, jax.random.key(2))
+    return init_params(parameter_table(toy_config), jax.random.key(2))
 
 
 @pytest.fixture(scope="session")
@@ -56,4 +56,4 @@ def byte_model(toy_config: ModelConfig, byte_tokenizer: Tokenizer) -> LoadedMode
     """A random model of many more tokens than its tokenizer has."""
     config = dataclasses.replace(toy_config, vocab_size=4096)
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
-    return LoadedModel(init_params(config, jax.random.key(3)), config, byte_tokenizer, mesh)
+    return LoadedModel(init_params(parameter_table(config), jax.random.key(3)), config, byte_tokenizer, mesh)

@@ -13,7 +13,7 @@ from sc2jax.errors import UserError
 from sc2jax.inference.generate import generate
 from sc2jax.model.cache import cache_slots, prefill
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import abstract_params, init_params
+from sc2jax.model.params import abstract_params, init_params, parameter_table
 from sc2jax.model.transformer import forward, output_logits
 
 WINDOW = 8
@@ -38,7 +38,7 @@ PROMPTS = [np.random.default_rng(length).integers(0, 64, length).tolist() for le
 
 @pytest.fixture(scope="module")
 def params():
-    return init_params(BASE, jax.random.key(0))
+    return init_params(parameter_table(BASE), jax.random.key(0))
 
 
 def continue_with(params, prompts, config=BASE, **options):
@@ -72,7 +72,7 @@ def continued_without_cache(params, prompt, config):
 )
 def test_ragged_prompts_go_on_as_without_a_cache_far_past_the_window(change):
     config = dataclasses.replace(BASE, **change)
-    params = init_params(config, jax.random.key(1))
+    params = init_params(parameter_table(config), jax.random.key(1))
     expected = [continued_without_cache(params, prompt, config) for prompt in PROMPTS]
     assert ids(continue_with(params, PROMPTS, config)) == expected
 
@@ -101,7 +101,9 @@ def test_the_cache_of_a_long_context_is_as_large_as_the_window():
     config = ModelConfig(vocab_size=49152)  # StarCoder2-3B
     slots = cache_slots(config, 16384)
     tokens, lengths = jax.ShapeDtypeStruct((1, 16384), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    _, cache = jax.eval_shape(partial(prefill, config=config, slots=slots), abstract_params(config), tokens, lengths)
+    _, cache = jax.eval_shape(
+        partial(prefill, config=config, slots=slots), abstract_params(parameter_table(config)), tokens, lengths
+    )
     assert cache.k_LBKSH.shape == cache.v_LBKSH.shape == (30, 1, 2, 4096, 128)
     assert cache_slots(config, 100) == 100
 
@@ -111,7 +113,7 @@ def test_reading_a_long_prompt_holds_the_keys_of_all_layers_in_the_window_only()
         config = dataclasses.replace(BASE, num_layers=layers, window=64, head_dim=32)
         shapes = jax.ShapeDtypeStruct((1, length), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
         read = jax.jit(partial(prefill, config=config, slots=cache_slots(config, length)))
-        memory: Any = read.lower(abstract_params(config), *shapes).compile().memory_analysis()
+        memory: Any = read.lower(abstract_params(parameter_table(config)), *shapes).compile().memory_analysis()
         return memory.temp_size_in_bytes, memory.output_size_in_bytes
 
     few, many = compiled_bytes(512, 2), compiled_bytes(512, 10)

@@ -14,7 +14,7 @@ import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
-from sc2jax.checkpoint import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
 from sc2jax.cli import run
 from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
@@ -23,7 +23,7 @@ from sc2jax.interop.convert import export_model, import_model
 from sc2jax.interop.tensors import write_file
 from sc2jax.interop.weights import cast
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import abstract_params, init_params
+from sc2jax.model.params import abstract_params, init_params, parameter_table, stacked_mask
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest
@@ -86,7 +86,7 @@ def test_tensors_lie_where_the_model_looks_for_them(tmp_path):
     imported = import_model(tmp_path / "source", str(tmp_path / "checkpoints"), ModelConfig())
     checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 1)
     mesh = create_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    params = checkpoints.restore_params(0, abstract_params(imported.model, mesh))
+    params = checkpoints.restore_params(0, abstract_params(parameter_table(imported.model), mesh))
     checkpoints.close()
     x = np.random.default_rng(0).standard_normal(16).astype(F32)
     attention = params["layers"]["attention"]
@@ -132,9 +132,11 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
         tie_embeddings=False,
         init_stddev=0.3,
     )
-    params = init_params(model, jax.random.key(3))
+    table = parameter_table(model)
+    params = init_params(table, jax.random.key(3))
     checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 1)
-    checkpoints.save(Progress(5, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    progress = Progress(5, "key", np.zeros((1, 1), np.int64))
+    checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     (tmp_path / "out").mkdir()
     wanted = ConvertConfig(export_dtype=dtype, max_file_bytes=4000)
@@ -161,8 +163,10 @@ def trained(tmp_path) -> ModelConfig:
     (tmp_path / "own.model").write_bytes(train_tokenizer(texts, TokenizerConfig(vocab_size=512), seed=0))
     model = ModelConfig(vocab_size=512, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1)
     checkpoints = Checkpoints(str(tmp_path / "run/train/checkpoints"), 1)
-    params = init_params(model, jax.random.key(0))
-    checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    table = parameter_table(model)
+    params = init_params(table, jax.random.key(0))
+    progress = Progress(1, "key", np.zeros((1, 1), np.int64))
+    checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
     commit(str(tmp_path / "run/train"), Manifest("train", "key", {}, config, (), {"steps": 1}))

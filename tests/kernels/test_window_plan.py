@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sc2jax.kernels.window_plan import EDGE, WindowPlan
+from sc2jax.kernels.window_plan import WindowPlan
 
 
 @pytest.mark.parametrize("block", [128, 512])
@@ -12,7 +12,8 @@ from sc2jax.kernels.window_plan import EDGE, WindowPlan
 )
 @pytest.mark.parametrize("by_query", [True, False])
 def test_exactly_the_pieces_with_a_visible_pair_are_computed(block, window, by_query):
-    plan, edge = WindowPlan(block, 4, 4, window), min(EDGE, block)
+    plan = WindowPlan(block, 4, 4, window)
+    edge = plan.edge
     positions = np.arange(4 * block)
     distance = positions[:, None] - positions[None]
     visible = (distance >= 0) & ((distance < window) | (window == 0))

@@ -9,7 +9,7 @@ import pytest
 
 from sc2jax.model.cache import cache_slots, decode_step, prefill
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import init_params
+from sc2jax.model.params import init_params, parameter_table
 from sc2jax.model.transformer import forward, output_logits
 
 BASE = ModelConfig(
@@ -30,7 +30,7 @@ BASE = ModelConfig(
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_decoding_equals_the_forward_far_past_the_window(window, kv_heads):
     config = dataclasses.replace(BASE, window=window, num_kv_heads=kv_heads)
-    params = init_params(config, jax.random.key(0))
+    params = init_params(parameter_table(config), jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (4, 24), 0, 40)
     expected = output_logits(params, forward(params, tokens, config), config)
     # Ragged prompts around the window's size, padded on the right with tokens that must not matter.

@@ -76,9 +76,9 @@ def test_either_order_of_the_gradient_is_the_same():
             weights.reshape(-1),
             chunk=7,
             vocab_axes=(),
-            gradient=gradient,
+            embed_first=embed_first,
         )
-        for gradient in ("CD,CV->DV", "CV,CD->VD")
+        for embed_first in (True, False)
     ]
     np.testing.assert_allclose(found[0].d_output_VD, found[1].d_output_VD, rtol=1e-5, atol=1e-6)
 

@@ -32,31 +32,34 @@ TINY = ModelConfig(vocab_size=64, context_length=16, embed_dim=16, num_layers=2,
     ],
 )
 def test_counts_equal_the_released_models(shape, billions):
-    assert round(count_params(ModelConfig(vocab_size=49152, **shape)) / 1e9, 2) == billions
+    assert round(count_params(parameter_table(ModelConfig(vocab_size=49152, **shape))) / 1e9, 2) == billions
 
 
 def test_count_by_hand():
     # Embedding; per layer two norms, q, k, v, o, up, down with biases; the last norm.
     layer = 2 * 2 * 16 + (16 * 16 + 16) + 2 * (16 * 8 + 8) + (16 * 16 + 16) + (16 * 64 + 64) + (64 * 16 + 16)
-    assert count_params(TINY) == 64 * 16 + 2 * layer + 2 * 16
-    assert count_params(dataclasses.replace(TINY, tie_embeddings=False)) == count_params(TINY) + 64 * 16
+    tied = 64 * 16 + 2 * layer + 2 * 16
+    assert count_params(parameter_table(TINY)) == tied
+    assert count_params(parameter_table(dataclasses.replace(TINY, tie_embeddings=False))) == tied + 64 * 16
 
 
 def test_initialisation_follows_the_table():
-    params = init_params(dataclasses.replace(TINY, init_stddev=0.5), jax.random.key(0))
-    for parameter in parameter_table(TINY):
+    table = parameter_table(dataclasses.replace(TINY, init_stddev=0.5))
+    params = init_params(table, jax.random.key(0))
+    for parameter in table:
         array = params
         for name in parameter.path:
             array = array[name]
         assert array.shape == parameter.shape
-        if parameter.init == "normal":
+        if isinstance(parameter.init, float):
+            assert parameter.init == 0.5
             assert abs(float(jnp.std(array)) - 0.5) < 4 * 0.5 / math.sqrt(2 * array.size)
         else:
             assert (array == (1.0 if parameter.init == "ones" else 0.0)).all()
 
 
 def test_same_key_same_parameters_and_other_key_other_ones():
-    one, same, other = (init_params(TINY, jax.random.key(seed)) for seed in (1, 1, 2))
+    one, same, other = (init_params(parameter_table(TINY), jax.random.key(seed)) for seed in (1, 1, 2))
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, same)))
     assert not (one["embedding"] == other["embedding"]).all()
 
@@ -65,7 +68,9 @@ def test_only_matrices_decay():
     for parameter in parameter_table(TINY):
         matrix = len(parameter.shape) - (parameter.path[0] == "layers") >= 2 and parameter.path[-1] != "bias"
         assert parameter.decayed == matrix
-    assert jax.tree.structure(decay_mask(TINY)) == jax.tree.structure(abstract_params(TINY))
+    assert jax.tree.structure(decay_mask(parameter_table(TINY))) == jax.tree.structure(
+        abstract_params(parameter_table(TINY))
+    )
 
 
 def test_names_are_unique():
@@ -76,7 +81,7 @@ def test_names_are_unique():
 
 def test_every_parameter_finds_its_place_on_a_mesh():
     mesh = create_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    placements = param_shardings(TINY, mesh)
+    placements = param_shardings(parameter_table(TINY), mesh)
     assert placements["layers"]["mlp"]["up"]["kernel"].shard_shape((2, 16, 64)) == (2, 8, 32)
     assert placements["layers"]["attention"]["k"]["kernel"].shard_shape((2, 16, 2, 4)) == (2, 8, 1, 4)
     assert placements["embedding"].shard_shape((64, 16)) == (32, 8)

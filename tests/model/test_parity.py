@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sc2jax.checkpoint import Checkpoints
+from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.inference.generate import generate
 from sc2jax.interop.convert import import_model
 from sc2jax.interop.weights import tensor_parameters, to_huggingface
 from sc2jax.kernels.reference import reference_attention, rotary_angles, rotate
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params, abstract_params
+from sc2jax.model.loss import token_losses
+from sc2jax.model.params import Params, abstract_params, parameter_table
 from sc2jax.model.transformer import forward, layer_norm, output_logits, transformer_layer
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.training.step import token_losses
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.safetensors"))
@@ -47,7 +47,7 @@ def load_case(folder: Path, scratch: Path) -> Case:
     config = dataclasses.replace(imported.model, embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0)
     checkpoints = Checkpoints(str(scratch), 1)
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
-    params = checkpoints.restore_params(0, abstract_params(config, mesh))
+    params = checkpoints.restore_params(0, abstract_params(parameter_table(config), mesh))
     checkpoints.close()
     return Case(config, params, load_file(folder / "expected.safetensors"))
 

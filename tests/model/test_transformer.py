@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import abstract_params, init_params
+from sc2jax.model.params import abstract_params, init_params, parameter_table
 from sc2jax.model.transformer import forward, output_logits
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
@@ -35,7 +35,7 @@ def logits(params, tokens=TOKENS, config=TINY, **options):
 
 @pytest.fixture(scope="module")
 def params():
-    return init_params(TINY, jax.random.key(0))
+    return init_params(parameter_table(TINY), jax.random.key(0))
 
 
 def test_a_token_reaches_just_the_positions_that_its_window_and_depth_allow(params):
@@ -98,7 +98,7 @@ def test_devices_gather_parameters_and_no_activations():
     mesh = create_mesh(MeshConfig(fsdp=2, sequence=2, tensor=2))
     rows, length = 6, 28  # sizes that no parameter has, nor have their halves
     program = jax.jit(lambda params, tokens: forward(params, tokens, TINY, mesh=mesh)).lower(
-        abstract_params(TINY, mesh), jax.ShapeDtypeStruct((rows, length), jnp.int32)
+        abstract_params(parameter_table(TINY), mesh), jax.ShapeDtypeStruct((rows, length), jnp.int32)
     )
     gathered = re.findall(r"\w+\[([\d,]+)\]\S* all-gather", program.compile().as_text() or "")
     assert gathered

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from sc2jax.model.config import ModelConfig
+from sc2jax.model.loss import next_token_loss
+from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
@@ -47,7 +49,8 @@ TRAINING = TrainingConfig(steps=40, batch_size=4, peak_learning_rate=3e-2, warmu
 def test_it_learns_to_count(change):
     model = dataclasses.replace(BASE, **change)
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
-    state = init_state(model, TRAINING, mesh, seed=0)
+    table, loss = parameter_table(model), next_token_loss(model, TRAINING.loss_chunk)
+    state = init_state(table, TRAINING, mesh, seed=0)
     rows = jnp.asarray((np.arange(4)[:, None] * 5 + np.arange(17)) % 32)
     ones = jnp.ones((4, 16), jnp.int32)
     batch = {
@@ -57,7 +60,7 @@ def test_it_learns_to_count(change):
         "positions": jnp.broadcast_to(jnp.arange(16), (4, 16)),
         "weights": ones.astype(jnp.float32),
     }
-    step = jax.jit(partial(train_step, model=model, training=TRAINING, mesh=None, seed=0))
+    step = jax.jit(partial(train_step, table=table, loss=loss, training=TRAINING, seed=0))
     losses = []
     for _ in range(TRAINING.steps):
         state, metrics = step(state, batch)

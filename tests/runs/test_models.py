@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from sc2jax.checkpoint import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import init_params, parameter_table
+from sc2jax.model.params import init_params, parameter_table, stacked_mask
 from sc2jax.records.manifest import write_output
 from sc2jax.records.stage import Stage
 from sc2jax.runs.models import fitted_model, open_model, trained_model
@@ -34,8 +34,10 @@ def run(tmp_path_factory) -> Run:
     model = train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=310), 0)
     run.do(Stage("tokenizer", 1, {}, {}, lambda at: ([write_output(at, "tokenizer.model", model)], {})))
     checkpoints = Checkpoints(f"{folder}/train/checkpoints", 1)
-    params = init_params(parameter_table(MODEL), jax.random.key(5))
-    checkpoints.save(Progress(3, "key", np.zeros((1, 1), np.int64)), params, {"count": np.zeros(1)})
+    table = parameter_table(MODEL)
+    params = init_params(table, jax.random.key(5))
+    progress = Progress(3, "key", np.zeros((1, 1), np.int64))
+    checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     run.do(Stage("train", 1, {"model": MODEL}, {}, lambda _: ([], {"steps": 3})))
     return run

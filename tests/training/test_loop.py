@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from sc2jax.checkpoint import Checkpoints
+from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.errors import UserError
+from sc2jax.model.loss import next_token_loss
+from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
@@ -24,7 +26,9 @@ def mesh():
 
 
 def run(folder, feed, model, training, mesh, key="a key"):
-    return train(feed, model, training, mesh, folder=str(folder), key=key, seed=5)
+    loss = next_token_loss(model, training.loss_chunk, mesh)
+    where = {"row_length": model.context_length, "folder": str(folder), "key": key, "seed": 5}
+    return train(feed, parameter_table(model), loss, training, mesh, **where)
 
 
 def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
@@ -127,7 +131,8 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
     log = MetricsLog(str(tmp_path), step=4)
     for step in (5, 6):
         metrics = {"loss": float(step), "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}
-        log.add(step, metrics, seconds=1.0, waited=0.0, feed={"padding": 3} if step == 6 else None)
+        log.add(metrics, seconds=1.0, waited=0.0)
+    log.write(6, {"padding": 3})
     assert [(row["step"], row["tokens"]) for row in read_metrics(str(tmp_path))] == [(2, 20), (4, 40), (6, 60)]
     assert read_metrics(str(tmp_path))[-1]["loss"] == 5.5
     assert read_metrics(str(tmp_path))[-1]["feed"] == {"padding": 3}

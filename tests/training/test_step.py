@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from sc2jax.errors import UserError
+from sc2jax.model.loss import next_token_loss, token_losses
+from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.loop import local_rows, place_batch
 from sc2jax.training.optimizer import learning_rate_schedule
-from sc2jax.training.step import batch_sharding, compile_train_step, init_state, token_losses
+from sc2jax.training.step import batch_sharding, compile_train_step, init_state
 
 MESHES = {
     "one device": (MeshConfig(), 1),
@@ -26,10 +28,15 @@ MESHES = {
 }
 
 
+def compiled(model, training, mesh) -> Any:
+    loss = next_token_loss(model, training.loss_chunk, mesh)
+    return compile_train_step(parameter_table(model), loss, training, mesh, row_length=model.context_length, seed=3)
+
+
 def run_steps(model, training, mesh, feed, count):
-    state = init_state(model, training, mesh, seed=3)
-    step = compile_train_step(model, training, mesh, seed=3)
-    rows = local_rows(mesh, training, model)
+    state = init_state(parameter_table(model), training, mesh, seed=3)
+    step = compiled(model, training, mesh)
+    rows = local_rows(mesh, training.batch_size, model.context_length)
     placement = batch_sharding(mesh, training.batch_size, model.context_length)
     losses = []
     for _ in range(count):
@@ -83,14 +90,13 @@ def test_the_kernels_for_tpus_train_like_the_reference(sizes, model, training, m
 
 def test_no_device_gathers_the_rows_that_are_split(model, training):
     mesh = create_mesh(MeshConfig(data=2, fsdp=1, sequence=4))
-    state = jax.eval_shape(lambda: init_state(model, training, mesh, seed=0))
+    state = jax.eval_shape(lambda: init_state(parameter_table(model), training, mesh, seed=0))
     shape = (training.batch_size, model.context_length)
     batch = {
         name: jax.ShapeDtypeStruct(shape, np.float32 if name == "weights" else np.int32)
         for name in ("tokens", "targets", "segment_ids", "positions", "weights")
     }
-    step: Any = compile_train_step(model, training, mesh, seed=0)
-    program = step.lower(state, batch).compile().as_text()
+    program = compiled(model, training, mesh).lower(state, batch).compile().as_text()
     assert "collective-permute" in program
     assert "all-gather" not in program
     assert "all-to-all" not in program
@@ -98,7 +104,7 @@ def test_no_device_gathers_the_rows_that_are_split(model, training):
 
 def test_each_device_holds_its_part_of_parameters_and_moments(model, training):
     mesh = create_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
-    state = init_state(model, training, mesh, seed=0)
+    state = init_state(parameter_table(model), training, mesh, seed=0)
     whole = sum(array.size for array in jax.tree.leaves((state.params, state.optimizer_state)))
     device = mesh.devices.flat[0]
     held = sum(
@@ -113,7 +119,7 @@ def test_each_device_holds_its_part_of_parameters_and_moments(model, training):
 def test_the_first_update_is_adamw_by_hand(model, training, make_feed):
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
     training = dataclasses.replace(training, warmup_steps=0, max_gradient_norm=0.5)
-    before = jax.device_get(init_state(model, training, mesh, seed=3).params)
+    before = jax.device_get(init_state(parameter_table(model), training, mesh, seed=3).params)
     batch = next(make_feed())
 
     def mean_loss(params):
@@ -142,11 +148,10 @@ def test_schedule_has_its_published_shape(training):
 
 def test_weights_select_targets(model, training, make_feed):
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
-    params = init_state(model, training, mesh, seed=3).params
+    untouched, state = (init_state(parameter_table(model), training, mesh, seed=3) for _ in range(2))
     batch = next(make_feed())
-    state = init_state(model, training, mesh, seed=3)
-    _, metrics = compile_train_step(model, training, mesh, seed=3)(state, batch)
-    losses = token_losses(params, batch, model, None, jax.random.key(0))[:, :-1]
+    _, metrics = compiled(model, training, mesh)(state, batch)
+    losses = token_losses(untouched.params, batch, model, None, jax.random.key(0))[:, :-1]
     np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
     assert metrics["tokens"] == losses.size
 
@@ -154,4 +159,4 @@ def test_weights_select_targets(model, training, make_feed):
 def test_a_batch_that_the_mesh_does_not_divide_is_refused(model, training):
     mesh = create_mesh(MeshConfig(data=8, fsdp=1))
     with pytest.raises(UserError, match="12 elements"):
-        local_rows(mesh, dataclasses.replace(training, batch_size=12), model)
+        local_rows(mesh, 12, model.context_length)

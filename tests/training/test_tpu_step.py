@@ -32,6 +32,8 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
 
     from configs.starcoder2 import get_config
     from sc2jax.config import to_settings
+    from sc2jax.model.loss import next_token_loss
+    from sc2jax.model.params import parameter_table
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
     from sc2jax.training.config import TrainingConfig
@@ -42,11 +44,12 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     model: Any = to_settings(get_config("15b")).model
     model = dataclasses.replace(model, num_layers=layers, vocab_size=49152, rematerialization="full")
     training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1))
-    shapes = jax.eval_shape(lambda: init_state(model, training, mesh, seed=0))
+    table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
+    shapes = jax.eval_shape(lambda: init_state(table, training, mesh, seed=0))
     state = jax.tree.map(
         lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
         shapes,
-        state_shardings(model, training, mesh),
+        state_shardings(table, training, mesh),
     )
     rows = (training.batch_size, model.context_length)
     batch = {
@@ -55,7 +58,7 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
         )
         for name in ("tokens", "targets", "segment_ids", "positions", "weights")
     }
-    step = compile_train_step(model, training, mesh, seed=0)
+    step = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=0)
     compiled = step.lower(state, batch).compile()  # pyright: ignore[reportFunctionMemberAccess]
     memory = compiled.memory_analysis()
     sys.stderr.write(f"{memory}\n")

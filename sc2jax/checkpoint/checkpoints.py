@@ -1,0 +1,180 @@
+"""Checkpoints with Orbax: saved in the background, restored exactly onto any mesh, parameters alone or everything.
+
+A checkpoint has three parts: `params`, `optimizer` and `progress`, a small JSON with the position of the feed, the key
+of the run, and fingerprints of the arrays. Orbax commits a checkpoint by renaming its finished folder, so a
+half-written one is never taken for complete; the fingerprints find one that was damaged later. Parameters that do not
+fit into memory are saved block by block (`streamed.py`) and read in parts (`open_array`).
+"""
+
+import dataclasses
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+
+from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store
+from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.errors import UserError
+
+# Orbax logs every failed write of every array with a traceback, itself and through asyncio, and then raises one:
+# that one is reported.
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What is saved beside the arrays: `key` names the run's config and inputs."""
+
+    step: int
+    key: str
+    feed_position: np.ndarray
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: str, kept: int) -> None:
+        """Opens the folder, which is made if it is missing; the newest `kept` checkpoints stay."""
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True),
+            item_names=(PARAMS, OPTIMIZER, PROGRESS),
+        )
+
+    def latest_step(self) -> int | None:
+        """The step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def read_key(self, step: int) -> str:
+        """The key of the run that saved a checkpoint.
+
+        Raises:
+            UserError: the checkpoint is damaged.
+        """
+        return self._restore(step, ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()}))[PROGRESS]["key"]
+
+    def save(self, progress: Progress, params: Any, optimizer_state: Any, stacked: Any) -> None:
+        """Saves in the background; waits first for the save before it.
+
+        `stacked` is a tree like the parameters: whether each holds layers along its first dimension.
+
+        Raises:
+            OSError: the disk is full, for example; the checkpoint is then not committed.
+        """
+        described = {
+            "step": progress.step,
+            "key": progress.key,
+            "feed_position": progress.feed_position.tolist(),
+            "fingerprints": {PARAMS: fingerprint(params), OPTIMIZER: fingerprint(optimizer_state)},
+        }
+        args = {
+            PARAMS: ocp.args.StandardSave(params, jax.tree.map(_save_args, stacked)),
+            OPTIMIZER: ocp.args.StandardSave(optimizer_state),
+            PROGRESS: ocp.args.JsonSave(described),
+        }
+        with disk_errors(self._folder):
+            self._manager.save(progress.step, args=ocp.args.Composite(**args))
+
+    def open_array(self, step: int, path: tuple[str, ...]) -> ts.TensorStore:
+        """One parameter of a checkpoint as it is stored, to be read in parts.
+
+        Raises:
+            UserError: the checkpoint is damaged or has no such parameter.
+        """
+        folder = epath.Path(self._folder) / str(step) / PARAMS
+        if (folder / "manifest.ocdbt").exists():
+            store: Any = {"driver": "ocdbt", "base": key_value_store(folder), "path": ".".join(path) + "/"}
+        else:
+            store = key_value_store(folder / ".".join(path))
+        try:
+            return ts.open({"driver": "zarr", "kvstore": store, "fill_missing_data_reads": False}, read=True).result()
+        except ValueError as error:
+            raise self._damaged(step, f"{'/'.join(path)} cannot be opened") from error
+
+    def read_block(self, step: int, path: tuple[str, ...], store: ts.TensorStore, index: Index) -> np.ndarray:
+        """A part of a parameter that `open_array` opened.
+
+        Raises:
+            UserError: the checkpoint is damaged: a chunk is missing or cut off.
+        """
+        try:
+            return np.asarray(store[index].read().result())
+        except ValueError as error:
+            raise self._damaged(step, f"{'/'.join(path)} cannot be read") from error
+
+    def read_fingerprints(self, step: int) -> dict[str, int]:
+        """The fingerprints of a checkpoint's parameters, by path.
+
+        Raises:
+            UserError: the checkpoint is damaged.
+        """
+        restored = self._restore(step, ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()}))
+        return restored[PROGRESS]["fingerprints"][PARAMS]
+
+    def restore(self, step: int, abstract_params: Any, abstract_optimizer: Any) -> tuple[Progress, Any, Any]:
+        """The checkpoint of a step, placed as the abstract arrays' shardings say.
+
+        Raises:
+            UserError: it is damaged or has another shape.
+        """
+        args = {
+            PARAMS: ocp.args.StandardRestore(abstract_params),
+            OPTIMIZER: ocp.args.StandardRestore(abstract_optimizer),
+            PROGRESS: ocp.args.JsonRestore(),
+        }
+        restored = self._restore(step, ocp.args.Composite(**args))
+        described = restored[PROGRESS]
+        for name in (PARAMS, OPTIMIZER):
+            self._verify(step, name, restored[name], described)
+        position = np.asarray(described["feed_position"], np.int64)
+        return Progress(described["step"], described["key"], position), restored[PARAMS], restored[OPTIMIZER]
+
+    def restore_params(self, step: int, abstract_params: Any) -> Any:
+        """The parameters alone.
+
+        Raises:
+            UserError: the checkpoint is damaged or has another shape.
+        """
+        args = {PARAMS: ocp.args.StandardRestore(abstract_params), PROGRESS: ocp.args.JsonRestore()}
+        restored = self._restore(step, ocp.args.Composite(**args))
+        self._verify(step, PARAMS, restored[PARAMS], restored[PROGRESS])
+        return restored[PARAMS]
+
+    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        try:
+            return self._manager.restore(step, args=args)
+        except Exception as error:  # Orbax raises this very class for an array that cannot be read.
+            raise self._damaged(step, (str(error).strip() or repr(error)).splitlines()[0][:300]) from error
+
+    def _verify(self, step: int, name: str, tree: Any, described: Any) -> None:
+        found, expected = fingerprint(tree), described["fingerprints"][name]
+        wrong = sorted(path for path in expected if found.get(path) != expected[path])
+        if wrong:
+            raise self._damaged(
+                step, f"{len(wrong)} arrays of its {name} are not what was saved, {wrong[0]} among them"
+            )
+
+    def _damaged(self, step: int, what: str) -> UserError:
+        older = [other for other in self._manager.all_steps() if other < step]
+        rest = f"to go on from step {max(older)}" if older else "to start anew"
+        return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; raises what went wrong in the background."""
+        with disk_errors(self._folder):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        with disk_errors(self._folder):
+            self._manager.close()
+
+
+def _save_args(stacked: bool) -> ocp.SaveArgs:
+    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if stacked else ())

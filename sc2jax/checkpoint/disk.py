@@ -1,0 +1,50 @@
+"""How a checkpoint lies on disk, as Orbax lays it out: its folders, an array's chunks, and what the disk refuses."""
+
+import contextlib
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's checkpoints, each in a folder named by its step."""
+
+PARAMS, OPTIMIZER, PROGRESS = "params", "optimizer", "progress"
+"""The folders of a checkpoint."""
+
+CHUNK_BYTES = 8 * 2**20
+"""Arrays are stored in chunks of at most this size, each of one layer, so that a part can be read without the rest."""
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int, *, stacked: bool) -> tuple[int, ...]:
+    """The chunks of an array: of one layer if layers are stacked, their longest side halved until they are small.
+
+    Chunks that are about square serve a mesh that splits either dimension.
+    """
+    chunk = [1, *shape[1:]] if stacked else list(shape)
+    while math.prod(chunk) * itemsize > CHUNK_BYTES:
+        longest = chunk.index(max(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    return tuple(chunk)
+
+
+def key_value_store(folder: epath.Path) -> Any:
+    """A folder as TensorStore opens it."""
+    name = str(folder)
+    return f"{name}/" if "://" in name else {"driver": "file", "path": f"{Path(name).absolute()}/"}
+
+
+@contextlib.contextmanager
+def disk_errors(folder: str) -> Iterator[None]:
+    """Raises what the disk refused as an `OSError`: TensorStore has one class for all that goes wrong."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), folder) from error

@@ -1,0 +1,115 @@
+"""Parameters that do not fit into memory, saved block by block as a checkpoint that is restored like any other."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+
+from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store
+from sc2jax.checkpoint.fingerprints import Index, block_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedArray:
+    """An array that is made block by block while it is saved.
+
+    `blocks` is given the chunk's shape and yields each block with its place; blocks that end where chunks end are
+    written once. A `stacked` one holds layers along its first dimension.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    stacked: bool
+    blocks: Callable[[tuple[int, ...]], Iterator[tuple[Index, np.ndarray]]]
+
+
+def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, ...], StreamedArray]) -> dict[str, int]:
+    """Saves parameters alone as the checkpoint of a step, each at its path; returns their fingerprints.
+
+    They are written to a temporary folder of Orbax, which takes the step's name when all is there: nobody finds half a
+    checkpoint.
+
+    Raises:
+        OSError: the disk is full, for example.
+    """
+    final = epath.Path(folder) / str(step)
+    temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(final).from_final(final)
+    with disk_errors(folder):
+        _finish(temporary.create())
+        try:
+            fingerprints = _write_parameters(temporary.get() / PARAMS, arrays)
+            described = {"step": step, "key": key, "feed_position": [], "fingerprints": {PARAMS: fingerprints}}
+            (temporary.get() / PROGRESS).mkdir()
+            ocp.JsonCheckpointHandler().save(temporary.get() / PROGRESS, args=ocp.args.JsonSave(described))
+            _finish(temporary.finalize())
+        except BaseException:
+            temporary.get().rmtree(missing_ok=True)
+            raise
+    return fingerprints
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Runs a coroutine to its end, on a thread of its own: a notebook's thread already runs an event loop."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, coroutine).result()
+
+
+def _write_parameters(folder: epath.Path, arrays: Mapping[tuple[str, ...], StreamedArray]) -> dict[str, int]:
+    folder.mkdir()
+    fingerprints = {"/".join(path): _write(folder, path, array) for path, array in arrays.items()}
+    (folder / "_METADATA").write_text(json.dumps(_tree_metadata(arrays)))
+    return fingerprints
+
+
+def _write(folder: epath.Path, path: tuple[str, ...], array: StreamedArray) -> int:
+    """Writes an array's blocks in the layout of Orbax; returns the fingerprint."""
+    chunk = chunk_shape(array.shape, array.dtype.itemsize, stacked=array.stacked)
+    store = ts.open(
+        {
+            "driver": "zarr",
+            "kvstore": key_value_store(folder / ".".join(path)),
+            # Real weights hardly compress, and Orbax takes a missing chunk for a damaged checkpoint.
+            "metadata": {"compressor": None},
+            "store_data_equal_to_fill_value": True,
+        },
+        create=True,
+        dtype=ts.dtype(array.dtype),
+        shape=array.shape,
+        chunk_layout=ts.ChunkLayout(chunk_shape=chunk),
+    ).result()
+    total, pending = 0, None
+    for index, block in array.blocks(chunk):
+        written = store[index].write(block)
+        total += block_sum(block, index, array.shape)
+        if pending is not None:
+            pending.result()
+        pending = written
+    if pending is not None:
+        pending.result()
+    return total % 2**32
+
+
+def _tree_metadata(paths: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Orbax's description of a tree of nested dicts of arrays."""
+    dict_key = 2
+    tree = {
+        str(path): {
+            "key_metadata": [{"key": name, "key_type": dict_key} for name in path],
+            "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False},
+        }
+        for path in paths
+    }
+    return {
+        "tree_metadata": tree,
+        "use_ocdbt": False,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
