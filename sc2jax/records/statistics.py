@@ -31,7 +31,7 @@ class SplitShare(TypedDict):
 
 
 class CorpusStatistics(TypedDict):
-    """A curated corpus: its funnel in the order of the stages, what went in and came out, and of what it consists.
+    """A curated corpus: its funnel in the order of the stages, and of what it consists.
 
     `languages` and `licenses` go by name; the keys of `split` are `train` and `heldout`.
     """
@@ -40,7 +40,3 @@ class CorpusStatistics(TypedDict):
     languages: Mapping[str, LanguageShare]
     licenses: Mapping[str, int]
     split: Mapping[str, SplitShare]
-    files_in: int
-    files_out: int
-    bytes_in: int
-    bytes_out: int

@@ -9,7 +9,7 @@ from tokenizers import models, pre_tokenizers
 
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params, init_params
+from sc2jax.model.params import Params, init_params, parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.text.special_tokens import Special

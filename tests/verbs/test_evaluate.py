@@ -9,20 +9,6 @@ import pytest
 MEASURES = ("bits_per_byte", "infilling")
 
 
-@pytest.fixture(scope="module")
-def measured(trained: Path, inputs, tmp_path_factory) -> Path:
-    from conftest import overrides  # pyright: ignore[reportMissingImports]
-
-    from sc2jax.cli import main
-
-    folder = tmp_path_factory.mktemp("measured") / "run"
-    shutil.copytree(trained, folder)
-    with pytest.raises(SystemExit) as exit_info:
-        main(["evaluate", f"--workdir={folder}", *overrides(dict(inputs))])
-    assert not exit_info.value.code
-    return folder
-
-
 @pytest.fixture
 def run(measured: Path, tmp_path: Path) -> Path:
     shutil.copytree(measured, tmp_path / "run")
