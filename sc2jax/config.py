@@ -73,8 +73,8 @@ class Settings:
 
 def default_config() -> ConfigDict:
     """Every key with its default, locked: a key that does not exist cannot be set."""
-    sections = {name: _defaults(kind) for name, kind in sections().items()}
-    return ConfigDict(_defaults(Settings) | sections).lock()
+    of_rooms = {name: _defaults(kind) for name, kind in sections().items()}
+    return ConfigDict(_defaults(Settings) | of_rooms).lock()
 
 
 def sections() -> dict[str, Any]:

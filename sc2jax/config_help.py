@@ -11,8 +11,8 @@ from sc2jax.settings import Setting, declared
 def declarations() -> dict[str, Setting]:
     """What each dotted key declares of itself."""
     own = dict(declared(Settings))
-    sections = {f"{name}.{field}": what for name, kind in sections().items() for field, what in declared(kind)}
-    return own | sections
+    of_rooms = {f"{name}.{field}": what for name, kind in sections().items() for field, what in declared(kind)}
+    return own | of_rooms
 
 
 def explain(config: ConfigDict) -> str:
