@@ -155,8 +155,24 @@ def test_what_was_not_measured_is_said(run: dict[str, Any]) -> None:
 
 def test_a_higher_rate_than_the_unigram_codes_is_said(run: dict[str, Any]) -> None:
     assert "40.3 % fewer bits than the unigram code" in words(Page(render_report(**run)))
+    assert verdict(run) == "verdict "
     run["bits_per_byte"]["ratio_to_unigram"] = 1.25
     assert "25.0 % more bits than the unigram code" in words(Page(render_report(**run)))
+    assert verdict(run) == "verdict missed"
+
+
+def verdict(run: dict[str, Any]) -> str | None:
+    classes = [attributes.get("class") for tag, attributes in Page(render_report(**run)).tags if tag == "p"]
+    return next(name for name in classes if name and name.startswith("verdict"))
+
+
+def test_the_first_right_and_wrong_lines_are_shown(run: dict[str, Any]) -> None:
+    right, wrong = run["infilling"]["items"][:2]
+    run["infilling"]["items"] = [item | {"line": line} for line in range(1, 9) for item in (right, wrong)]
+    text = words(Page(render_report(**run)))
+    for item in (right, wrong):
+        shown = re.findall(re.escape(f"{item['repository']}/{item['path']}:") + r"(\d+)", text)
+        assert shown == ["1", "2", "3", "4"]
 
 
 def test_no_aim_of_ours_stands_on_the_page(run: dict[str, Any]) -> None:

@@ -19,12 +19,13 @@ def unexpected(*_: Any, **__: Any) -> Any:
 class ScriptedModel(LoadedModel):
     answer: Callable[..., list[Completion]]
     likelihoods: Callable[[Sequence[Sequence[int]]], list[np.ndarray]]
+    batch_sizes: list[int] = dataclasses.field(default_factory=list)
 
     def complete(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[Completion]:
         return self.answer(prompts, **options)
 
     def score(self, rows: Sequence[Sequence[int]], *, batch_size: int) -> list[np.ndarray]:
-        assert batch_size > 0
+        self.batch_sizes.append(batch_size)
         return self.likelihoods(rows)
 
 

@@ -1,7 +1,9 @@
+import dataclasses
 import gzip
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,35 @@ def test_unigram_probabilities_sum_to_one(byte_tokenizer: Tokenizer) -> None:
 @given(st.text(st.characters(codec="utf-8")))
 def test_gzip_is_gzip_without_its_container(text: str) -> None:
     assert gzip_bits(text) == 8 * (len(gzip.compress(text.encode(), 9)) - 18)
+
+
+def test_gzip_compresses_as_well_as_it_can() -> None:
+    text = Path(gzip.__file__).read_text()
+    at_nine, at_six = (8 * (len(gzip.compress(text.encode(), level)) - 18) for level in (9, 6))
+    assert gzip_bits(text) == at_nine < at_six
+
+
+@pytest.mark.parametrize(
+    ("bounds", "files", "size"),
+    [
+        ({}, 3, 79),
+        ({"max_files": 2}, 2, None),
+        ({"max_bytes": 30}, None, 30),
+        ({"max_file_bytes": 5}, 3, 5 + 5 + 1),
+    ],
+)
+def test_no_more_is_scored_than_was_asked_for(byte_tokenizer: Tokenizer, bounds, files, size) -> None:
+    model = scripted_model(byte_tokenizer, score=constant(1.0))
+    result = measure(model, HELD_OUT, TRAIN, dataclasses.replace(CONFIG, **bounds, score_batch=5), 0)
+    assert result["measured"] is True
+    assert files in (None, result["total"]["files"]) and size in (None, result["total"]["bytes"])
+    assert model.batch_sizes == [5]
+
+
+def test_no_more_is_counted_than_was_asked_for(byte_tokenizer: Tokenizer) -> None:
+    config = dataclasses.replace(CONFIG, unigram_bytes=11)
+    result = measure(scripted_model(byte_tokenizer, score=constant(1.0)), HELD_OUT, TRAIN, config, 0)
+    assert result["measured"] is True and result["unigram"]["bytes"] == result["unigram"]["tokens"] == 11
 
 
 def test_order_of_files_does_not_matter(byte_tokenizer: Tokenizer) -> None:

@@ -93,6 +93,19 @@ def test_lines_are_drawn_one_a_file_and_the_same_in_any_order() -> None:
     assert len({tuple(line.number for line in choose_lines(FILES, CONFIG, seed)) for seed in range(9)}) > 1
 
 
+def test_lines_come_from_no_more_text_than_was_asked_for() -> None:
+    assert len({line.file.path for line in choose_lines(FILES, InfillingConfig(max_files=1), 0)}) == 1
+    assert {line.file.text for line in choose_lines(FILES[:1], InfillingConfig(max_bytes=60), 0)} == {TEXT[:60]}
+
+
+def test_a_line_of_just_the_length_may_be_asked_for() -> None:
+    longest = len("result.append(2 * value)")
+    numbers = [line.number for line in choose_lines(FILES[:1], InfillingConfig(max_line_characters=longest), 0)]
+    assert sorted(numbers) == [4, 5, 6, 7, 9]
+    numbers = [line.number for line in choose_lines(FILES[:1], InfillingConfig(max_line_characters=longest - 1), 0)]
+    assert sorted(numbers) == [4, 5, 6, 9]
+
+
 def test_long_lines_and_few_letters_are_left_out() -> None:
     assert choose_lines(FILES[:1], InfillingConfig(max_line_characters=12), 0)[0].line.strip() == "result = []"
     numbers = [line.number for line in choose_lines(FILES[:1], InfillingConfig(min_line_letters=13), 0)]
@@ -131,6 +144,22 @@ def test_going_on_after_the_line_is_wrong_but_its_first_line_is_not(byte_tokeniz
     assert result["measured"] is True
     assert result["model"]["exact"] == 0 and result["first_line_match"] == 1.0
     assert 0 < result["model"]["edit_similarity"] < 1
+
+
+def test_blank_lines_before_the_right_one_are_no_first_line(byte_tokenizer: Tokenizer) -> None:
+    oracle = Oracle(byte_tokenizer, lambda line: f"\n\n{line}\nmore")
+    result = measure(scripted_model(byte_tokenizer, complete=oracle), FILES, CONFIG, 0)
+    assert result["measured"] is True and result["first_line_match"] == 1.0
+
+
+def test_a_sample_shows_four_lines_on_each_side(byte_tokenizer: Tokenizer) -> None:
+    text = "".join(f"line {number}\n" for number in range(1, 20))
+    model = scripted_model(byte_tokenizer, complete=lambda prompts, **_: [Completion([], True)] * len(prompts))
+    result = measure(model, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
+    assert result["measured"] is True
+    item = next(item for item in result["items"] if item["line"] == 9)
+    assert item["before"] == "line 5\nline 6\nline 7\nline 8\n"
+    assert item["after"] == "\nline 10\nline 11\nline 12\nline 13"
 
 
 def test_special_tokens_spelt_by_a_file_stay_text(byte_tokenizer: Tokenizer) -> None:
@@ -181,8 +210,15 @@ def test_interval_is_wilsons(exact: int, samples: int) -> None:
     assert wilson_interval(exact, samples) == pytest.approx((interval.low, interval.high), abs=1e-6)
 
 
+def test_the_interval_lies_within_all_proportions() -> None:
+    for samples in range(1, 300):
+        assert wilson_interval(0, samples)[0] >= 0.0 and wilson_interval(samples, samples)[1] <= 1.0
+
+
 def test_edit_similarity_is_difflibs() -> None:
     assert edit_similarity("  abcd\n", "bcde") == difflib.SequenceMatcher(None, "abcd", "bcde").ratio() == 0.75
+    long = "abc" * 100  # in which difflib would call every character junk
+    assert edit_similarity(long[:150], long) == pytest.approx(2 / 3)
 
 
 def test_the_result_in_a_sentence(byte_tokenizer: Tokenizer) -> None:
