@@ -2,6 +2,7 @@ import dataclasses
 import gc
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from feed_corpora import Open, Repositories, split_units, write_corpus
 
 from sc2jax.errors import UserError
+from sc2jax.feed import batches
 from sc2jax.feed.batches import open_batches
-from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
 from sc2jax.feed.rows import LOSSES
@@ -356,6 +358,34 @@ def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError, match=r"feed\."):
         FeedConfig(**bad)
+
+
+def test_bad_settings_of_the_feed_s_verbs() -> None:
+    with pytest.raises(UserError, match=r"tokenize\.epochs"):
+        TokenizeConfig(epochs=0)
+    with pytest.raises(UserError, match=r"show\.step"):
+        ShowConfig(step=-1)
+    with pytest.raises(UserError, match=r"show\.row"):
+        ShowConfig(row=-1)
+
+
+def test_no_more_batches_are_made_ahead_than_asked_for(open_feed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    produce = batches._Producer.produce
+
+    def counted(producer: batches._Producer) -> Batch:
+        made.append(producer)
+        return produce(producer)
+
+    monkeypatch.setattr(batches._Producer, "produce", counted)
+    feed = open_feed(config=FeedConfig(prefetch=3))
+    for taken in (1, 2):
+        next(feed)
+        deadline = time.monotonic() + 60
+        while len(made) < taken + 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert len(made) == taken + 3
 
 
 def test_closing_ends_the_thread(open_feed: Open) -> None:

@@ -7,6 +7,7 @@ import pytest
 from feed_corpora import Repositories, make_repositories, split_units
 
 from sc2jax.errors import UserError
+from sc2jax.feed.cache import CachedPart
 from sc2jax.feed.documents import TextPart, split_parts
 from sc2jax.feed.keyed_random import keyed_generator
 from sc2jax.feed.streams import POSITION_FIELDS, Position, Source, Stream
@@ -146,6 +147,30 @@ def test_a_row_begins_with_a_document_where_long_ones_are_cut(tokenizer: Tokeniz
     begun = [tokenizer.decode(tokens) for window in windows for tokens in _begun(window[:-1])]
     names = [text.split("<file_sep>")[0] for text in begun if "<file_sep>" in text]
     assert max(Counter(names).values()) == 1
+
+
+class InParts:
+    """One unit of one document, over and over, in these parts."""
+
+    def __init__(self, *parts: Sequence[int]) -> None:
+        self._parts = [CachedPart(np.array(part, np.int32)) for part in parts]
+
+    def __len__(self) -> int:
+        return 1
+
+    def unit(self, epoch: int, index: int) -> "InParts":  # noqa: ARG002
+        return self
+
+    def parts(self, document: int) -> list[CachedPart]:  # noqa: ARG002
+        return self._parts
+
+
+def test_a_document_whose_part_ends_with_the_window_is_cut_all_the_same() -> None:
+    stream = Stream([Source("s", 1.0, InParts([50] * 8, [60] * 5))], 0, 1, 0, 8, cut_documents=True)
+    assert not any(stream.position())
+    for windows in (1, 2):
+        assert stream.next_window().tolist() == [50] * 8 + [60]
+        assert stream.position()[len(Stream.FIELDS) + POSITION_FIELDS.index("cut")] == windows
 
 
 def _begun(window: np.ndarray) -> list[np.ndarray]:
