@@ -4,7 +4,7 @@ cosmic-ray has no operators for arguments and statements, changes type annotatio
 twenty packages; the standard library's `ast` gives the same edits with exact positions. Docstrings, annotations, import
 statements, `__all__`, blocks for type checkers and decorators (`frozen=True`, the size of a cache) are left alone. So
 are strings, and with them what stands inside f-strings, whose positions Python 3.11 does not know, and the arguments of
-a raised exception, which are its message.
+a raised exception, which are its message, and `strict=True` of `zip`, an assertion.
 """
 
 import ast
@@ -148,6 +148,10 @@ class _Finder(ast.NodeVisitor):
                 self._add("boolean", start, stop, {"and": "or", "or": "and"}[operator])
         self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":
+            self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, bool):
             self._add("boolean", *self._span(node), str(not node.value))
@@ -166,7 +170,8 @@ class _Finder(ast.NodeVisitor):
                 self._add("argument", self._span(first)[0], self._span(second)[1], swapped)
         arguments = sorted((*node.args, *node.keywords), key=self._span)
         for index, argument in enumerate(arguments):
-            if argument in node.keywords or (argument is node.args[-1] and argument is not arguments[0]):
+            named = isinstance(argument, ast.keyword) and argument.arg != "strict"
+            if named or (argument in node.args[1:] and argument is node.args[-1]):
                 start, stop = self._span(argument)
                 stop = self._span(arguments[index + 1])[0] if index + 1 < len(arguments) else stop
                 self._add("argument", start, stop, "")

@@ -4,8 +4,9 @@
 
 Draws mutants (`mutants.py`) of the rooms by a seed, as many of each kind and of each room. Each is put into a private
 copy of the tree, and tests run until the first one fails: the module's own test file, then the files that import it,
-directly or through other modules, the nearest first and of these the quickest, for about `--budget` seconds of tests,
-and the story of the whole path last. Slow tests are left out. Tests that hang are stopped, and have noticed.
+directly or through other modules, the nearest first, of these its room's, and of these the quickest, for about
+`--budget` seconds of tests, and the story of the whole path last. Slow tests are left out. Tests that hang are stopped,
+and have noticed.
 
 Results are appended to `results.jsonl` in the folder, so that a run that was stopped goes on where it was (use another
 folder for another tree). The last lines printed are the score and, as a table, the mutants that no test noticed. To
@@ -190,15 +191,19 @@ def run_tests(copy: Path, tests: Sequence[str], limit: float) -> tuple[str, floa
 
 
 def own_tests(file: str, budget: float, seconds_of: Callable[[str], float]) -> list[str]:
-    """The test files named for a module, in the folder of tests that is named for its room, whatever they take."""
+    """The test files named for a module, whatever they take."""
     del budget
     return [test for test in tests_of(file) if is_own(test, file) and seconds_of(test) < math.inf]
 
 
 def is_own(test: str, file: str) -> bool:
-    """Whether a test file is named for a module."""
-    module, tests = Path(file), Path(test)
-    return tests.name == f"test_{module.stem}.py" and tests.parts[1:-1][:1] == module.parts[1:-1][:1]
+    """Whether a test file is named for a module, in the folder of tests that is named for its room."""
+    return Path(test).name == f"test_{Path(file).stem}.py" and in_room(test, file)
+
+
+def in_room(test: str, file: str) -> bool:
+    """Whether a test file lies in the folder that is named for a module's room."""
+    return Path(test).parts[1:-1][:1] == Path(file).parts[1:-1][:1]
 
 
 def other_tests(file: str, budget: float, seconds_of: Callable[[str], float]) -> list[str]:
@@ -209,7 +214,8 @@ def other_tests(file: str, budget: float, seconds_of: Callable[[str], float]) ->
     chosen: list[str] = []
     for distance in sorted(set(distances.values())):
         level = [test for test in distances if distances[test] == distance and test != LAST and not is_own(test, file)]
-        for test in sorted(level, key=seconds_of) if budget > 0 else []:
+        level.sort(key=lambda test: (not in_room(test, file), seconds_of(test)))
+        for test in level if budget > 0 else []:
             if seconds_of(test) <= budget:
                 budget -= seconds_of(test)
                 chosen.append(test)
@@ -226,17 +232,14 @@ def tests_of(file: str) -> dict[str, int]:
 @functools.cache
 def imported_by(test: str) -> dict[str, int]:
     """The modules that a test file imports, by itself (0), through another module (1) and so on."""
+    own = {test, *(str(folder / "conftest.py") for folder in Path(test).parents)}
+    while helpers := {file for part in own for file in imports_of(part) if file.startswith("tests/")} - own:
+        own |= helpers  # what a helper imports is imported by the test itself
     reached: dict[str, int] = {}
-    level = {test, *(str(folder / "conftest.py") for folder in Path(test).parents)}
-    distance = 0
-    while level:
-        modules = {module for file in level for module in imports_of(file)} - reached.keys()
-        helpers = {module for module in modules if module.startswith("tests/")}
-        reached |= dict.fromkeys(modules, distance)
-        if helpers:  # a helper's imports are the test's own
-            level = helpers
-        else:
-            level, distance = modules, distance + 1
+    level, distance = own, 0
+    while level := {module for file in level for module in imports_of(file)} - reached.keys() - own:
+        reached |= dict.fromkeys(level, distance)
+        distance += 1
     return reached
 
 

@@ -265,6 +265,18 @@ def test_damaged_units_are_passed_over_and_counted(tokenizer: Tokenizer, reposit
         hopeless.next_window()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_whose_last_units_are_damaged_ends_all_the_same(
+    tokenizer: Tokenizer, repositories: Repositories, seed: int
+) -> None:
+    units = InMemory(repositories, 3, tokenizer, damaged=range(1, 8))
+    stream = Stream([Source("s", 1.0, units, 1, skip_damaged=True)], 0, 1, seed, 16)
+    with pytest.raises(UserError, match="nothing left to train on"):
+        for _ in range(10_000):
+            stream.next_window()
+    assert units.reads == [(0, 0)]
+
+
 class Synthetic:
     """More units than there is memory for, each written from its number."""
 
