@@ -1,8 +1,8 @@
 """The report of a run: one HTML page that needs no network, no script and no other file.
 
-Its bytes depend on its inputs alone: no clock and no timing. Everything that comes from source code, a path or a
-model is escaped by the template engine, and characters that could hide or reorder text are made visible, so a
-hostile file cannot speak to the reader's browser; the page's own policy forbids it to load anything in any case.
+Its bytes depend on its inputs alone, not on a clock. Everything that comes from source code, a path or a model is
+escaped by the template engine, and characters that could hide or reorder text are made visible, so that a hostile file
+is only text to the reader's browser. The page's own policy forbids it to load anything in any case.
 """
 
 import math
@@ -92,7 +92,7 @@ def render_report(
 
 
 def visible(value: object) -> object:
-    """Text with the characters that a reader cannot see, or that reorder what is seen, written out."""
+    """Text in which characters that are invisible or reorder others are written out."""
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
         return value
     return _UNSEEN.sub(_written_out, value.replace("\r\n", "\n"))
@@ -142,7 +142,7 @@ def shortened(text: str, characters: int) -> str:
 
 
 def _final_loss(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, int] | None:
-    """The mean loss of the last rows, and how many they are; None where the run has no loss or it diverged."""
+    """The mean loss of the last rows, and their number; None if there are none or one is not finite."""
     last = metrics[-max(1, len(metrics) // _LAST_SHARE) :]
     losses = [row["loss"] for row in last]
     return (statistics.fmean(losses), len(losses)) if losses and all(map(math.isfinite, losses)) else None
@@ -160,7 +160,7 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, charts.LineChart 
 
 
 def _evenly(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """The first row, the last, and some evenly between them."""
+    """At most `most` rows, evenly spaced from the first to the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
@@ -171,7 +171,7 @@ def _most_first(amounts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _largest(amounts: Mapping[str, int]) -> list[tuple[str, int, float]]:
-    """Name, amount and share of the whole, the largest first; beyond some rows, the rest as one."""
+    """Name, amount and share of the whole, the largest first; small ones beyond `_MOST_ROWS` are summed in one row."""
     ordered = _most_first(amounts)
     if len(ordered) > _MOST_ROWS:
         rest = ordered[_MOST_ROWS - 1 :]
@@ -195,7 +195,7 @@ def _language_exact(infilling: Infilling | NotMeasured) -> list[tuple[str, Infil
 
 
 def _shown(infilling: Infilling | NotMeasured) -> list[InfillSample]:
-    """The first right and the first wrong samples, in the order in which they were drawn."""
+    """The first samples that are right and the first that are wrong, in the order in which they were drawn."""
     if infilling["measured"] is False:
         return []
     right = [sample for sample in infilling["items"] if sample["exact"]]

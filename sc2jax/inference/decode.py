@@ -1,9 +1,11 @@
-"""Decoding in slots, as three functions over one state.
+"""Decoding as three functions over the state of a fixed number of slots.
 
-`prefill` reads prompts in one pass and chooses the first token of each, `insert` puts the prompts into slots of a
-running batch, and `step` chooses one more token in every slot. A slot never sees another one: what a sequence becomes
-does not depend on when it was inserted, nor on its company. Dimensions: B slots or prompts, T position, V vocabulary, L
-layers, K key-value heads, S positions of the ring buffer, H head size.
+`prefill` reads prompts in one pass and chooses the first token after each. `insert` copies them into slots of a running
+batch. `step` reads the newest token of every slot and chooses the next. Slots do not see each other, so a completion is
+the same whenever its prompt was inserted and whatever the other slots hold.
+
+Dimensions: B slots or prompts, T position, V vocabulary, L layers, K key-value heads, S positions that the cache keeps,
+H head size.
 """
 
 import dataclasses
@@ -23,12 +25,12 @@ from sc2jax.model.transformer import cast_params
 
 @flax.struct.dataclass
 class Prompts:
-    """Prompts to be read in one pass.
+    """Prompts to read in one pass.
 
     Attributes:
         tokens_BT: int32, padded on the right to one length.
         lengths_B: int32, tokens of each prompt, at least one.
-        keys_B: the key of each sequence's draws.
+        keys_B: the random key of each sequence.
         sampling_B2: float32, temperature (0 takes the likeliest token) and top_p of each sequence.
     """
 
@@ -40,15 +42,15 @@ class Prompts:
 
 @flax.struct.dataclass
 class DecodeState:
-    """What decoding keeps of the sequence in each slot.
+    """What decoding knows of the sequence in each slot.
 
     Attributes:
-        cache: keys and values of all tokens that were read: those before the newest one.
-        tokens_B: int32, the newest token, which is chosen and not yet read.
-        positions_B: int32, the position of the newest token in its sequence, prompt included.
-        counts_B: int32, tokens chosen so far; a stop token is not counted.
-        done_B: bool, whether the newest token is a stop token or the slot is free; `step` leaves such a slot as it is.
-        keys_B: the key of each sequence's draws; the token after n others is drawn with n folded in.
+        cache: keys and values of the tokens before the newest one.
+        tokens_B: int32, the newest token: chosen, but not in the cache yet.
+        positions_B: int32, the newest token's position in its sequence, which begins with the prompt.
+        counts_B: int32, how many tokens were chosen; a stop token is not counted.
+        done_B: bool, whether the newest token is a stop token or the slot is free; `step` does not change such a slot.
+        keys_B: the random key of each sequence; the count of tokens before it is folded in to draw a token.
         sampling_B2: float32, temperature and top_p of each sequence.
     """
 
@@ -62,23 +64,21 @@ class DecodeState:
 
 
 def free_slots(params: Params, config: ModelConfig, slots: int, total_length: int) -> tuple[Params, DecodeState]:
-    """The parameters in the form that `step` reads fastest, and free slots for sequences of at most `total_length`."""
+    """The parameters as `step` reads them fastest, and free slots for sequences of at most `total_length` tokens."""
     S = cache_slots(config, total_length)
-    keys_LBKSH = jnp.zeros(
-        (config.num_layers, slots, config.num_kv_heads, S, config.head_dim), jnp.dtype(config.compute_dtype)
-    )
-    cache = Cache(keys_LBKSH, keys_LBKSH, jnp.full((slots, S), EMPTY, jnp.int32))
+    zeros = partial(jnp.zeros, (config.num_layers, slots, config.num_kv_heads, S, config.head_dim))
+    dtype = jnp.dtype(config.compute_dtype)
+    cache = Cache(zeros(dtype), zeros(dtype), jnp.full((slots, S), EMPTY, jnp.int32))
     params = cast_params(params, config)
     if jax.default_backend() == "cpu":
         params, cache = unstack(params, cache, config)
-    zeros_B = jnp.zeros(slots, jnp.int32)
     return params, DecodeState(
         cache=cache,
-        tokens_B=zeros_B,
-        positions_B=zeros_B,
-        counts_B=zeros_B,
+        tokens_B=jnp.zeros(slots, jnp.int32),
+        positions_B=jnp.zeros(slots, jnp.int32),
+        counts_B=jnp.zeros(slots, jnp.int32),
         done_B=jnp.ones(slots, bool),
-        keys_B=jax.vmap(jax.random.key)(zeros_B),
+        keys_B=jax.random.split(jax.random.key(0), slots),
         sampling_B2=jnp.zeros((slots, 2), jnp.float32),
     )
 
@@ -94,7 +94,7 @@ def prefill(
 ) -> DecodeState:
     """Reads prompts in one pass and chooses the first token after each.
 
-    `total_length` is that of the slots that they will be inserted into. Only ids below `choices` are chosen.
+    `total_length` is that of the slots into which they will be inserted. Only ids below `choices` are chosen.
     """
     S = cache_slots(config, total_length)
     logits_BV, cache = kv_cache.prefill(params, prompts.tokens_BT, prompts.lengths_B, config, S)
@@ -112,7 +112,7 @@ def prefill(
 
 
 def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array) -> DecodeState:
-    """Puts prefilled sequences into slots of a running batch, in place of what was there."""
+    """Copies prefilled sequences into slots of a running batch, over whatever the slots held."""
 
     def put(slots: jax.Array, sequences: jax.Array, sequence: jax.Array, axis: int = 0) -> jax.Array:
         value = jax.lax.dynamic_index_in_dim(sequences, sequence, axis, keepdims=True)
@@ -133,7 +133,7 @@ def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array) -> De
         others = jax.tree.map(partial(put, sequence=sequence), slots, sequences)
         return dataclasses.replace(others, cache=cache)
 
-    # One after the other: XLA's CPU backend scatters several at once eight times more slowly.
+    # One at a time: XLA's CPU backend takes eight times longer for a scatter of all of them.
     return jax.lax.fori_loop(0, len(slots_B), insert_one, state)
 
 
@@ -157,7 +157,7 @@ def _choose(state: DecodeState, logits_BV: jax.Array, stop_ids: jax.Array) -> De
 
 
 def choose_tokens(logits_BV: jax.Array, keys_B: jax.Array, counts_B: jax.Array, sampling_B2: jax.Array) -> jax.Array:
-    """The next token of each sequence: the likeliest where its temperature is 0, else a draw from its nucleus."""
+    """The next token of each sequence: the likeliest if its temperature is 0, otherwise a draw from its nucleus."""
     temperature_B1, top_p_B1 = sampling_B2[:, :1], sampling_B2[:, 1:]
     likeliest_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
@@ -165,15 +165,15 @@ def choose_tokens(logits_BV: jax.Array, keys_B: jax.Array, counts_B: jax.Array, 
         drawn_B = _draw(logits_BV / jnp.where(temperature_B1 > 0, temperature_B1, 1.0), top_p_B1, keys_B, counts_B)
         return jnp.where(temperature_B1[:, 0] > 0, drawn_B, likeliest_B)
 
-    # Sorting a vocabulary takes longer than a small model's step, so it is left out where no sequence draws.
+    # Drawing sorts the vocabulary, which can take longer than the step itself: skipped when every slot is greedy.
     return jax.lax.cond(jnp.any(temperature_B1 > 0), draw, lambda: likeliest_B)
 
 
 def _draw(scaled_BV: jax.Array, top_p_B1: jax.Array, keys_B: jax.Array, counts_B: jax.Array) -> jax.Array:
-    """A token of each sequence, from the likeliest ones that together have the probability `top_p`."""
+    """Draws from the fewest likeliest tokens whose probabilities sum to at least `top_p`."""
     sorted_BV = -jnp.sort(-scaled_BV, axis=-1)
     probabilities_BV = jax.nn.softmax(sorted_BV, axis=-1)
-    # A token stays if the likelier ones together fall short of top_p: the first always does.
+    # A token is kept if those before it sum to less than top_p; so the first always is.
     kept_BV = jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV < top_p_B1
     least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
     nucleus_BV = jnp.where(scaled_BV >= least_B1, scaled_BV, -jnp.inf)

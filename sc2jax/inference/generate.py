@@ -45,21 +45,21 @@ def generate(
 ) -> list[Completion]:
     """Continues each prompt until a stop token or `max_new_tokens`.
 
-    The other prompts of a batch do not change a completion. But a backend may sum in another order for another batch
-    size, which in bfloat16 can decide between two tokens of almost equal probability.
+    A completion does not depend on the other prompts in its batch. But a backend may add in a different order for a
+    different batch size, and in bfloat16 that can decide between two tokens of almost equal probability.
 
     Args:
         params: the model's parameters.
         config: the model's shape.
         prompts: token ids, at least one each.
-        max_new_tokens: of each completion.
+        max_new_tokens: the most tokens that a completion may have.
         stop_ids: tokens that end a completion.
-        vocab_size: only ids below it are chosen: a model may have a larger vocabulary than its tokenizer. 0: every id
-            that the model knows.
-        temperature: 0 takes the likeliest token; else tokens are drawn from the logits divided by it.
-        top_p: draws only from the likeliest tokens that together have this probability.
-        seed: of the draws, which for prompt i depend on the seed and i alone.
-        batch_size: prompts decoded together.
+        vocab_size: only ids below it are chosen; a model may have a larger vocabulary than its tokenizer. 0 allows
+            every id of the model.
+        temperature: divides the logits before a token is drawn; 0 takes the likeliest token.
+        top_p: draws from the fewest likeliest tokens whose probabilities sum to at least this.
+        seed: prompt i is completed with random numbers that depend on the seed and i alone.
+        batch_size: how many prompts are decoded together.
 
     Raises:
         UserError: an empty prompt, a token that the model does not know, or a number out of range.
@@ -68,7 +68,7 @@ def generate(
     if max_new_tokens == 0:
         return [Completion([], finished=False) for _ in prompts]
     completions: dict[int, Completion] = {}
-    # Prompts of like length share a batch, so that little of it is padding.
+    # Prompts of similar length share a batch, to keep the padding small.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -99,12 +99,12 @@ def stream(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> Iterator[int]:
-    """The tokens with which `generate` continues a prompt, each as soon as it is chosen.
+    """Yields the tokens with which `generate` continues a single prompt, each as soon as it is chosen.
 
-    Fewer than `max_new_tokens` come only if a stop token was reached.
+    If there are fewer than `max_new_tokens`, a stop token was reached.
 
     Raises:
-        UserError: as `generate`, when the first token is asked for.
+        UserError: as `generate`, when the first token is requested.
     """
     _check([prompt], config, max_new_tokens, 1, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
@@ -150,7 +150,7 @@ def _check(
 def _numbered(
     prompts: Sequence[Sequence[int]], numbers: Sequence[int], temperature: float, top_p: float, seed: int
 ) -> Prompts:
-    """Prompts ready to be read; the draws after each follow from the seed and the prompt's number."""
+    """Pads prompts to one length and gives each a random key, which follows from the seed and the prompt's number."""
     lengths = [len(prompt) for prompt in prompts]
     tokens_BT = np.zeros((len(prompts), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE), np.int32)
     for row, prompt in enumerate(prompts):
@@ -177,7 +177,7 @@ def _start(
     max_new_tokens: int,
     choices: int,
 ) -> tuple[Params, DecodeState]:
-    """The first token of each prompt, in slots of their own, and the parameters for `step`."""
+    """The parameters for `step`, and as many slots as prompts, each with its prompt's first new token."""
     B, T = prompts.tokens_BT.shape
     total_length = T + max_new_tokens
     prefilled = prefill(params, prompts, stop_ids, config, total_length=total_length, choices=choices)

@@ -15,7 +15,7 @@ from sc2jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """The parameters of a model, its shape, its tokenizer, and the mesh that the parameters lie on."""
+    """The parameters of a model, its shape, its tokenizer, and the mesh on which the parameters live."""
 
     params: Params
     config: ModelConfig
@@ -61,9 +61,9 @@ class LoadedModel:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Iterator[int]:
-        """The tokens with which `complete` continues a prompt, each as soon as it is chosen.
+        """Yields the tokens with which `complete` continues a single prompt, each as soon as it is chosen.
 
-        Fewer than `max_new_tokens` come only if a stop token was reached.
+        If there are fewer than `max_new_tokens`, a stop token was reached.
         """
         return stream(
             self.params,
@@ -78,5 +78,5 @@ class LoadedModel:
         )
 
     def score(self, rows: Sequence[Sequence[int]], *, batch_size: int) -> list[np.ndarray]:
-        """For each row of token ids the log-likelihood of every token but the first; see `token_log_likelihoods`."""
+        """The log-likelihood of every token but the first of each row; see `token_log_likelihoods`."""
         return token_log_likelihoods(self.params, self.config, rows, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""Completions for people: of a prompt that a user gives, or of files chosen as samples."""
+"""Completions for people to read: of a user's prompt, or of samples taken from files."""
 
 import hashlib
 import heapq
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from sc2jax.inference.loaded_model import LoadedModel
 
 LEAST_LINES = 8
-"""Filled lines that a file must have to be sampled."""
+"""The fewest lines that are not blank in a file from which a sample is taken."""
 
 Finish: TypeAlias = Literal["stop", "length"]
-"""Whether the model stopped by itself, or was cut at the limit of tokens."""
+"""Whether the model stopped by itself or reached the limit of tokens."""
 
 
 class LeftToRight(TypedDict):
@@ -45,10 +45,10 @@ CompletionSample: TypeAlias = LeftToRight | Infill
 def complete_prompt(
     model: "LoadedModel", config: CompletionConfig, seed: int, show: Callable[[str], object] = lambda _: None
 ) -> CompletionSample:
-    """The completion of the config's prompt, up to its suffix if it has one; `show` gets its text as it is written.
+    """Completes the config's prompt, or fills the gap before its suffix; `show` gets the text piece by piece.
 
-    The prompt is taken as it is: one that ends in a newline or in half of a word splits a token, and the model sees
-    what it has rarely seen in training.
+    The prompt is not changed. If it ends in a newline or inside of a word, it cuts a token in two, which the model has
+    rarely seen in training.
     """
     prompt = model.tokenizer.encode(_prompt(config, config.prompt, config.suffix))
     text = model.tokenizer.stream()
@@ -64,7 +64,7 @@ def complete_prompt(
 def samples_from_files(
     model: "LoadedModel", files: Iterable[tuple[str, str]], config: CompletionConfig, seed: int
 ) -> list[CompletionSample]:
-    """One left-to-right and one infilling sample from (path, text) files, chosen by a hash of their path.
+    """One left-to-right and one infilling sample from (path, text) files, which are chosen by a hash of their paths.
 
     Raises:
         UserError: no file is long enough.
@@ -116,7 +116,7 @@ def _filled_lines(text: str) -> int:
 
 
 def _opening(text: str, characters: int) -> str:
-    """The first half of a file, at most so many characters, without the newline that the model is to write."""
+    """The first half of a file, or less, in whole lines; its last newline is left for the model to write."""
     cut = min(len(text) // 2, characters)
     end = text.rfind("\n", 0, cut + 1)
     return (text[:end] if end > 0 else text[:cut]).rstrip("\n") or text[:cut]

@@ -149,6 +149,12 @@ def test_the_temperature_divides_the_logits_before_the_nucleus_is_taken(temperat
     np.testing.assert_allclose(shares(temperature, 0.8), kept / kept.sum(), atol=0.03)
 
 
+def test_a_nucleus_that_is_full_takes_no_other_token() -> None:
+    logits = jnp.tile(jnp.array([[0.0, 1.0, 0.0]]) * jnp.log(2.0), (300, 1))  # exactly a half, and two quarters
+    keys, sampling = jax.random.split(jax.random.key(2), 300), jnp.tile(jnp.array([[1.0, 0.5]]), (300, 1))
+    assert set(np.asarray(choose_tokens(logits, keys, jnp.zeros(300, int), sampling)).tolist()) == {1}
+
+
 def test_a_greedy_sequence_beside_drawn_ones_takes_the_likeliest() -> None:
     logits = jnp.log(jnp.tile(PROBABILITIES[None, ::-1], (300, 1)))
     sampling = jnp.array([[0.0, 1.0], [5.0, 1.0], [5.0, 1.0]] * 100)

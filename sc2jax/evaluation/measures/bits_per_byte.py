@@ -1,16 +1,15 @@
 """Held-out bits per byte of a model, beside two baselines on the same text.
 
 Each file is scored as a document of its own in the training format without metadata: `<file_sep>`, its text, and
-`<|endoftext|>`. The tokens of the text are counted and no others: the separator before it is given, and the end after
-it is not asked for. Bits per byte is the sum of -log2 p over the counted tokens of all files, over the UTF-8 bytes of
-their texts; so every byte weighs the same, and the figure can be compared between tokenizers.
+`<|endoftext|>`. Only the tokens of the text count, not the special tokens around it. Bits per byte is the sum of
+-log2 p over these tokens of all files, divided by the UTF-8 bytes of the texts; so every byte weighs the same, and the
+figure can be compared between tokenizers.
 
-unigram: the same tokens coded by their frequency alone, p(t) = (count(t) + 1) / (tokens + text vocabulary), with the
-    counts of the training split under the same tokenizer and the special tokens left out of both. What a model has
-    below this rate, it has from context.
-gzip: each file compressed by itself, as the raw deflate stream of zlib at level 9, that is gzip without the 18 bytes
-    of its header and trailer. It sees no other file, as the model sees no other file while it scores this one, but
-    it has not been trained.
+unigram: the same tokens coded by their frequency alone, p(t) = (count(t) + 1) / (tokens + text vocabulary). The counts
+    are those of the training split under the same tokenizer; special tokens count in neither sum. What a model saves
+    beyond this rate, it owes to context.
+gzip: each file compressed by itself, as the raw deflate stream of zlib at level 9, which is gzip without the 18 bytes
+    of its header and trailer. Like the model, it sees one file at a time; unlike the model, it was not trained.
 """
 
 import dataclasses
@@ -82,10 +81,10 @@ class _FileBits:
 
 
 def measure(model: "LoadedModel", splits: Splits, config: BitsPerByteConfig, seed: int) -> BitsPerByte | NotMeasured:
-    """Scores a seeded choice of held-out files; see the module for what is counted.
+    """Scores a seeded choice of held-out files; the module's docstring says what is counted.
 
     Raises:
-        UserError: the model's likelihoods are not finite.
+        UserError: a likelihood is not finite.
     """
     if not config.max_bytes:
         return NotMeasured(measured=False, reason="switched off (evaluation.max_bytes is 0)")
@@ -130,7 +129,7 @@ def summary(result: BitsPerByte | NotMeasured) -> str:
 
 
 def text_token_counts(tokenizer: Tokenizer, files: Iterable[CodeFile]) -> np.ndarray:
-    """How often each token of the vocabulary occurs in the texts, as int64; special tokens never do."""
+    """How often each token of the vocabulary occurs in the texts, int64; special tokens never do."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for file in tqdm(files, desc="unigram", unit="file", disable=None):
         ids = np.asarray(tokenizer.encode_text(file.text), np.int64)

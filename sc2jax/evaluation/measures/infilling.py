@@ -1,15 +1,15 @@
 """Exact-match infilling of held-out lines, in the manner of the single-line task of SantaCoder (arXiv 2301.03988).
 
-A whole line of a held-out file, indentation included, is hidden; the model sees the text around it in the format of
-training (prefix, suffix, then the middle) and writes greedily until it stops by itself or runs out of tokens.
-Completion and line are compared after `strip()` of both: nothing else is cut away, so a model that does not know
-where to stop is wrong.
+A whole line of a held-out file, indentation included, is hidden. The model sees the text around it in the format of
+training (prefix, suffix, then the middle) and writes greedily until it stops by itself or reaches the limit of tokens.
+Completion and line are compared after `strip()`. Nothing else is cut off, so a model that does not know where to stop
+is wrong.
 
-A line can be asked for if, without its surrounding blanks, it has at least `min_line_letters` letters and at most
-`max_line_characters` characters, and if a line that is not blank stands before and after it in its file. Lines are
-drawn one a file in a seeded order, then a second one a file, and so on.
+A line qualifies if, without the blanks around it, it has at least `min_line_letters` letters and at most
+`max_line_characters` characters, and if its file has a line that is not blank before it and another after it. Lines are
+drawn in a seeded order: first one from each file, then a second one from each file, and so on.
 
-The score of copying the nearest line before that is not blank stands beside the model's: repetitive code can be
+Beside the model's score stands the score of copying the nearest line before that is not blank: repetitive code can be
 completed by repeating it.
 """
 
@@ -41,10 +41,10 @@ _SHOWN_LINES = 4  # kept on each side of a sample, for a reader
 
 
 class InfillSample(TypedDict):
-    """One hidden line: what was asked, what the model wrote, and the verdict.
+    """One hidden line: what the model saw, what it wrote, and whether that is right.
 
-    `line` counts from 1; `before` and `after` are the lines next to the hidden one, for a reader; `prompt` is the whole
-    prompt as the model saw it, special tokens written as their literals.
+    `line` counts from 1; `before` and `after` are the lines around the hidden one, for a reader; `prompt` is the whole
+    prompt that the model saw, with special tokens as literals.
     """
 
     repository: str
@@ -74,9 +74,9 @@ class InfillRates(TypedDict):
 class Infilling(TypedDict):
     """Exact-match infilling of held-out lines.
 
-    `interval` is the 95 % Wilson interval of `model.exact_match`; `first_line_match` the share in which the first line
-    written is right whether or not the model stopped after it; `stopped` the share that ended in a stop token.
-    `copy_previous` is the score of repeating the line before.
+    `interval` is the 95 % Wilson interval of `model.exact_match`; `first_line_match` is the share of samples in which
+    the first line written is right, whether or not the model stopped after it; `stopped` is the share that ended in a
+    stop token. `copy_previous` is the score of repeating the line before.
     """
 
     measured: Literal[True]
@@ -91,7 +91,7 @@ class Infilling(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class HiddenLine:
-    """A line to be filled in, with all of the text around it; `number` counts from 1."""
+    """A line to fill in, with all the text around it; `number` counts from 1."""
 
     file: CodeFile
     number: int
@@ -106,7 +106,7 @@ class HiddenLine:
 
 
 def measure(model: "LoadedModel", splits: Splits, config: InfillingConfig, seed: int) -> Infilling | NotMeasured:
-    """Asks for a seeded choice of held-out lines; see the module for the rule and the verdict."""
+    """Hides a seeded choice of held-out lines; the module's docstring says which qualify and what counts as right."""
     if not config.infill_samples:
         return NotMeasured(measured=False, reason="switched off (evaluation.infill_samples is 0)")
     hidden = choose_lines(splits("heldout"), config, seed)
@@ -145,7 +145,7 @@ def summary(result: Infilling | NotMeasured) -> str:
 
 
 def choose_lines(files: Iterable[CodeFile], config: InfillingConfig, seed: int) -> list[HiddenLine]:
-    """At most `infill_samples` lines, in a seeded order that depends on nothing but the files."""
+    """At most `infill_samples` lines, in a seeded order that does not depend on the order of the files."""
     chosen = choose_files(files, max_files=config.max_files, max_bytes=config.max_bytes, seed=seed)
     rounds = itertools.zip_longest(*(_shuffled_lines(file, config, seed) for file in chosen))
     lines = (line for one_a_file in rounds for line in one_a_file if line is not None)
@@ -195,7 +195,7 @@ def _complete(model: "LoadedModel", hidden: Sequence[HiddenLine], config: Infill
     completions = model.complete(
         prompts,
         max_new_tokens=config.infill_tokens,
-        stop_ids=FORMATS["repository"].stops,  # a middle ends as the file does that it belongs to
+        stop_ids=FORMATS["repository"].stops,  # a middle ends where its file does
         batch_size=config.infill_batch,
     )
     return [
