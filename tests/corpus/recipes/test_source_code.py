@@ -12,9 +12,10 @@ import pytest
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.recipes.source_code import curate
-from sc2jax.corpus.stages import exact, files, licenses
+from sc2jax.corpus.stages import exact, files, licenses, signatures
 from sc2jax.errors import UserError
 from sc2jax.records import manifest as manifests
+from sc2jax.records.manifest import read_manifest
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
 
 CONFIG = CorpusConfig(row_group_bytes=4000, part_bytes=20_000)
@@ -46,6 +47,7 @@ def test_corpus_on_disk(
     source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
+    monkeypatch.setattr(signatures, "_HELD_BYTES", 20_000)  # so that signatures are written in several parts
     output = str(tmp_path / "corpus")
     manifest = curate(CONFIG, [source], output, 3)
     sides = {side: rows_of(output, manifest, side) for side in ("train", "heldout", "rejects")}
@@ -58,6 +60,13 @@ def test_corpus_on_disk(
         for side in ("train", "heldout")
     }
     assert manifest.statistics["funnel"][0]["files_in"] == sum(map(len, sides.values()))
+    kept = sides["train"] + sides["heldout"]
+    assert manifest.statistics["languages"] == {
+        "Python": {"files": len(kept), "bytes": sum(row["source_bytes"] for row in kept)}
+    }
+    signed = read_manifest(f"{output}/stages/signatures").outputs
+    assert len(signed) > 2
+    assert sum(part.rows for part in signed) == 24 * 4, "each text once"
     assert len(manifest.under("train")) > 2, "several parts"
     for side in ("train", "heldout"):
         seen: set[str] = set()
@@ -116,6 +125,8 @@ def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
     """Files of another language stand before, so that a file's rank is not that of its place among its duplicates."""
     monkeypatch.setattr(licenses, "detect", lambda *_: "MIT")
     monkeypatch.setattr(exact, "_PASS_ROWS", 3)
+    monkeypatch.setattr(files, "_UNIT_BYTES", 9000)  # so that duplicates stand in several row groups
+    monkeypatch.setattr(signatures, "_BATCH_CHARACTERS", 2000)
     tree = {"a/LICENSE.md": "MIT"} | {f"a/{number}.js": program(100 + number) for number in range(5)}
     for number in range(6):
         free, licensed = f"b{number}", f"c{number}"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sc2jax.corpus.config import CorpusConfig
+from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.recipes.source_code import curate
 from sc2jax.corpus.stages import exact, files, licenses, near, signatures, split
 from sc2jax.records.manifest import Manifest, read_manifest
@@ -85,6 +86,15 @@ def test_the_seed_is_in_the_key_of_the_signatures(manifests: Callable[..., dict[
     before, after = manifests(), manifests(seed=1)
     changed = {stage for stage in after if own_settings(after[stage]) != own_settings(before[stage])}
     assert changed == {"signatures", "curate"}
+
+
+def test_the_tables_are_in_the_key_of_the_stages_that_read_them(
+    manifests: Callable[..., dict[str, Manifest]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = manifests()
+    monkeypatch.setattr(source_code, "_tables_digest", lambda: "of other tables")
+    after = manifests()
+    assert {stage for stage in after if after[stage].key != before[stage].key} == {"licenses", "files", "curate"}
 
 
 def test_how_many_packages_of_the_machine_fit_decides_nothing_here(

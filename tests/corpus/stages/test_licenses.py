@@ -1,10 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sc2jax.corpus.config import LicenseConfig, PartsConfig
+from sc2jax.corpus.numbered_rows import Committed
+from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.listing import list_sources
+from sc2jax.corpus.stages import licenses
 from sc2jax.corpus.stages.licenses import MAX_LICENSE_BYTES, covering, detect, license_type, normalized
+from sc2jax.records.manifest import Manifest
 
 
 def test_detects_a_license_and_nothing_else(samples: str) -> None:
@@ -49,7 +56,7 @@ def test_licenses_accumulate_from_all_folders_above() -> None:
 
 
 @pytest.mark.parametrize(
-    ("licenses", "kind"),
+    ("found", "kind"),
     [
         ((), "no_license"),
         (("MIT",), "permissive"),
@@ -59,11 +66,30 @@ def test_licenses_accumulate_from_all_folders_above() -> None:
         (("MPL-2.0",), "non_permissive"),
     ],
 )
-def test_license_type(licenses: tuple[str, ...], kind: str) -> None:
-    assert license_type(licenses) == kind
+def test_license_type(found: tuple[str, ...], kind: str) -> None:
+    assert license_type(found) == kind
 
 
 @given(st.text(alphabet="ab/", max_size=12), st.dictionaries(st.text(alphabet="ab/", max_size=4), st.just({"MIT"})))
 def test_covering_equals_prefixes(path: str, by_folder: dict[str, set[str]]) -> None:
     expected = any(folder == "" or path.startswith(f"{folder}/") for folder in by_folder)
     assert bool(covering(path, by_folder)) == expected
+
+
+def test_a_license_counts_for_its_folder_and_equal_texts_are_looked_at_once(
+    plant: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(licenses, "detect", lambda text, _: seen.append(text) or text.split()[0])
+    tree = {
+        "LICENSE": "MIT text\n(c) Ada",
+        "sub/LICENSE": "MIT text\n(c) Grace",
+        "sub/COPYING": "Zlib text",
+        "x.c": "1",
+    }
+    root = plant("source", {f"project/{name}": text for name, text in tree.items()})
+    listing = list_sources([SourceFolder(root)], 1000)
+    outputs, _ = licenses.write_licenses(str(tmp_path / "out"), listing, LicenseConfig(), PartsConfig())
+    stage = Committed(str(tmp_path / "out"), Manifest("licenses", "", {}, {}, tuple(outputs), {}))
+    assert licenses.licenses_by_folder(stage) == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}
+    assert sorted(text.split()[0] for text in seen) == ["MIT", "Zlib"]
