@@ -1,4 +1,4 @@
-"""The model's shape in Hugging Face's config.json: read in its old and newer styles, written for both."""
+"""The model's shape in Hugging Face's config.json: both its styles are read, and what is written serves both."""
 
 import dataclasses
 import json
@@ -31,17 +31,17 @@ _FIELDS: dict[str, tuple[str, Any]] = {
 }
 _FIXED: dict[str, Any] = {"model_type": "starcoder2", "hidden_act": "gelu_pytorch_tanh", "use_bias": True}
 _FIXED_ONCE: dict[str, Any] = {"norm_type": "layer_norm", "mlp_type": "default"}
-"""Keys of which StarCoder2 knows one value only, and those that config files no longer have."""
+"""Keys for which StarCoder2 has only one value, and such keys that newer config files no longer have."""
 
 _MOST_LAYERS = 10_000
-"""Every layer's tensors are listed before a file is opened; no model of any kind comes near."""
+"""A limit on layers, whose tensors are all listed before a file is opened; no model of any kind comes near it."""
 
 _ROPE_THETA = 10000.0
-"""What transformers takes where no base is given."""
+"""The base that transformers uses where none is given."""
 
 
 def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
-    """The shape that a folder's config.json describes; `how` says how it is computed (types, rematerialization).
+    """The shape that a folder's config.json describes; how it is computed (types, rematerialization) comes from `how`.
 
     Raises:
         UserError: there is no config.json, it is damaged, or it describes another architecture.
@@ -84,7 +84,7 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
 
 
 def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
-    """The rotary base: a key of its own in the older style, in `rope_parameters` since transformers 5."""
+    """The rotary base: a key of its own in the older style, inside `rope_parameters` since transformers 5."""
     theta = values.get("rope_theta", _ROPE_THETA)
     for key in ("rope_scaling", "rope_parameters"):
         parameters = values.get(key) or {}
@@ -102,7 +102,7 @@ def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
 
 
 def _is_finite(value: float) -> bool:
-    """Whether it is a number that a float can hold; JSON as Python reads it has NaN, Infinity and endless integers."""
+    """Whether a float can hold the number; Python's JSON reader also yields NaN, Infinity and integers of any size."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -110,7 +110,7 @@ def _is_finite(value: float) -> bool:
 
 
 def write_architecture(model: ModelConfig, dtype: str, end_of_text: int) -> bytes:
-    """The config.json of a model, which transformers of before and after version 5 read alike."""
+    """The config.json of a model, as versions of transformers before and after 5 read it alike."""
     values = {key: getattr(model, name) for name, (key, _) in _FIELDS.items()}
     values["sliding_window"] = model.window or None
     if model.head_dim * model.num_heads != model.embed_dim:

@@ -1,7 +1,7 @@
-"""Models from Hugging Face's format to a checkpoint and back, one block of one tensor in memory at a time.
+"""Converts models from Hugging Face's format to a checkpoint and back, with one block of a tensor in memory at a time.
 
-What a folder holds beside its weights is kept with the checkpoint, and so is which tensor of which type lay in which
-file: the way back gives the same files.
+The other files of a folder are kept beside the checkpoint, with a list of which tensor, of which type, was in which
+file. So exporting an imported model writes the same files again.
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ from sc2jax.model.params import parameter_table
 from sc2jax.text.special_tokens import Special
 
 RUN_KEY = "converted"
-"""Stands in the checkpoint in place of a training run's key: no run takes it for its own."""
+"""The key of an imported checkpoint. No training run has it, so none continues from one by mistake."""
 
 LAYOUT = "tensors.json"
 TOKENIZERS = ("tokenizer.model", "tokenizer.json")
-"""A folder's tokenizer, the first that is there: beside a SentencePiece model the other is its translation."""
+"""The tokenizer is the first of these that exists: beside a SentencePiece model the other is derived from it."""
 KEPT = (
     CONFIG,
     INDEX,
@@ -49,7 +49,7 @@ KEPT = (
     "tokenizer_config.json",
     "vocab.json",
 )
-"""Files of a folder that are kept beside the checkpoint and written back, byte for byte."""
+"""Files that are kept beside the checkpoint and written out again, byte for byte."""
 
 _DAMAGED_LAYOUT = (
     f"the kept {LAYOUT}, which says which tensors lay where, is damaged; convert the model again, or name a type "
@@ -60,7 +60,7 @@ _WEIGHTS_ONLY = (CONFIG, INDEX, LAYOUT)
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What an import made beside the checkpoint: `kept` are the contents of files to be kept for the way back."""
+    """What an import yields beside the checkpoint; `kept` holds files that an export writes out again."""
 
     model: ModelConfig
     fingerprints: dict[str, int]
@@ -70,7 +70,7 @@ class Imported:
 def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imported:
     """Converts a folder in Hugging Face's format into the checkpoint of step 0.
 
-    Nothing is written before the headers of all files were found in order.
+    Nothing is written until the headers of all files have been checked.
 
     Raises:
         UserError: the folder is not of this architecture, or tensors are missing, extra, misshapen or cut off.

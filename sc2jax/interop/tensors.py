@@ -1,8 +1,8 @@
-"""Folders of safetensors files: what they hold, checked before anything is written, and files written as a stream.
+"""Folders of safetensors files: their contents, checked before anything is written, and files written as a stream.
 
-Tensors are read with the library safetensors, a range of rows at a time and not through a memory map, whose pages would
-count as memory. Files are written by ourselves, because the library wants a file's tensors in memory all at once; the
-format is eight bytes of length, a JSON header and the tensors' bytes.
+Tensors are read with the library safetensors, a range of rows at a time, and not through a memory map, whose pages
+would count as memory. Files are written by our own code, because the library needs all tensors of a file in memory at
+once; the format is eight bytes of length, a JSON header and the bytes of the tensors.
 """
 
 import dataclasses
@@ -55,10 +55,10 @@ class TensorFile:
 
 
 def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[TensorFile, ...]:
-    """The files of a folder, which hold just the expected tensors with the expected shapes.
+    """The files of a folder, which must hold exactly the expected tensors with the expected shapes.
 
     Raises:
-        UserError: naming every tensor that is missing, extra, misshapen, cut off, twice there or of an unknown type.
+        UserError: naming every tensor that is missing, extra, misshapen, cut off, there twice or of an unknown type.
     """
     problems: dict[str, list[str]] = {}
     files: list[TensorFile] = []
@@ -111,7 +111,7 @@ def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[
 
 
 def _files(folder: Path) -> dict[str, set[str]]:
-    """The files that transformers would load, each with the tensors that the index promises in it, if there is one."""
+    """The files that transformers would load, each with the tensors that the index, if there is one, says it holds."""
     if (folder / SINGLE_FILE).exists():
         return {SINGLE_FILE: set()}
     index = folder / INDEX
@@ -140,7 +140,7 @@ def _read_header(path: Path) -> TensorFile:
 
 
 def _cut_off(path: Path) -> tuple[list[str], list[str]]:
-    """The tensors of a damaged file that lie behind its end, and the others, as far as its header can be read."""
+    """The tensors of a damaged file that lie past its end, and the others, as far as its header can be read."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -158,15 +158,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def read_rows(path: Path, name: str, first: int, last: int) -> np.ndarray:
-    """Some rows of a tensor, as they are stored."""
+    """Some rows of a tensor, in the type that they are stored in."""
     with safe_open(path, framework="np", backend="pread") as file:
         return file.get_slice(name)[first:last]
 
 
 def write_file(folder: Path, file: TensorFile, rows: Callable[[Tensor], Iterable[np.ndarray]]) -> None:
-    """Writes a safetensors file; `rows` gives a tensor's rows in order, in blocks of any size and of its type.
+    """Writes a safetensors file; `rows` yields a tensor's rows in order, in blocks of any size and of its type.
 
-    Given the order and metadata of a file that the library wrote, every byte comes out the same.
+    With the order and metadata of a file that the library wrote, every byte is the same.
 
     Raises:
         OSError: the disk is full, for example.
@@ -178,7 +178,7 @@ def write_file(folder: Path, file: TensorFile, rows: Callable[[Tensor], Iterable
             for block in rows(tensor):
                 if block.dtype != DTYPES[tensor.dtype]:
                     raise ValueError(f"{tensor.name}: a block of type {block.dtype} for a tensor of {tensor.dtype}")
-                # NumPy does not give a buffer of bfloat16 away.
+                # NumPy exports no buffer of bfloat16.
                 out.write(np.ascontiguousarray(block).view(np.uint8).data)
             if out.tell() - start != tensor.bytes:
                 raise ValueError(f"{tensor.name}: {out.tell() - start} bytes instead of {tensor.bytes}")
@@ -197,7 +197,7 @@ def _header(file: TensorFile) -> bytes:
 
 
 def split_into_files(tensors: Iterable[Tensor], max_bytes: int) -> tuple[TensorFile, ...]:
-    """Tensors in order, in as few files as the limit allows, named as transformers names them."""
+    """The tensors in order, in as few files as the limit allows, named as transformers names them."""
     groups: list[list[Tensor]] = []
     for tensor in tensors:
         if not groups or sum(other.bytes for other in groups[-1]) + tensor.bytes > max_bytes:

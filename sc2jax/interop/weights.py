@@ -1,7 +1,7 @@
 """The map between Hugging Face's tensors and the parameter table, block by block.
 
-A block is a range along the first dimension of a tensor, which is the dimension `rows_dim` of the parameter; with the
-range chosen to end where chunks end, neither side is ever held whole.
+A block is a range along the first dimension of a tensor, which is some dimension of the parameter. Blocks end where the
+chunks of the checkpoint end, so that neither the tensor nor the parameter is ever held whole.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from sc2jax.model.params import Parameter, parameter_table
 
 
 def tensor_parameters(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
-    """For each tensor's name the parameter that it is part of, and its layer (0 for what belongs to no layer)."""
+    """By the name of each tensor, the parameter that it is part of and its layer (0 if it belongs to none)."""
     found: dict[str, tuple[Parameter, int]] = {}
     table = parameter_table(config)
     first_layer = next(place for place, parameter in enumerate(table) if parameter.stacked)
@@ -45,7 +45,7 @@ def streamed_parameter(
 ) -> StreamedArray:
     """A parameter whose blocks are read from a folder of safetensors files while it is saved.
 
-    It is stored in its tensors' type, or in float32 where the layers are of different ones.
+    It is stored in the type of its tensors, or in float32 if its layers have different types.
     """
     layers = range(config.num_layers) if parameter.stacked else [0]
     names = [parameter.hf_name.format(layer=layer) for layer in layers]
@@ -68,7 +68,7 @@ def streamed_parameter(
 def tensor_rows(
     parameter: Parameter, layer: int, checkpoints: Checkpoints, step: int, dtype: np.dtype, sums: dict[str, int]
 ) -> Iterator[np.ndarray]:
-    """The rows of a tensor, read from a checkpoint's array; `sums` gathers the fingerprint of what was read.
+    """The rows of a tensor, read from a checkpoint's array; the fingerprint of what is read is added up in `sums`.
 
     Raises:
         UserError: the checkpoint is damaged, or a number is too large for the type.
@@ -90,7 +90,7 @@ def tensor_rows(
 
 
 def from_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:
-    """Rows of a tensor with the parameter's dimensions, as a view."""
+    """Rows of a tensor, viewed with the parameter's dimensions."""
     order = _dims_in_order(parameter)
     sizes = [parameter.layer_shape[dim] for dim in order]
     return block.reshape([-1, *sizes[1:]]).transpose(np.argsort(order))
@@ -102,7 +102,7 @@ def to_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:
 
 
 def cast(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Numbers in another type: exactly where they fit, to the bit and NaN included, else rounded to the nearest."""
+    """Converts numbers to another type: bit for bit where they fit, NaN included; others are rounded to the nearest."""
     if block.dtype == dtype:
         return block
     wide = widen(block)
@@ -118,7 +118,7 @@ def _dims_in_order(parameter: Parameter) -> list[int]:
 
 
 def _rows_of_one(parameter: Parameter) -> int:
-    """How many rows of the tensor one step along the parameter's `rows_dim` is."""
+    """How many rows of the tensor correspond to one index of the parameter's dimension."""
     return parameter.hf_shape[0] // parameter.layer_shape[parameter.hf_dims[0][0]]
 
 

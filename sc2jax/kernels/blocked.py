@@ -1,9 +1,9 @@
 """Attention block by block in plain JAX, for processors without a kernel of their own: CPUs and older GPUs.
 
-Each block of queries meets the keys that its window can reach, and no others. As in flash attention (arXiv 2205.14135)
-the backward pass computes the weights anew from the scores' log-sum-exp, so that no matrix of scores outlives its
-block. Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, G = N / K, H head size;
-within a block C queries, M = G * C rows of queries that share their keys, S keys.
+Each block of queries attends only to the keys that its window can reach. As in flash attention (arXiv 2205.14135) the
+backward pass recomputes the weights from the log-sum-exp of the scores, so that no matrix of scores outlives its block.
+Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, G = N / K, H head size; within
+a block C queries, M = G * C rows of queries that share their keys, S keys.
 """
 
 from functools import partial
@@ -16,7 +16,8 @@ from sc2jax.kernels.reference import MASKED, attention_mask, dropout
 
 LEAST_BLOCK = 64
 MOST_BLOCKS = 8
-"""Queries are cut in blocks of at least 64, so that products stay large, and at most 8, so that programs stay small."""
+"""Queries are cut into blocks of at least 64, so that products stay large, and into at most 8, so that programs stay
+small."""
 
 
 class _Block(NamedTuple):
@@ -33,7 +34,7 @@ def blocked_attention(
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """The same values as the reference, of another order of summation; the work grows with the window."""
+    """The same as `reference_attention` but for the order of summation; the work grows with the window."""
     return _attend(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, dropout_key, window, dropout_rate)
 
 

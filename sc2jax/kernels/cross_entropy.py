@@ -1,8 +1,9 @@
 """The output projection and its cross-entropy in chunks of tokens: logits of a whole row never exist.
 
-The gradients are computed along with the loss, chunk by chunk, as in Liger Kernel's fused linear cross-entropy (arXiv
-2410.10989): three products instead of four with a recomputing backward pass, and what stays in memory is one chunk of
-logits and the gradients themselves. Dimensions: M tokens, C tokens of a chunk, D embed, V vocabulary.
+The gradients are computed together with the loss, chunk by chunk, as in Liger Kernel's fused linear cross-entropy
+(arXiv 2410.10989). That takes three products, where a backward pass that recomputes the logits takes four, and memory
+holds no more than one chunk of logits and the gradients themselves. Dimensions: M tokens, C tokens of a chunk, D embed,
+V vocabulary.
 """
 
 from functools import partial
@@ -38,12 +39,12 @@ def chunked_cross_entropy(
     chunk: int,
     vocab_axes: tuple[str, ...] = (),
 ) -> LossAndGradients:
-    """The loss and its gradients, `chunk` tokens at a time (the last one is padded).
+    """The loss and its gradients, `chunk` tokens at a time (the last chunk is padded).
 
     Args:
         hidden_MD: final hidden states, in the type of the products.
-        output_VD: the output projection, float32; inside of a shard_map this shard's part of the vocabulary.
-        targets_M: the token that follows each.
+        output_VD: the output projection, float32; inside a shard_map, this shard's part of the vocabulary.
+        targets_M: the token to predict at each position.
         weights_M: how much each target counts.
         chunk: how many tokens' logits exist at a time.
         vocab_axes: the mesh axes that the vocabulary is split over.

@@ -9,20 +9,20 @@ import jax
 import jax.numpy as jnp
 
 LEAST_CAPABILITY = 8
-"""Of the GPU's compute capability: Ampere."""
+"""The compute capability, by its first number, of the oldest GPUs that have this kernel: Ampere."""
 
 
 def cudnn_refusal(q_BTNH: jax.Array, segmented: bool, split: bool, device: Any) -> str:
     """Why cuDNN cannot compute this attention on this device; empty where it can.
 
-    It knows causal masks and windows but, by JAX's interface, no segments, and it takes heads of up to 128 elements on
+    It supports causal masks and windows but, through JAX's interface, no segments; heads of up to 128 elements work on
     every GPU that has it.
 
     Args:
         q_BTNH: the queries.
         segmented: whether the rows have segments.
         split: whether the length of rows is split over devices, so that there are more keys than queries.
-        device: one of those that compute it.
+        device: one of the devices that compute it.
     """
     H = q_BTNH.shape[3]
     if device.platform != "gpu" or int(str(device.compute_capability).split(".")[0]) < LEAST_CAPABILITY:
@@ -30,9 +30,9 @@ def cudnn_refusal(q_BTNH: jax.Array, segmented: bool, split: bool, device: Any) 
     if q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
         return f"computes in bfloat16 or float16, not {q_BTNH.dtype}"
     if segmented:
-        return "knows no segments of packed rows"
+        return "does not support the segments of packed rows"
     if split:
-        return "takes whole rows, no shards of their length"
+        return "takes whole rows, not parts of them"
     if H > 128 or H % 8:
         return f"takes heads of up to 128 elements in multiples of 8, not {H}"
     return ""

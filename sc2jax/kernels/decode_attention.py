@@ -1,9 +1,9 @@
-"""Attention of one query a sequence over its cached keys, for TPUs: each key is read once, and only as far as needed.
+"""Attention of one query per sequence over its cached keys, for TPUs: each key is read once, and no more than needed.
 
-A step of decoding is bound by the reading of keys and values. XLA's own program for it mostly reads them at a third to
-two thirds of the memory's speed by its own estimate (docs/kernels.md); here the heads of a group share each block that
-is read, and the blocks behind a short sequence's last key are never fetched. Dimensions: B sequence, N query heads, K
-key-value heads, G = N / K, S slots of the cache, H head size.
+A step of decoding takes as long as reading the keys and values. By the compiler's own estimate, XLA's program for it
+mostly reads them at a third to two thirds of the memory's speed (docs/kernels.md). Here the heads of a group share each
+block that is read, and blocks past a short sequence's last key are never fetched. Dimensions: B sequence, N query
+heads, K key-value heads, G = N / K, S slots of the cache, H head size.
 """
 
 import functools
@@ -19,11 +19,11 @@ from sc2jax.kernels.window_blocks import ROWS_BY_COLUMNS, ROWS_BY_ROWS, product
 from sc2jax.kernels.window_plan import LANES, TYPES
 
 CACHE_BLOCKS = (2048, 1024, 512, 256, 128)
-"""Slots that are read at a time, the most that divide the cache: the fewer steps the better."""
+"""How many slots are read at a time: the most that divides the cache, since fewer steps are faster."""
 
 
 def takes_cache(slots: int, head_dim: int, dtype: Any) -> bool:
-    """Whether a cache can be cut in the kernel's blocks and is of a type that it computes in."""
+    """Whether a cache can be cut into the kernel's blocks and is of a type that it computes in."""
     return slots % CACHE_BLOCKS[-1] == 0 and head_dim == LANES and dtype in TYPES
 
 
@@ -36,16 +36,16 @@ def decode_attention(
     visible_BS: jax.Array,
     interpret: Any = False,
 ) -> jax.Array:
-    """One query a sequence over its visible cached keys and its own, which is not yet in the cache; returns (B, N, H).
+    """One query per sequence over its visible cached keys and its own, not yet cached key; returns (B, N, H).
 
-    The same as `cached_attention` of the model, for caches that fit (`takes_cache`).
+    It equals the model's `plain_cached_attention`, for caches that `takes_cache` accepts.
     """
     B, N, H = q_BNH.shape
     K, S = cached_k_BKSH.shape[1:3]
     G = N // K
     block = next(size for size in CACHE_BLOCKS if S % size == 0)
-    # Blocks up to the last one with a visible slot; the index of a block that is not needed is that of the last one
-    # that is, so that it is not fetched.
+    # How many blocks there are up to the last one with a visible slot. Past it the same block is named again, so that
+    # nothing more is fetched.
     needed_B = jnp.max(jnp.where(visible_BS, jnp.arange(S)[None] // block + 1, 0), axis=1).astype(jnp.int32)
     hidden_B1S = jnp.where(visible_BS, 0.0, MASKED).astype(jnp.float32)[:, None]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 MASKED = -1e30
-"""Score of a key that is not visible: far below any real score, finite so that no row can become NaN."""
+"""The score of a key that is not visible: far below any real score, and finite, so that no row can become NaN."""
 
 
 def rotary_angles(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
@@ -18,7 +18,7 @@ def rotary_angles(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple
 
 
 def rotate(x_BTNH: jax.Array, cos_BTH: jax.Array, sin_BTH: jax.Array) -> jax.Array:
-    """Turns each head by its position's angles: the first half of a head against the second (not interleaved).
+    """Rotates each head by its position's angles: the first half of a head with the second (not interleaved).
 
     That is the convention of the released weights (Hugging Face's `rotate_half`).
     """
@@ -54,8 +54,8 @@ def reference_attention(
 ) -> jax.Array:
     """Softmax attention over all queries and keys at once, scores and softmax in float32; returns (B, T, N, H).
 
-    The queries are the last T of the S positions: query t stands at key t + S - T. The query heads of a group are rows
-    of one product with the keys that they share.
+    The queries belong to the last T of the S positions: query t has the position of key t + S - T. The query heads of a
+    group are rows of one product with the keys that they share.
     """
     B, T, N, H = q_BTNH.shape
     S, K = k_BSKH.shape[1:3]

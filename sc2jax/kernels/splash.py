@@ -1,4 +1,4 @@
-"""JAX's own attention kernel for TPUs behind the interface of ours, to compare with.
+"""JAX's own attention kernel for TPUs behind the interface of ours, for comparison.
 
 Dimensions: B batch, T query position, S key position, N query heads, K key-value heads, H head size.
 """
@@ -10,7 +10,7 @@ import jax
 from sc2jax.errors import UserError
 
 SPLASH_BLOCKS = (1024, 512, 256, 128)
-"""Queries and keys of a block, the largest that divides both first: it takes the fewest bundles a score."""
+"""Queries and keys of a block: the largest that divides both, which takes the fewest instructions per score."""
 
 
 def splash_attention(
@@ -22,7 +22,7 @@ def splash_attention(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """The same as `reference_attention`; the queries are the last T of the S positions.
+    """The same as `reference_attention`; the queries belong to the last T of the S positions.
 
     Raises:
         UserError: the lengths are no multiples of its smallest block.

@@ -17,7 +17,7 @@ from sc2jax.kernels.window_forward import window_forward
 from sc2jax.kernels.window_plan import LANES, TYPES, VMEM_BYTES, WINDOW_BLOCKS, WindowPlan, plan_window
 
 RING_BYTES = VMEM_BYTES * 3 // 4
-"""Of vector memory for what is kept of the window's keys; blocks of queries and scores need the rest."""
+"""Vector memory for the rings, which hold what is kept of the window's keys; queries and scores need the rest."""
 
 PADDING_SEGMENT = -(2**24)
 """The segment of padding, in which no query is: the least integer that float32 still tells from its neighbours."""
@@ -36,15 +36,15 @@ def window_attention(
     """Softmax attention (B, T, N, H), the same as `reference_attention`; bfloat16 or float32, sums in float32.
 
     Args:
-        q_BTNH: queries; they stand at the last T of the S positions.
+        q_BTNH: queries; they belong to the last T of the S positions.
         k_BSKH: keys.
         v_BSKH: values.
-        segment_ids_BS: a query sees keys of its own segment only; None if all are one. Their magnitude
-            is less than 2^24.
-        window: keys that a query sees, itself included; 0 sees all before it.
-        angles: cosines and sines (B, S, H / 2) by which queries and keys are turned in the kernel, so that rotated
-            ones never travel to memory; None if they come rotated.
-        interpret: how to run without a TPU, as `pallas_call` takes it; None compiles for a TPU and interprets
+        segment_ids_BS: a query sees only keys of its own segment; None if each row is one segment. Their magnitude is
+            less than 2^24.
+        window: keys that a query sees, itself included; 0: all before it.
+        angles: cosines and sines (B, S, H / 2) by which the kernel rotates queries and keys, so that rotated ones are
+            never written to memory; None if they are rotated already.
+        interpret: how to run without a TPU, as `pallas_call` takes it; None compiles on a TPU and interprets
             elsewhere.
 
     Raises:
@@ -56,11 +56,11 @@ def window_attention(
         raise UserError(f"the kernel takes heads of up to {LANES} elements, not {H}; use model.attention=blocked")
     if q_BTNH.dtype not in TYPES:
         raise UserError(f"the kernel takes bfloat16 and float32, not {q_BTNH.dtype}; use model.attention=blocked")
-    if angles is not None and H != LANES:  # the kernel turns whole registers
+    if angles is not None and H != LANES:  # the kernel rotates whole registers only
         q_BTNH = rotate(q_BTNH, *(part[:, S - T :] for part in angles))
         k_BSKH = rotate(k_BSKH, *angles)
         angles = None
-    # Queries and the keys before them are padded to whole blocks each.
+    # The queries are padded to whole blocks, and so are the keys before them.
     before, behind = -(S - T) % LANES, -T % LANES
     if (before or behind) and segment_ids_BS is None:
         segment_ids_BS = jnp.zeros((B, S), jnp.int32)
@@ -89,14 +89,14 @@ def window_attention(
 
 
 def takes_rows(length: int, head_dim: int, window: int, dtype: Any) -> bool:
-    """Whether the kernels take rows of so many positions, in segments, with heads of this size and type."""
+    """Whether the kernels support rows of this many positions, in segments, with heads of this size and type."""
     reach = min(length, window + WINDOW_BLOCKS[0]) if window else length
     fits = reach * _ring_bytes(jnp.dtype(dtype).itemsize, segmented=True) <= RING_BYTES
     return head_dim <= LANES and dtype in TYPES and fits
 
 
 def _ring_bytes(itemsize: int, segmented: bool) -> int:
-    """Of a key: the backward pass keeps it, its value, both gradients in float32 and its segment over the lanes."""
+    """Bytes per key in the backward pass: key, value, both gradients in float32, and the segment over all lanes."""
     return LANES * (2 * itemsize + 2 * 4 + 4 * segmented)
 
 

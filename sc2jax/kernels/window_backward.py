@@ -1,9 +1,10 @@
 """The backward kernel of windowed attention for TPUs: all three gradients in one pass; see docs/kernels.md.
 
-The grid is the forward kernel's. Gradients of keys and values are summed in rings, beside those of the keys and values,
-over all heads of the group and all query blocks that see them, and leave when the window has passed: the grid goes on
-behind the last query block until all have left. Scores stand transposed, keys along rows, so that the numbers a query
-(the sum of its weights, and its output's inner product with the gradient) lie along columns and need no copies.
+The grid is the forward kernel's. The gradients of keys and values are summed in rings beside those that hold the keys
+and values, over all heads of the group and all query blocks that see them. They are written out when the window has
+passed; the grid goes on past the last query block until all of them are. Scores stand transposed, with keys along rows,
+so that what exists once per query (its sum of weights, its output's inner product with the gradient) lies along columns
+and needs no copies.
 """
 
 import functools
@@ -46,24 +47,24 @@ def window_backward(
     """Gradients of queries, keys and values, in their shapes and types.
 
     Args:
-        q_BTM: as in the forward kernel, like all that is not named here.
+        q_BTM: queries; all arguments of the forward kernel are as they were there.
         k_BSM: keys.
         v_BSM: values.
         d_out_BTM: the gradient of the output.
         out_BTM: the output.
         sums: the forward kernel's second result.
         angles_BSH: cosines and sines.
-        segments: ids and their bounds.
+        segments: segment ids and their bounds.
         plan: the blocks.
-        kv_heads: of a row.
-        scale: of the scores.
+        kv_heads: key-value heads of a row.
+        scale: what scores are multiplied by.
         interpret: as `pallas_call` takes it.
     """
     B, _, M = q_BTM.shape
     C, last = plan.block, plan.key_blocks - 1
     group = M // LANES // kv_heads
 
-    # Before the first query block and behind the last one the blocks of queries stay what they are next, or were last.
+    # Before the first query block and after the last one there is none: the grid then names the nearest one.
     def query(i: Any) -> Any:
         return jnp.clip(i - plan.offset, 0, plan.query_blocks - 1)
 
@@ -145,7 +146,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
             ids_columns[...] = along_columns(ids_ref[0, 0])
 
     def attend(slot: Any, start: int, keys: int, first: int, last: int, distance: int | None, compares: bool) -> None:
-        """A strip of keys and the queries from `first` to `last` of the block; no distance if all is visible."""
+        """A strip of keys with the queries from `first` to `last`; a block without distance is all visible."""
         rows, columns = pl.ds(start, keys), pl.ds(first, last - first)
         k, v, q, d_out = k_ring[slot, rows], v_ring[slot, rows], q_scaled[columns], d_out_ref[0, columns]
         scores = product(k, q, ROWS_BY_ROWS)
@@ -188,7 +189,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     @pl.when((g == pl.num_programs(3) - 1) & (i >= plan.reach))
     def _() -> None:
         slot = jax.lax.rem(i - plan.reach, plan.slots)
-        # The queries that it was multiplied with carry the base of the exponential and the scale already.
+        # The queries in these sums carry the scale, which belongs there, and log2 e, which does not.
         d_k = d_k_ring[slot] * (1 / LOG2_E)
         d_k = rotated(d_k, leaving_angles_ref[0], backwards=True) if rotates else d_k
         d_k_ref[0] = d_k.astype(d_k_ref.dtype)

@@ -1,8 +1,8 @@
 """What the forward and the backward kernel share: rotation, segments and layouts within a block.
 
-A number a query or key is needed along rows (a number a sublane, copied over the lanes of a vector register) or along
-columns (a number a lane). Segment ids travel as float32, exact up to 2^24, since the compiler moves those between the
-two.
+What exists once per query or key (a statistic, a segment id) is needed in two layouts: along rows (one value in each
+sublane, copied over the lanes of a vector register) or along columns (one value in each lane). Segment ids are float32,
+exact up to 2^24, because the compiler converts only floats from one layout to the other.
 """
 
 import functools
@@ -25,15 +25,15 @@ COLUMNS_BY_COLUMNS = (((0,), (0,)), ((), ()))  # a.T @ b
 
 
 def product(a: jax.Array, b: jax.Array, dimensions: Any) -> jax.Array:
-    """A matrix product in float32: of bfloat16 in one pass, of float32 in as many as it takes."""
+    """A matrix product summed in float32; float32 operands are multiplied at full precision."""
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     return jax.lax.dot_general(a, b, dimensions, precision=precision, preferred_element_type=jnp.float32)
 
 
 def rotated(x_CH: jax.Array, angles_CH: jax.Array, backwards: bool = False) -> jax.Array:
-    """A block of heads turned by its positions' angles, float32; `backwards` turns gradients.
+    """A block of heads rotated by its positions' angles, float32; `backwards` rotates gradients.
 
-    A row of angles holds the cosines of the first half of the head and then the sines, as they come from memory.
+    Each row of angles holds the cosines for half a head and then the sines, as it comes from memory.
     """
     half = LANES // 2
     swapped = pltpu.roll(angles_CH, half, 1)
@@ -46,12 +46,12 @@ def rotated(x_CH: jax.Array, angles_CH: jax.Array, backwards: bool = False) -> j
 
 
 def along_columns(packed: jax.Array) -> jax.Array:
-    """(C / 128, 128) as it comes from memory to (1, C)."""
+    """From (C / 128, 128), as it comes from memory, to (1, C)."""
     return jnp.concatenate([packed[row : row + 1] for row in range(packed.shape[0])], axis=1)
 
 
 def along_rows(packed: jax.Array) -> jax.Array:
-    """(C / 128, 128) as it comes from memory to (C, 128), a number a row."""
+    """From (C / 128, 128), as it comes from memory, to (C, 128): one value in each row, copied along it."""
     parts = []
     for row in range(packed.shape[0]):
         spread = jnp.broadcast_to(packed[row : row + 1], (LANES, LANES))
@@ -61,14 +61,14 @@ def along_rows(packed: jax.Array) -> jax.Array:
 
 
 def packed_rows(rows: jax.Array) -> jax.Array:
-    """The inverse of `along_rows` for 128 rows: (128, 128) with a number a row to (1, 128)."""
+    """The inverse of `along_rows` for 128 rows: from (128, 128) with one value in each row to (1, 128)."""
     return jnp.sum(jnp.where(_diagonal(), rows, 0.0), axis=0, keepdims=True)
 
 
 def row_sums(x: jax.Array, exact: bool) -> jax.Array:
-    """The sums of the rows of a float32 matrix along columns, (1, C), by the matrix units.
+    """The sum of each row of a float32 matrix, laid along columns as (1, C); the matrix units compute it.
 
-    Unless `exact`, each number is split in two of bfloat16, which together hold 16 of its 24 bits.
+    Unless `exact`, each number is split into two of bfloat16, which together hold 16 of its 24 bits.
     """
     if exact:
         return product(jnp.ones((8, x.shape[1]), jnp.float32), x, ROWS_BY_ROWS)[:1]
@@ -84,10 +84,10 @@ def _diagonal() -> jax.Array:
 
 
 def by_segments(bounds: tuple[Any, Any] | None, i: Any, j: Any, attend: Callable[[bool], None]) -> None:
-    """Runs `attend` on the query block at key block i and key block j, with or without a comparison of segments.
+    """Calls `attend(compares)` for query block i and key block j, unless they have no segment in common.
 
-    Not at all if they have no segment in common. `bounds` holds the least and the greatest segment id of each key
-    block; without it all are one segment.
+    `compares` tells whether segments must be compared pair by pair: not if both blocks lie in one segment. `bounds`
+    holds the smallest and the largest segment id of each key block; without it all is one segment.
     """
     if bounds is None:
         attend(False)
@@ -106,10 +106,10 @@ def visit_blocks(
     edge: Callable[[Any, int, bool], None],
     full: Callable[[Any, bool], None],
 ) -> None:
-    """Runs through the key blocks that the query block at key block i meets, the diagonal first.
+    """Visits the key blocks that query block i attends to, the one on the diagonal first.
 
-    `edge(slot, distance, compares)` and `full(slot, compares)` attend to the block in a slot of the ring, with or
-    without a comparison of segments.
+    `edge(slot, distance, compares)` and `full(slot, compares)` attend to the block in a slot of the ring; `compares`
+    tells whether segments must be compared.
     """
 
     def slot(distance: Any) -> Any:

@@ -1,8 +1,8 @@
 """The forward kernel of windowed attention for TPUs; see docs/kernels.md.
 
-The grid is (row, key-value head, key block, query head of the group), in this order. A step first, once for the heads
-of a group, takes its block of keys and values into a ring of the blocks that the window reaches, and then attends with
-one head's query block to the ring. So each key is read from memory once, whatever the group and the window.
+The grid is (row, key-value head, key block, query head of the group), executed in this order. The first head of a group
+copies the block of keys and values into a ring, which holds as many blocks as the window reaches. Then every head
+attends with its query block to the ring. So each key is read from memory once, whatever the group and the window.
 """
 
 import functools
@@ -38,18 +38,18 @@ def window_forward(
     scale: float,
     interpret: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    """Attention of rows whose heads stand side by side in M, 128 wide each.
+    """Attention over rows whose heads, each 128 wide, lie side by side in M.
 
     Args:
-        q_BTM: queries, unrotated if angles are given.
-        k_BSM: keys, of which the queries stand at the last T.
+        q_BTM: queries, not yet rotated if angles are given.
+        k_BSM: keys; the queries belong to the last T of the S positions.
         v_BSM: values.
-        angles_BSH: cosines and then sines of each position.
-        segments: for each key block the ids (B, blocks, C / 128, 128), float32, and the least and the greatest of
-            them (B, blocks), int32.
+        angles_BSH: the cosines and then the sines of each position.
+        segments: for each key block its segment ids (B, blocks, C / 128, 128), float32, and the smallest and the
+            largest of them (B, blocks), int32.
         plan: the blocks.
-        kv_heads: of a row.
-        scale: of the scores.
+        kv_heads: key-value heads of a row.
+        scale: what scores are multiplied by.
         interpret: as `pallas_call` takes it.
 
     Returns:
@@ -60,7 +60,7 @@ def window_forward(
     group = N // kv_heads
 
     def head(k: Any, i: Any, g: Any) -> Any:
-        # Blocks of keys before the first query only fill the ring: the query block stays the first one.
+        # The key blocks before the first query only fill the ring; meanwhile the query block stays the first one.
         return k * group + jnp.where(i >= plan.offset, g, 0)
 
     def at_query(b: Any, k: Any, i: Any, g: Any, *_: Any) -> Any:
@@ -136,7 +136,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     def attend(
         slot: Any, strip: int, queries: int, first: int, last: int, distance: int | None, compares: bool
     ) -> None:
-        """A strip of queries and the keys from `first` to `last` of a block; no distance if all of it is visible."""
+        """A strip of queries with the keys from `first` to `last` of a block; without distance it is all visible."""
         rows = pl.ds(strip, queries)
         chunk = plan.chunk if distance is None else plan.edge
         for start in range(first, last, chunk):
@@ -150,8 +150,8 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
 
                 query = strip + (plan.full if distance is None else distance) * plan.block
                 scores = mask_scores(scores, plan, query, start, 0, same if compares else None)
-            # The diagonal comes first. A query without a visible key in its first piece begins with a sum of nonsense,
-            # which its own key, further on in this block, shrinks to 0.
+            # The diagonal block comes first and starts the sums. A query that sees no key in its first piece starts
+            # with a meaningless sum over masked scores; its own key, later in the same block, scales it down to 0.
             fresh = distance == 0 and start == first
             _accumulate(scores, v_ring[slot, start:stop], rows, greatest, total, mixed, fresh)
 
@@ -176,7 +176,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
 
 
 def _accumulate(scores: jax.Array, v: jax.Array, rows: Any, greatest: Any, total: Any, mixed: Any, fresh: bool) -> None:
-    """The softmax so far, of flash attention: greatest score, sum of the weights (lane by lane) and weighted values."""
+    """Flash attention's running softmax: greatest score, sum of weights (lane by lane) and weighted values."""
     columns = scores.shape[1]
     most = jnp.broadcast_to(jnp.max(scores, axis=1, keepdims=True), (scores.shape[0], LANES))
     if not fresh:

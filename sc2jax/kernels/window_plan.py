@@ -1,8 +1,9 @@
 """Which blocks of the score matrix a windowed kernel visits, and how it masks the ones at the edges.
 
-All of it is known when the program is traced. Query block i meets the key blocks i, i - 1, ... down to the last one
-that its window reaches. Their distance alone says whether a block is all visible, or lies on an edge: on the diagonal,
-or where the window ends. Of an edge block only the pieces that hold a visible pair are computed.
+All of it is known when the program is traced. Query block i attends to the key blocks i, i - 1, ... as far back as its
+window reaches. The distance between two blocks alone says whether every query of one sees every key of the other, or an
+edge crosses them: the diagonal, or the end of the window. Of an edge block only the pieces that hold a visible pair are
+computed.
 """
 
 import dataclasses
@@ -15,13 +16,13 @@ from sc2jax.errors import UserError
 from sc2jax.kernels.reference import MASKED
 
 LANES = 128
-"""The width of a TPU's vector register: the least block, and the size that narrower heads are padded to."""
+"""The width of a TPU's vector register: the smallest block, and the size that narrower heads are padded to."""
 
 TYPES = (jnp.bfloat16, jnp.float32)
-"""Types of queries, keys and values; the TPU's compiler has no vectors of float16."""
+"""Supported types of queries, keys and values; the TPU's compiler has no vectors of float16."""
 
 WINDOW_BLOCKS = (1024, 512, 256, 128)
-"""Block lengths, best first by the compiler's schedule (docs/kernels.md)."""
+"""Block lengths, the fastest by the compiler's schedule first (docs/kernels.md)."""
 
 VMEM_BYTES = 60 * 2**20
 """What a kernel may use of the chip's vector memory; the smallest of the chips from v5e on has 64 MiB."""
@@ -29,13 +30,13 @@ VMEM_BYTES = 60 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class WindowPlan:
-    """The blocks of a call. A row's queries are the last ones of its keys; both are cut in blocks of one length.
+    """How a row is cut into blocks. Its queries belong to the last of its keys; both are cut to the same length.
 
     Attributes:
-        block: queries or keys of a block.
-        key_blocks: of a row.
-        query_blocks: of a row.
-        window: keys that a query sees, itself included; 0 sees all before it.
+        block: queries or keys in a block.
+        key_blocks: key blocks of a row.
+        query_blocks: query blocks of a row.
+        window: keys that a query sees, itself included; 0: all before it.
         edge: rows and columns of the pieces that an edge block is cut into, at most the block: smaller ones leave less
             to mask but make worse use of the matrix units (docs/kernels.md).
         chunk: columns of scores that exist at a time in a block that is all visible, at most the block; in an edge
@@ -61,13 +62,13 @@ class WindowPlan:
 
     @property
     def reach(self) -> int:
-        """The distance, in blocks, of the furthest key block that any query block meets."""
+        """The distance, in blocks, of the furthest key block that any query block attends to."""
         reach = self.key_blocks - 1
         return min(reach, -(-(self.window - 1) // self.block)) if self.window else reach
 
     @property
     def slots(self) -> int:
-        """Blocks of keys that are kept at a time."""
+        """Key blocks that the ring holds."""
         return self.reach + 1
 
     @property
@@ -119,7 +120,7 @@ class WindowPlan:
 
 
 def plan_window(queries: int, keys: int, window: int) -> WindowPlan:
-    """The blocks for rows of so many queries and keys, with the longest block that divides both.
+    """The plan for rows of this many queries and keys, with the longest block that divides both.
 
     Raises:
         UserError: no block divides them.
@@ -128,7 +129,7 @@ def plan_window(queries: int, keys: int, window: int) -> WindowPlan:
         if queries % block == 0 and keys % block == 0:
             return WindowPlan(block, keys // block, queries // block, window)
     raise UserError(
-        f"rows of {queries} queries and {keys} keys cannot be cut in blocks; use multiples of {WINDOW_BLOCKS[-1]}"
+        f"rows of {queries} queries and {keys} keys cannot be cut into blocks; use multiples of {WINDOW_BLOCKS[-1]}"
     )
 
 
@@ -140,15 +141,15 @@ def mask_scores(
     query_axis: int,
     same_segment: Callable[[int], jax.Array] | None = None,
 ) -> jax.Array:
-    """Scores of a piece, MASKED where the key is not visible; what needs no mask is left alone.
+    """The scores of a piece, MASKED where the key is not visible; columns that need no mask are left alone.
 
     Args:
-        scores: queries along `query_axis`, keys along the other.
-        plan: the window.
-        query: the first query, counted from the start of the keys' block.
-        key: the first key, from the same start.
+        scores: queries along `query_axis`, keys along the other axis.
+        plan: the plan, for its window.
+        query: the position of the first query, counted from the start of the key block.
+        key: the position of the first key, counted from the same place.
         query_axis: 0 or 1.
-        same_segment: for the start of `LANES` columns, where query and key belong together.
+        same_segment: given the first of `LANES` columns, where query and key are in the same segment.
     """
     rows, columns = scores.shape
     parts = []

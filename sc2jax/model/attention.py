@@ -41,12 +41,12 @@ def attention(
     mesh: Mesh | None = None,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """Turns queries and keys by their positions' angles and mixes the values (B, T, N, H), as `model.attention` says.
+    """Rotates queries and keys by their positions' angles and mixes the values, by the kernel that the config names.
 
-    Over several devices each computes its part of batch, length and heads. With the length split, what travels in each
-    layer is the window of keys before a device's positions, h = `halo_size` of them. A device sends and gets
-    h * B * (2 * K * H * bytes of an element + 4 of the segment id) bytes, B and K its own part; in the backward pass
-    the gradients of those keys and values go back.
+    Over several devices each computes its part of batch, length and heads. If the length is split, the window of keys
+    before a device's positions, h = `halo_size` of them, travels in each layer. A device sends and receives
+    h * B * (2 * K * H * bytes of an element + 4 of the segment id) bytes, where B and K are its own part; the backward
+    pass sends the gradients of those keys and values back.
 
     Args:
         q_BTNH: queries as projected.
@@ -54,9 +54,12 @@ def attention(
         v_BTKH: values.
         angles: cosines and sines (B, T, H / 2).
         config: kernel, window and dropout.
-        segment_ids_BT: a query sees keys of its own segment only, none of them negative; None if each row is one.
+        segment_ids_BT: not negative; a query sees only keys of its own segment. None if each row is one segment.
         mesh: where the arrays live, if sharded.
-        dropout_key: draws the dropout masks, other ones on each mesh; without it there is none.
+        dropout_key: for the dropout masks, which differ from mesh to mesh; without it there is no dropout.
+
+    Returns:
+        The mixed values (B, T, N, H).
     """
     if config.attention_dropout == 0.0:
         dropout_key = None
@@ -64,7 +67,7 @@ def attention(
     split = mesh is not None and rules.shard_count(mesh, rules.LENGTH) > 1
     name = _chosen(q_BTNH, segment_ids_BT is not None, split, dropout_key is not None, device, config)
     turn: Angles | None = angles
-    if name != "pallas" or split:  # that kernel turns what it reads; keys travel between devices turned
+    if name != "pallas" or split:  # that kernel rotates what it reads itself; between devices keys travel rotated
         q_BTNH, k_BTKH, turn = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles), None
     if mesh is None or mesh.size == 1:
         return _compute(name, q_BTNH, k_BTKH, v_BTKH, turn, segment_ids_BT, dropout_key, device, config)

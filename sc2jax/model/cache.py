@@ -1,8 +1,8 @@
 """The KV cache: a ring buffer of the attention window, so that its memory does not grow with the context.
 
 Position p of a sequence lies in slot p % S. Each slot remembers its position, and a query sees the slots whose
-positions lie in its window: the slot that the newest key will overwrite has just left it. Dimensions: L layers, B
-batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embed.
+positions lie in its window; the slot that the newest key is about to overwrite has just left it. Dimensions: L layers,
+B batch, T position, K key-value heads, S slots, H head size, V vocabulary, D embed.
 """
 
 from operator import itemgetter
@@ -30,9 +30,9 @@ EMPTY = -1
 
 @flax.struct.dataclass
 class Cache:
-    """Rotated keys and values of the last S positions of each sequence, and which position each slot holds.
+    """Rotated keys and values of the last S positions of each sequence, and the position that each slot holds.
 
-    The layers are stacked along the first dimension, or a list of arrays (B, K, S, H), as the parameters are.
+    Layers are stacked along the first dimension, or, after `unstack`, a list of arrays (B, K, S, H).
     """
 
     k_LBKSH: Any
@@ -58,11 +58,11 @@ def prefill(
 ) -> tuple[jax.Array, Cache]:
     """Reads prompts, padded on the right to one length, in one pass.
 
-    Returns the logits after each prompt's last token (B, V) and the cache of its last `slots` positions. Padding lies
-    behind every real token and is therefore never seen. Each layer drops the keys that fit no slot before the next one
-    runs: a long prompt needs the memory of one layer's keys beside the cache, not of all layers'.
+    Returns the logits after each prompt's last token (B, V) and the cache of its last `slots` positions. Padding comes
+    after every real token and is therefore never seen. Each layer drops the keys that have no slot before the next one
+    runs, so that a long prompt needs memory for one layer's keys beside the cache, not for all layers'.
     """
-    # The newest position below the length that falls into each slot.
+    # The newest position of the prompt that falls into each slot.
     slot_1S = jnp.arange(slots)[None]
     positions_BS = slot_1S + (lengths_B[:, None] - 1 - slot_1S) // slots * slots
     source_BS = jnp.clip(positions_BS, 0)
@@ -77,10 +77,11 @@ def prefill(
 
 
 def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[UnstackedParams, Cache]:
-    """The same parameters and cache for a loop over decode steps whose layers are not scanned.
+    """The same parameters and cache, laid out for a loop over decode steps on a CPU.
 
     XLA's CPU backend copies a layer's weights and keys out of the stacked arrays in every iteration of a scan, and
-    reads the output projection twice as fast with the vocabulary last. Both are done once here, before the loop.
+    reads the output projection twice as fast with the vocabulary last. So layers are taken apart and the projection is
+    transposed, once, before the loop.
     """
     layers = [jax.tree.map(itemgetter(layer), params["layers"]) for layer in range(config.num_layers)]
     unstacked = UnstackedParams({**params, "layers": layers}, output_projection(params, config).T)
@@ -90,9 +91,9 @@ def unstack(params: Params, cache: Cache, config: ModelConfig) -> tuple[Unstacke
 def decode_step(
     params: Params | UnstackedParams, tokens_B: jax.Array, positions_B: jax.Array, cache: Cache, config: ModelConfig
 ) -> tuple[jax.Array, Cache]:
-    """One more token of each sequence at its position; returns the logits after it (B, V) and the extended cache.
+    """Reads one more token of each sequence, at its position; returns the logits after it (B, V) and the new cache.
 
-    Parameters and cache are stacked, and the layers scanned, or both come from `unstack`.
+    Parameters and cache are either both stacked, and the layers scanned, or both from `unstack`.
     """
     unstacked = isinstance(params, UnstackedParams)
     weights = cast_params(params.params if unstacked else params, config)
@@ -120,7 +121,7 @@ def decode_step(
             v_LBKSH.append(scanned[2].at[batch, :, slot_B].set(v_BTKH[:, 0]))
     else:
         x_BTD, (k_LBTKH, v_LBTKH) = jax.lax.scan(body, x_BTD, (weights["layers"], cache.k_LBKSH, cache.v_LBKSH))
-        # Written after the layers, once for all of them: inside the scan each step would copy the whole cache.
+        # Written once for all layers, after the scan: within it each iteration would copy the whole cache.
         k_LBKSH = cache.k_LBKSH.at[:, batch, :, slot_B].set(k_LBTKH[:, :, 0].swapaxes(0, 1))
         v_LBKSH = cache.v_LBKSH.at[:, batch, :, slot_B].set(v_LBTKH[:, :, 0].swapaxes(0, 1))
     cache = Cache(k_LBKSH, v_LBKSH, cache.positions_BS.at[batch, slot_B].set(positions_B))

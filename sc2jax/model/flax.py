@@ -1,7 +1,6 @@
 """StarCoder2 as a Flax nnx module: a thin view of the same parameter table and the same forward.
 
-For those who compose with Flax: `nnx.grad`, `nnx.jit` and optimizers work on it as on any module. It computes nothing
-of its own.
+It is for users of Flax: `nnx.grad`, `nnx.jit` and optimizers work on it as on any module. It computes nothing itself.
 """
 
 from collections.abc import Mapping
@@ -18,11 +17,11 @@ from sc2jax.model.transformer import forward, output_logits
 class StarCoder2(nnx.Module):
     """Tokens in, logits out; `params` holds one `nnx.Param` for each entry of the table, at its path.
 
-    Each carries the logical names of its dimensions, `param.get_metadata("axes")`, for sc2jax/parallel/rules.py.
+    Each carries the logical names of its dimensions, `param.get_metadata("axes")`, of parallel/rules.py.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, params: Params | None = None) -> None:
-        """Random parameters from the stream `params`, or those that are given, such as a restored checkpoint's."""
+        """With random parameters from the stream `params`, or with given ones, such as a restored checkpoint's."""
         self.config = config
         table = parameter_table(config)
         values = init_params(table, rngs.params()) if params is None else params
@@ -36,7 +35,7 @@ class StarCoder2(nnx.Module):
         positions_BT: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """Logits (B, T, V), float32; dropout is drawn from the stream `dropout` of `rngs`, without it there is none."""
+        """Logits (B, T, V), float32; without `rngs`, whose stream `dropout` is used, there is no dropout."""
         params = self.arrays()
         hidden_BTD = forward(
             params,
@@ -49,7 +48,7 @@ class StarCoder2(nnx.Module):
         return output_logits(params, hidden_BTD, self.config)
 
     def arrays(self) -> Params:
-        """The parameters as the functional model takes them, to generate with or to save."""
+        """The parameters as the functional model takes them, for generating or saving."""
         return nnx.to_pure_dict(nnx.state(self, nnx.Param))["params"]
 
 

@@ -31,8 +31,8 @@ class Parameter:
     init: float | Literal["zeros", "ones"]  # a number is the standard deviation of a normal distribution around 0
     decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
     hf_name: str = ""  # its name in Hugging Face's format; {layer} where there is one tensor a layer
-    # Which dimensions of one layer's array each dimension of Hugging Face's tensor flattens: heads and their sizes are
-    # one dimension there, and a kernel is stored (outputs, inputs).
+    # For each dimension of Hugging Face's tensor, the dimensions of one layer's array that it flattens: heads and their
+    # sizes are one dimension there, and a kernel is stored as (outputs, inputs).
     hf_dims: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -42,7 +42,7 @@ class Parameter:
 
     @property
     def layer_shape(self) -> tuple[int, ...]:
-        """The shape of one layer's array, or of the whole one if it belongs to no layer."""
+        """The shape of one layer's array, or of the whole array if it belongs to no layer."""
         return self.shape[1:] if self.stacked else self.shape
 
     @property

@@ -43,7 +43,7 @@ def forward(
         segment_ids_BT: tokens of different segments do not see each other; by default each row is one segment.
         positions_BT: for the rotary embedding; by default 0, 1, 2, ...
         mesh: where the activations live, if sharded.
-        dropout_key: draws the dropout masks; without it there is none.
+        dropout_key: for the dropout masks; without it there is no dropout.
     """
     hidden_BTD, _ = forward_with_keys(
         params,
@@ -68,19 +68,19 @@ def forward_with_keys(
     dropout_key: jax.Array | None = None,
     keep: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """The same as `forward`, with what `keep` makes of each layer's rotated keys and of its values (B, T, K, H).
+    """The same as `forward`, and what `keep` returns for each layer's rotated keys and for its values (B, T, K, H).
 
-    It is applied in every layer, so that no more than its results are ever held of all layers.
+    It is applied within each layer, so that only its results, not all keys and values, are held for all layers at once.
     """
     B, T = tokens_BT.shape
     if positions_BT is None:
         positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-    # With batch and length both split, tokens in one dimension would have no placement: each layer would gather them.
+    # If batch and length are both split, flattened tokens would have no placement, and each layer would gather them.
     flat = mesh is None or rules.shard_count(mesh, rules.LENGTH) == 1
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
-    # Gathered over its embed dimension before the look-up: XLA otherwise looks all rows up in each part of the table
-    # and gathers the activations of the whole batch.
+    # The table is gathered over its embed dimension before the look-up. Otherwise XLA looks up all rows in each part of
+    # the table and gathers the activations of the whole batch.
     embedding_VD = rules.constrain(params["embedding"], mesh, (rules.VOCAB, rules.ACTIVATION_EMBED))
     x_BTD = embedding_VD[tokens_BT]
     x_BTD = dropout(x_BTD, config.embedding_dropout, _fold(dropout_key, config.num_layers))
@@ -123,8 +123,9 @@ def transformer_layer(
 ) -> tuple[jax.Array, Kept]:
     """One layer. Returns its output, and what is kept of its keys and values.
 
-    `attend(q, k, v)` gets queries and keys as projected, turns them, and returns the mixed values and what is kept: a
-    kernel may turn what it reads by itself, and only the cache wants turned keys. `flat` is that of `linear`.
+    `attend(q, k, v)` is given queries and keys as projected, and returns the mixed values and what is to be kept. The
+    rotation is left to it, since some kernels rotate what they read and only the cache needs rotated keys. `flat` is
+    that of `linear`.
     """
     project = partial(linear, flat=flat)
     normed_BTD = layer_norm(x_BTD, params["attention_norm"], config.norm_epsilon)
@@ -151,9 +152,9 @@ def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) ->
 
 
 def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1, *, flat: bool = True) -> jax.Array:
-    """`x @ kernel + bias` over the last `input_dims` dimensions of x; flat: as a product of (tokens, in) and (in, out).
+    """`x @ kernel + bias` over the last `input_dims` dimensions of x, as a product of two matrices if `flat`.
 
-    XLA's CPU backend computes the two-dimensional product faster than the same one with a batch dimension.
+    XLA's CPU backend computes a product of (tokens, in) and (in, out) faster than one with a batch dimension.
     """
     kernel, bias = params["kernel"], params["bias"]
     if not flat:
@@ -174,7 +175,7 @@ def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) ->
 
 
 def cast_params(params: Params, config: ModelConfig) -> Params:
-    """The parameters in the type of the computation; those of the norms stay float32. The one place that casts them."""
+    """The parameters in the computation's type, but those of norms in float32. No other place casts parameters."""
 
     def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
         of_norm = any(str(entry.key).endswith("norm") for entry in path if isinstance(entry, jax.tree_util.DictKey))

@@ -14,7 +14,7 @@ from sc2jax.parallel.config import MeshConfig
 
 
 def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the axes data, fsdp, sequence and tensor over all devices, neighbours in hardware next to each other.
+    """A mesh of all devices with the axes data, fsdp, sequence and tensor; neighbours in it are neighbours in hardware.
 
     Raises:
         UserError: the sizes do not multiply to the number of devices.

@@ -1,7 +1,7 @@
 """Logical axis names and the mesh axes that they are split over: the only place that writes `PartitionSpec`.
 
-Arrays are described by what their dimensions mean; this table alone decides where they live. The names of parameter
-dimensions and of activation dimensions differ where their placement does: parameters are split over their embed
+Arrays are described by what their dimensions mean; this table alone decides where they live. Dimensions of parameters
+and of activations have different names where they are placed differently: parameters are split over their embed
 dimension (fully sharded data parallelism), activations over their batch.
 """
 
@@ -41,11 +41,11 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 
 REPLICABLE = frozenset({KV_HEADS})
-"""Axes that are copied where the mesh does not divide them: two key-value heads may serve eight tensor shards."""
+"""Axes that are copied where the mesh does not divide them: two key-value heads may serve eight shards."""
 
 
 def mesh_axes(mesh: Mesh, axis: str) -> tuple[str, ...]:
-    """The mesh axes that a logical axis is split over, without those of one device."""
+    """The mesh axes that a logical axis is split over, leaving out those of size 1."""
     return tuple(name for name in RULES[axis] if mesh.shape[name] > 1)
 
 
@@ -80,7 +80,7 @@ def partition_spec(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> Par
 
 
 def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedSharding:
-    """The same as `partition_spec`, bound to the mesh."""
+    """`partition_spec`, bound to the mesh."""
     return NamedSharding(mesh, partition_spec(mesh, axes, shape))
 
 
@@ -90,7 +90,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def constrain(x: jax.Array, mesh: Mesh | None, axes: Sequence[str]) -> jax.Array:
-    """Tells the compiler where an activation lives; without a mesh it says nothing."""
+    """Tells the compiler where an activation lives; does nothing without a mesh."""
     if mesh is None:
         return x
     return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))
@@ -102,11 +102,11 @@ def map_shards(
     inputs: Sequence[Sequence[str]],
     outputs: Sequence[tuple[Sequence[str], Sequence[int]]],
 ) -> Callable[..., Any]:
-    """Runs a function on each device's part of its arguments, for what the compiler cannot split by itself.
+    """A function that runs on each device's part of its arguments, for what the compiler cannot split by itself.
 
     Args:
-        function: takes one array for each entry of `inputs` and returns a tuple with one for each of `outputs`; between
-            devices it communicates by the names of mesh axes.
+        function: takes one array for each entry of `inputs` and returns a tuple with one for each of `outputs`; it
+            communicates between devices by the names of mesh axes.
         mesh: the devices.
         inputs: the logical axes of each argument.
         outputs: the logical axes and the whole shape of each result.

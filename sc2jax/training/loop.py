@@ -33,35 +33,35 @@ from sc2jax.training.step import (
 
 
 class Feed(Protocol):
-    """What the loop needs of a feed: batches of this process's rows, and a position to save and go back to."""
+    """What the loop needs from a feed: batches of this process's rows, and a position to save and return to."""
 
     wait_seconds: float
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
     def state(self) -> np.ndarray:
-        """The position after the last batch handed out, int64 (global rows, fields), zero for rows read elsewhere."""
+        """The position after the newest batch, int64 (global rows, fields); rows of other processes are zero."""
         ...
 
     def statistics(self, state: np.ndarray) -> dict[str, Any]:
-        """What was read and lost up to a position of the whole batch."""
+        """What was read and dropped up to a position of the whole batch."""
         ...
 
     def restore(self, state: np.ndarray) -> None:
-        """Goes on from a saved position of the whole batch."""
+        """Continues from a saved position of the whole batch."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run leaves: its last step and the fingerprints of its parameters."""
+    """The last step of a finished run and the fingerprints of its parameters."""
 
     steps: int
     fingerprints: dict[str, int]
 
 
 def local_rows(mesh: Mesh, batch_size: int, row_length: int) -> list[int]:
-    """The rows of the global batch that this process's devices hold; it reads these and no others.
+    """The rows of the global batch that this process's devices hold, and that it therefore reads.
 
     Raises:
         UserError: the mesh does not divide the batch.
@@ -184,7 +184,7 @@ def _run(
         batch = place(next(feed))
         position, waited = feed.state(), feed.wait_seconds
         state, metrics = step_function(state, batch)
-        # The metrics of a step are read once the next one was handed to the devices, so that these never wait for us.
+        # The metrics of a step are read after the next step was dispatched, so that the devices never wait for us.
         if unread is not None:
             read(step - 1, *unread)
         unread = metrics, position, waited
@@ -208,7 +208,7 @@ def _refuse_not_finite(step: int, metrics: Mapping[str, float]) -> None:
 def place_batch(
     batch: Mapping[str, np.ndarray], placement: NamedSharding, rows: Sequence[int], batch_size: int
 ) -> dict[str, jax.Array]:
-    """Global arrays from the rows that this process read: row `rows[i]` of the global batch is row i of its own."""
+    """Global arrays from the rows that this process read: its row i is row `rows[i]` of the global batch."""
     local = {row: index for index, row in enumerate(rows)}
 
     def place(array: np.ndarray) -> jax.Array:
@@ -221,10 +221,10 @@ def place_batch(
 
 
 def whole_position(position: np.ndarray) -> np.ndarray:
-    """The feed's position of the whole batch, put together from what each process has of it."""
+    """The feed's position of the whole batch, put together from each process's part."""
     if jax.process_count() == 1:
         return position
-    # Rows of other processes are zero here, so that the greatest over processes is the whole, even where two of them
-    # hold the same row. The integers travel as pairs of 32-bit words: without its x64 mode JAX would cut them short.
+    # Rows of other processes are zero, so the maximum over all processes is the whole, even where two of them hold the
+    # same row. The integers travel as pairs of 32-bit words, because JAX without x64 mode would truncate them.
     gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(position).view(np.uint32))
     return np.asarray(gathered).view(np.int64).max(axis=0)

@@ -1,4 +1,4 @@
-"""The training log: one JSON line for every few steps, the same bytes however often the run was interrupted."""
+"""The training log: one JSON line for every few steps, with the same bytes however often the run was interrupted."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def read_metrics(folder: str) -> list[dict[str, Any]]:
     path = Path(folder, METRICS)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without its newline a line is unfinished
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its newline is unfinished
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:
@@ -30,14 +30,14 @@ def read_metrics(folder: str) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """Averages the metrics of some steps into a line of metrics.jsonl; times go to timing.jsonl.
+    """Averages the metrics of some steps into a line of metrics.jsonl, and their times into a line of timing.jsonl.
 
-    Losses are deterministic and times are not: kept apart, the first file can be compared byte for byte. `feed` in a
-    line is what the whole feed has read and lost since the beginning.
+    Losses are deterministic and times are not; kept apart, the first file can be compared byte for byte. `feed` in a
+    line is what the whole feed has read and dropped since the start of the run.
     """
 
     def __init__(self, folder: str, step: int) -> None:
-        """Opens the log of a run that goes on after `step`; lines beyond it belong to steps that are done again."""
+        """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
         temporary = Path(folder, METRICS + ".tmp")

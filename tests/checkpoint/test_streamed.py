@@ -1,18 +1,13 @@
 """Checkpoints written block by block: restored as any other, onto any mesh, wide or as stored."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
-from sc2jax.checkpoint.disk import CHUNK_BYTES, chunk_shape
-from sc2jax.checkpoint.fingerprints import block_sum, fingerprint
+from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.streamed import StreamedArray, save_streamed
 from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig
@@ -110,28 +105,3 @@ def test_a_failure_leaves_no_checkpoint(tmp_path, params):
         save_streamed(str(tmp_path), 0, "key", {("embedding",): array})
     assert Checkpoints(str(tmp_path), 1).latest_step() is None
     assert not list(tmp_path.iterdir())
-
-
-@given(
-    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
-    dtype=st.sampled_from([np.float32, ml_dtypes.bfloat16, np.float16]),
-    cuts=st.lists(st.integers(0, 5), max_size=2),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=20)
-def test_sums_of_blocks_make_the_fingerprint(shape, dtype, cuts, seed):
-    array = np.random.default_rng(seed).normal(size=shape).astype(dtype)
-    edges = sorted({0, shape[0], *(cut for cut in cuts if cut < shape[0])})
-    total = 0
-    for first, last in itertools.pairwise(edges):
-        index = (slice(first, last), *(slice(0, size) for size in shape[1:]))
-        total += block_sum(array[index], index, shape)
-    assert total % 2**32 == fingerprint({"a": jnp.asarray(array)})["a"]
-
-
-def test_chunks_hold_one_layer_and_are_small():
-    assert chunk_shape((30, 3072), 4, stacked=True) == (1, 3072)
-    for shape, stacked in (((40, 6144, 24576), True), ((40, 6144, 48, 128), True), ((49152, 6144), False)):
-        chunk = chunk_shape(shape, 2, stacked=stacked)
-        assert CHUNK_BYTES / 4 < np.prod(chunk) * 2 <= CHUNK_BYTES
-        assert chunk[0] == 1 or not stacked

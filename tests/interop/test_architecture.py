@@ -66,6 +66,8 @@ def test_both_styles_of_the_rotary_base(tmp_path):
     assert read(tmp_path, bare | {"rope_theta": 4e5} | newer).rope_theta == 5e5
     assert read(tmp_path, bare | {"rope_theta": 4e5, "rope_parameters": None}).rope_theta == 4e5
     assert read(tmp_path, bare).rope_theta == 1e4
+    whole = {"rope_parameters": {"rope_theta": 3e4, "partial_rotary_factor": 1.0}}
+    assert read(tmp_path, bare | whole).rope_theta == 3e4
 
 
 def test_no_window_and_keys_left_out(tmp_path):
@@ -83,6 +85,8 @@ def test_no_window_and_keys_left_out(tmp_path):
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is .*linear"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters is .*yarn"),
         ({"rope_parameters": "yarn"}, "rope_parameters is 'yarn', not an object"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "rope_parameters is .*0.5"),
+        ({"rope_scaling": {"partial_rotary_factor": 0.5}}, "rope_scaling is .*0.5"),
         ({"rope_theta": "big"}, "rope_theta is 'big'"),
         ({"rope_theta": 0}, "rope_theta is 0, not a positive number"),
         ({"rope_parameters": {"rope_theta": float("nan")}}, "rope_theta is nan, not a positive number"),

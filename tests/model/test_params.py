@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from sc2jax.model.config import ModelConfig
@@ -56,6 +57,17 @@ def test_initialisation_follows_the_table():
             assert abs(float(jnp.std(array)) - 0.5) < 4 * 0.5 / math.sqrt(2 * array.size)
         else:
             assert (array == (1.0 if parameter.init == "ones" else 0.0)).all()
+
+
+def test_each_parameter_is_drawn_by_itself_and_another_one_changes_none():
+    params = init_params(parameter_table(TINY), jax.random.key(0))
+    attention = params["layers"]["attention"]
+    assert attention["k"]["kernel"].shape == attention["v"]["kernel"].shape
+    assert not jnp.any(attention["k"]["kernel"] == attention["v"]["kernel"])
+    assert not jnp.any(attention["k"]["kernel"][0] == attention["k"]["kernel"][1])
+    untied = init_params(parameter_table(dataclasses.replace(TINY, tie_embeddings=False)), jax.random.key(0))
+    assert not jnp.any(untied["output"] == params["embedding"])
+    jax.tree.map(np.testing.assert_array_equal, params, {name: untied[name] for name in params})
 
 
 def test_same_key_same_parameters_and_other_key_other_ones():

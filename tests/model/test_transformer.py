@@ -10,7 +10,7 @@ import pytest
 
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import abstract_params, init_params, parameter_table
-from sc2jax.model.transformer import forward, output_logits
+from sc2jax.model.transformer import cast_params, forward, layer_norm, output_logits
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 
@@ -84,6 +84,26 @@ def test_bfloat16_is_close_and_its_logits_are_float32(params):
     low = logits(params, config=dataclasses.replace(TINY, compute_dtype="bfloat16"))
     assert low.dtype == jnp.float32
     assert np.corrcoef(low.ravel(), logits(params).ravel())[0, 1] > 0.999
+
+
+def test_norms_are_computed_in_float32_with_float32_parameters(params):
+    """In bfloat16 numbers around 100 are 0.5 apart, and a mean of them is off by as much as they differ."""
+    x = (100 + jax.random.normal(jax.random.key(1), (3, 256))).astype(jnp.bfloat16)
+    scale, bias = 1 + jax.random.uniform(jax.random.key(2), (256,)) / 300, jnp.full(256, 0.501)
+    wide = np.asarray(x, np.float64)
+    normed = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    found = layer_norm(x, {"scale": scale, "bias": bias}, 1e-5)
+    expected = (normed * np.asarray(scale, np.float64) + np.asarray(bias, np.float64)).astype(jnp.bfloat16)
+    assert found.dtype == jnp.bfloat16
+    assert np.mean(found == expected) > 0.98  # the rest is rounded the other way
+
+
+def test_all_parameters_but_those_of_norms_are_cast(params):
+    cast = cast_params(params, dataclasses.replace(TINY, compute_dtype="bfloat16"))
+    wide = {path[-2].key for path, x in jax.tree_util.tree_leaves_with_path(cast) if x.dtype == jnp.float32}
+    narrow = [path for path, x in jax.tree_util.tree_leaves_with_path(cast) if x.dtype == jnp.bfloat16]
+    assert wide == {"attention_norm", "mlp_norm", "final_norm"}
+    assert len(narrow) == len(jax.tree.leaves(params)) - 6
 
 
 def test_dropout_needs_a_key_and_follows_it(params):

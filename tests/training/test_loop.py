@@ -17,7 +17,7 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.loop import train
-from sc2jax.training.metrics import METRICS, MetricsLog, read_metrics
+from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,8 @@ def run(folder, feed, model, training, mesh, key="a key"):
 
 
 def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
+    """The last step ends neither a line nor the steps between checkpoints, and leaves both all the same."""
+    training = dataclasses.replace(training, steps=7, log_every=2, checkpoint_every=4)
     whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
     for stop_after in (1, 5):
         feed = make_feed()
@@ -42,7 +44,10 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
         again = run(folder, make_feed(), model, training, mesh)
         assert again == whole
         assert (folder / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
-    assert [row["step"] for row in read_metrics(str(tmp_path / "whole"))] == [2, 4, 6, 8]
+    lines = read_metrics(str(tmp_path / "whole"))
+    assert [row["step"] for row in lines] == [2, 4, 6, 7]
+    assert [row["feed"]["batches"] for row in lines] == [2, 4, 6, 7]
+    assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
 
 
 def test_resumes_onto_another_mesh(tmp_path, model, training, mesh, make_feed):
@@ -123,6 +128,30 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh
     diverging = dataclasses.replace(training, peak_learning_rate=1e30, warmup_steps=0)
     with pytest.raises(UserError, match="not finite at step"):
         run(tmp_path, make_feed(), model, diverging, mesh)
+
+
+def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
+    log = MetricsLog(str(tmp_path), step=0)
+    for step, (loss, tokens) in enumerate([(2.0, 30.0), (4.0, 10.0), (7.0, 0.0)], start=1):
+        metrics = {"loss": loss, "tokens": tokens, "gradient_norm": float(step), "learning_rate": 0.1 * step}
+        log.add(metrics, seconds=2.0, waited=0.25)
+    assert not read_metrics(str(tmp_path))  # taking a step writes nothing
+    log.write(3, {"padding": 3})
+    log.add({"loss": 1.0, "tokens": 5.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
+    log.write(4, {"padding": 4})
+    first, second = read_metrics(str(tmp_path))
+    assert first == {
+        "step": 3,
+        "loss": 2.5,
+        "gradient_norm": 2.0,
+        "learning_rate": pytest.approx(0.3),
+        "tokens": 40,
+        "feed": {"padding": 3},
+    }
+    assert (second["loss"], second["tokens"], second["gradient_norm"]) == (1.0, 45, 9.0)
+    times = [json.loads(line) for line in Path(tmp_path, TIMING).read_text().splitlines()]
+    assert times[0] == {"step": 3, "seconds": 6.0, "tokens_per_second": 6.7, "feed_wait_seconds": 0.75}
+    assert times[1] == {"step": 4, "seconds": 1.0, "tokens_per_second": 5.0, "feed_wait_seconds": 0.0}
 
 
 def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path):
