@@ -73,8 +73,9 @@ class Settings:
 
 def default_config() -> ConfigDict:
     """Every key with its default, locked: a key that does not exist cannot be set."""
-    of_rooms = {name: _defaults(kind) for name, kind in sections().items()}
-    return ConfigDict(_defaults(Settings) | of_rooms).lock()
+    values: dict[str, Any] = _defaults(Settings)
+    values |= {name: _defaults(kind) for name, kind in sections().items()}
+    return ConfigDict(values).lock()
 
 
 def sections() -> dict[str, Any]:

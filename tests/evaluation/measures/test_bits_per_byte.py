@@ -113,7 +113,7 @@ def test_gzip_compresses_as_well_as_it_can() -> None:
 )
 def test_no_more_is_scored_than_was_asked_for(byte_tokenizer: Tokenizer, bounds, files, size) -> None:
     model = scripted_model(byte_tokenizer, score=constant(1.0))
-    result = measure(model, HELD_OUT, TRAIN, dataclasses.replace(CONFIG, **bounds, score_batch=5), 0)
+    result = measured(model, HELD_OUT, TRAIN, dataclasses.replace(CONFIG, **bounds, score_batch=5), 0)
     assert result["measured"] is True
     assert files in (None, result["total"]["files"]) and size in (None, result["total"]["bytes"])
     assert model.batch_sizes == [5]
@@ -121,7 +121,7 @@ def test_no_more_is_scored_than_was_asked_for(byte_tokenizer: Tokenizer, bounds,
 
 def test_no_more_is_counted_than_was_asked_for(byte_tokenizer: Tokenizer) -> None:
     config = dataclasses.replace(CONFIG, unigram_bytes=11)
-    result = measure(scripted_model(byte_tokenizer, score=constant(1.0)), HELD_OUT, TRAIN, config, 0)
+    result = measured(scripted_model(byte_tokenizer, score=constant(1.0)), HELD_OUT, TRAIN, config, 0)
     assert result["measured"] is True and result["unigram"]["bytes"] == result["unigram"]["tokens"] == 11
 
 

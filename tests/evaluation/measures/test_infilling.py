@@ -148,14 +148,14 @@ def test_going_on_after_the_line_is_wrong_but_its_first_line_is_not(byte_tokeniz
 
 def test_blank_lines_before_the_right_one_are_no_first_line(byte_tokenizer: Tokenizer) -> None:
     oracle = Oracle(byte_tokenizer, lambda line: f"\n\n{line}\nmore")
-    result = measure(scripted_model(byte_tokenizer, complete=oracle), FILES, CONFIG, 0)
+    result = measured(scripted_model(byte_tokenizer, complete=oracle), FILES, CONFIG, 0)
     assert result["measured"] is True and result["first_line_match"] == 1.0
 
 
 def test_a_sample_shows_four_lines_on_each_side(byte_tokenizer: Tokenizer) -> None:
     text = "".join(f"line {number}\n" for number in range(1, 20))
     model = scripted_model(byte_tokenizer, complete=lambda prompts, **_: [Completion([], True)] * len(prompts))
-    result = measure(model, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
+    result = measured(model, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
     assert result["measured"] is True
     item = next(item for item in result["items"] if item["line"] == 9)
     assert item["before"] == "line 5\nline 6\nline 7\nline 8\n"
