@@ -6,6 +6,8 @@
 Expected of the Python standard library: held-out bits per byte at least 20 % below the unigram-token baseline.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from sc2jax.config import default_config
@@ -13,7 +15,7 @@ from sc2jax.config import default_config
 
 def get_config() -> ConfigDict:
     """The differences from the defaults."""
-    config = default_config()
+    config: Any = default_config()
 
     config.tokenizer.vocab_size = 2048
     config.tokenizer.max_training_bytes = 8_000_000

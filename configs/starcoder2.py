@@ -14,6 +14,7 @@ repository, and goes on from row to row: in the long one a row holds as much of 
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -56,7 +57,7 @@ def get_config(argument: str = "3b") -> ConfigDict:
     """
     name, stage = _parse(argument)
     size = SIZES[name]
-    config = default_config()
+    config: Any = default_config()
 
     config.feed.mixture = f"starcoder2_{name}"
     config.feed.cross_document_attention = True  # a row is one sequence, its documents parted by end-of-text alone

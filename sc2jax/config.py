@@ -73,8 +73,7 @@ class Settings:
 
 def default_config() -> ConfigDict:
     """Every key with its default, locked: a key that does not exist cannot be set."""
-    values: dict[str, Any] = _defaults(Settings)
-    values |= {name: _defaults(kind) for name, kind in sections().items()}
+    values: dict[str, Any] = {**_defaults(Settings), **{name: _defaults(kind) for name, kind in sections().items()}}
     return ConfigDict(values).lock()
 
 
