@@ -23,7 +23,7 @@ def row(tokenizer: Tokenizer, length: int = 24) -> dict[str, np.ndarray]:
 def test_a_row_without_colours(tokenizer: Tokenizer) -> None:
     header, _, *text = render_row(row(tokenizer), tokenizer, color=False).split("\n")
     assert re.fullmatch(r"24 tokens: \d+ in segment 1, \d+ in segment 2, \d+ of padding; \d+ with weight 0", header)
-    # The escape character of the text is drawn, so that it cannot colour the terminal.
+    # The escape character of the text is shown as a picture, so that it cannot colour the terminal.
     padding = re.fullmatch(r"<file_sep>a = 1\n<\|endoftext\|><file_sep>b␛\[31m<fim_pad> x (\d+)", "\n".join(text))
     assert padding
     assert f"{padding[1]} of padding" in header

@@ -64,7 +64,7 @@ def test_another_seed_draws_another_sample() -> None:
     drawn = sample_texts(texts, 900, seed=0)
     assert len(drawn) == 100
     assert set(drawn) != set(sample_texts(texts, 900, seed=1))
-    # A draw by content is fair: about half comes from each half of the corpus.
+    # A choice by content is fair: about half comes from each half of the corpus.
     assert 30 < sum(text < "text 0500" for text in drawn) < 70
 
 
