@@ -213,9 +213,10 @@ def other_tests(file: str, budget: float, seconds_of: Callable[[str], float]) ->
     budget -= sum(map(seconds_of, last))
     chosen: list[str] = []
     for distance in sorted(set(distances.values())):
+        if budget <= 0:
+            break
         level = [test for test in distances if distances[test] == distance and test != LAST and not is_own(test, file)]
-        level.sort(key=lambda test: (not in_room(test, file), seconds_of(test)))
-        for test in level if budget > 0 else []:
+        for test in sorted(level, key=lambda test: (not in_room(test, file), seconds_of(test))):
             if seconds_of(test) <= budget:
                 budget -= seconds_of(test)
                 chosen.append(test)
