@@ -182,8 +182,6 @@ def run_tests(copy: Path, tests: Sequence[str], limit: float) -> tuple[str, floa
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return f"hangs: {' '.join(tests)}", time.monotonic() - started
-    if process.returncode == 4:
-        raise SystemExit(f"pytest cannot be used:\n{output}")
     nothing_failed = process.returncode in (0, 5)  # 5: every test of the file is a slow one
     match = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
     failed = "" if nothing_failed else match[1] if match else f"ends with exit code {process.returncode}"
