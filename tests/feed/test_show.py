@@ -36,6 +36,13 @@ def test_no_text_can_command_the_terminal(tokenizer: Tokenizer, character: str, 
     assert text.endswith(f"a\t{picture}b\nc")
 
 
+@pytest.mark.parametrize(("count", "written"), [(3, "<fim_pad><fim_pad><fim_pad>"), (4, "<fim_pad> x 4")])
+def test_a_long_run_of_a_special_token_is_abbreviated(tokenizer: Tokenizer, count: int, written: str) -> None:
+    window = np.array(tokenizer.encode_text("ab"))
+    text = render_row(pack_row(window, len(window) + count, False), tokenizer, color=False)
+    assert text.endswith(f"\nab{written}")
+
+
 def test_a_row_in_colours(tokenizer: Tokenizer) -> None:
     plain = render_row(row(tokenizer), tokenizer, color=False)
     coloured = render_row(row(tokenizer), tokenizer, color=True)

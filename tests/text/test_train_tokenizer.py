@@ -59,6 +59,10 @@ def test_duplicates_count_once() -> None:
     assert len(set(sample_texts(texts, 30, seed=0))) == 5
 
 
+def test_half_a_character_is_replaced() -> None:
+    assert sample_texts(["a\ud800"], 60, seed=0) == ["a?"]
+
+
 def test_another_seed_draws_another_sample() -> None:
     texts = [f"text {index:04d}" for index in range(1000)]
     drawn = sample_texts(texts, 900, seed=0)
