@@ -300,7 +300,7 @@ def test_streams_that_a_source_gives_nothing_any_more_are_counted(open_feed: Ope
 def test_over_an_epoch_no_token_is_lost_or_repeated(
     open_feed: Open, inputs: FeedInputs, tokenizer: Tokenizer, level: str
 ) -> None:
-    """Counted: the tokens of the rows are those of the documents that the first epoch draws, each once."""
+    """Counted: the tokens of the rows are those of the documents of the first epoch, each once."""
     fim = FimConfig(level=level)
     (source,) = open_documents(dataclasses.replace(inputs, fim=fim), read_mixture("repositories"))
     expected: Counter[tuple[int, ...]] = Counter()

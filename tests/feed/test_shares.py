@@ -13,15 +13,21 @@ from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 
 ROWS, LENGTH, BATCH = 10_000, 256, 8
+Sources = tuple[Path, dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """A folder with every source of the mixture, and the share that each should have."""
+    folder = tmp_path_factory.mktemp("sources")
+    return folder, write_sources(folder)
 
 
 @pytest.mark.slow
-def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_feed: Open, tmp_path: Path) -> None:
-    wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
-    feed = open_feed(
-        corpus=str(tmp_path), config=config, row_length=LENGTH, fim=FimConfig(level="off"), batch_size=BATCH
-    )
+def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_feed: Open, sources: Sources) -> None:
+    folder, wanted = sources
+    config = FeedConfig(mixture=str(folder / "endless.json"))
+    feed = open_feed(corpus=str(folder), config=config, row_length=LENGTH, fim=FimConfig(level="off"), batch_size=BATCH)
     for _ in range(ROWS // BATCH):
         next(feed)
     found = feed.statistics(feed.state())["sources"]
@@ -35,11 +41,11 @@ def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_fe
         assert abs(rows - share * ROWS) <= 0.01 * share * ROWS or share < 0.0054, name
 
 
-def test_the_mixture_reads_every_format(open_feed: Open, tmp_path: Path) -> None:
-    wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
+def test_the_mixture_reads_every_format(open_feed: Open, sources: Sources) -> None:
+    folder, wanted = sources
+    config = FeedConfig(mixture=str(folder / "endless.json"))
     for name in wanted:
-        feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, batch_size=2, source=name)
+        feed = open_feed(corpus=str(folder), config=config, row_length=LENGTH, batch_size=2, source=name)
         next(feed)
         assert list(feed.statistics(feed.state())["sources"]) == [name]
 
@@ -47,17 +53,17 @@ def test_the_mixture_reads_every_format(open_feed: Open, tmp_path: Path) -> None
 @pytest.mark.parametrize("level", ["context", "document"])
 @pytest.mark.parametrize("source_code_only", [True, False])
 def test_infilling_is_for_source_code_unless_asked_otherwise(
-    open_feed: Open, tmp_path: Path, level: str, source_code_only: bool
+    open_feed: Open, sources: Sources, level: str, source_code_only: bool
 ) -> None:
-    wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
+    folder, wanted = sources
+    config = FeedConfig(mixture=str(folder / "endless.json"))
     fim = FimConfig(level=level, rate=1.0, file_rate=1.0, source_code_only=source_code_only)
     for name in wanted:
-        feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, fim=fim, batch_size=4, source=name)
+        feed = open_feed(corpus=str(folder), config=config, row_length=LENGTH, fim=fim, batch_size=4, source=name)
         found = (next(feed)["tokens"] == Special.FIM_PREFIX).any()
         assert found == (name == "source_code_full" or not source_code_only), name
     # In a mixture each row is as its source asks: with these tokens begins no source code.
-    feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, fim=fim, batch_size=400)
+    feed = open_feed(corpus=str(folder), config=config, row_length=LENGTH, fim=fim, batch_size=400)
     others = [Special.ISSUE_START, Special.JUPYTER_START, Special.JUPYTER_SCRIPT, Special.PR]
     rows = [row for row in next(feed)["tokens"] if np.isin(others, row).any()]
     assert len(rows) > 20
@@ -65,10 +71,10 @@ def test_infilling_is_for_source_code_unless_asked_otherwise(
 
 
 @pytest.mark.parametrize("before", [1, 4])
-def test_any_hosts_go_on_with_a_mixture(open_feed: Open, tmp_path: Path, before: int) -> None:
+def test_any_hosts_go_on_with_a_mixture(open_feed: Open, sources: Sources, tmp_path: Path, before: int) -> None:
     """Hosts agree on whose turn it is without a word, also when some streams find a source exhausted."""
-    write_sources(tmp_path)
-    fields = json.loads((tmp_path / "endless.json").read_text())
+    folder, _ = sources
+    fields = json.loads((folder / "endless.json").read_text())
     for source in fields["sources"][1:5]:
         source.update(max_epochs=1, share=60)
     (tmp_path / "capped.json").write_text(json.dumps(fields))
@@ -76,7 +82,7 @@ def test_any_hosts_go_on_with_a_mixture(open_feed: Open, tmp_path: Path, before:
 
     def open_hosts(hosts: int) -> list[Batches]:
         rows = np.split(np.arange(8), hosts)
-        return [open_feed(corpus=str(tmp_path), config=config, batch_size=8, rows=of_host.tolist()) for of_host in rows]
+        return [open_feed(corpus=str(folder), config=config, batch_size=8, rows=of_host.tolist()) for of_host in rows]
 
     def take(feeds: list[Batches], count: int) -> list[list[np.ndarray]]:
         return [[next(feed)["tokens"] for _ in range(count)] for feed in feeds]

@@ -23,7 +23,7 @@ def row(tokenizer: Tokenizer, length: int = 24) -> dict[str, np.ndarray]:
 def test_a_row_without_colours(tokenizer: Tokenizer) -> None:
     header, _, *text = render_row(row(tokenizer), tokenizer, color=False).split("\n")
     assert re.fullmatch(r"24 tokens: \d+ in segment 1, \d+ in segment 2, \d+ of padding; \d+ with weight 0", header)
-    # The escape character of the text is drawn, so that it cannot colour the terminal.
+    # The escape character of the text is shown as a picture, so that it cannot colour the terminal.
     padding = re.fullmatch(r"<file_sep>a = 1\n<\|endoftext\|><file_sep>b␛\[31m<fim_pad> x (\d+)", "\n".join(text))
     assert padding
     assert f"{padding[1]} of padding" in header
@@ -34,6 +34,13 @@ def test_no_text_can_command_the_terminal(tokenizer: Tokenizer, character: str, 
     ids = tokenizer.encode_text(f"a\t{character}b\nc")
     text = render_row(pack_row(np.array([*ids, 0]), len(ids), False), tokenizer, color=False)
     assert text.endswith(f"a\t{picture}b\nc")
+
+
+@pytest.mark.parametrize(("count", "written"), [(3, "<fim_pad><fim_pad><fim_pad>"), (4, "<fim_pad> x 4")])
+def test_a_long_run_of_a_special_token_is_abbreviated(tokenizer: Tokenizer, count: int, written: str) -> None:
+    window = np.array(tokenizer.encode_text("ab"))
+    text = render_row(pack_row(window, len(window) + count, False), tokenizer, color=False)
+    assert text.endswith(f"\nab{written}")
 
 
 def test_a_row_in_colours(tokenizer: Tokenizer) -> None:

@@ -86,7 +86,7 @@ def test_shards_share_the_work_and_draw_differently(
         for index in range(4)
     ]
     assert sorted(name for shard in shards for name in names(repositories, shard, tokenizer)) == list(repositories)
-    # seqio hands every shard the same seeds: the draws for metadata must differ all the same.
+    # seqio gives every shard the same seeds; the random choices of metadata must differ all the same.
     metadata = [tuple(ids[0] == Special.REPO_NAME for ids in shard[:5]) for shard in shards]
     assert len(set(metadata)) > 1
 

@@ -24,7 +24,11 @@ def test_units_are_the_row_groups_of_all_parts_in_order(repositories: Repositori
     assert len(units) == len(groups)
     for index, group in enumerate(groups):
         unit = units[index]
-        assert [unit[document][0]["repository"] for document in range(len(unit))] == list(group)
+        rows = [
+            [(row["repository"], row["path"], row["content"]) for row in unit[document]]
+            for document in range(len(unit))
+        ]
+        assert rows == [[(repository, *file) for file in files] for repository, files in group.items()]
     names = [units.name(index).rpartition("/")[2] for index in range(len(units))]
     assert [name[:10] for name in names] == ["part-00000"] + ["part-00001"] * 5 + ["part-00003"] * 2
     assert [name.rpartition("#")[2] for name in names] == ["0", "0", "1", "2", "3", "4", "0", "1"]

@@ -84,7 +84,7 @@ def test_the_parts_of_a_file_in_both_orders() -> None:
         (1.0, (P, S, "suffix", M, "prefix", "middle")),
     ):
         rng = generator(3)
-        rng.random()  # the file's own draw
+        rng.random()  # for the file itself
         start, stop = sorted(rng.integers(0, len(text), size=2, endpoint=True).tolist())
         parts = {"prefix": text[:start], "middle": text[start:stop], "suffix": text[stop:]}
         assert all(parts.values()), "the seed should cut three parts that are not empty"
@@ -135,7 +135,7 @@ def test_cuts_are_uniform_over_characters_with_both_ends() -> None:
         assert parts.startswith("p")
         lengths.append([len(part) for part in parts[1:].replace("m", "s").split("s")])
     prefix, _, middle = np.array(lengths).T
-    # Two draws from 0..3: the smaller is k with (2(4-k)-1)/16, and both are equal in a quarter of the cases.
+    # Two random numbers from 0..3: the smaller is k with (2(4-k)-1)/16, and both are equal in a quarter of the cases.
     np.testing.assert_allclose(np.bincount(prefix, minlength=4) / 6000, np.array([7, 5, 3, 1]) / 16, atol=0.02)
     assert abs((middle == 0).mean() - 0.25) < 0.02
 
@@ -282,7 +282,7 @@ def test_empty_files_and_documents_are_kept_or_dropped_as_configured() -> None:
     assert transform_document(documents, never, generator(0)) == documents
     dropping = dataclasses.replace(never, drop_empty_documents=True)
     assert transform_document(documents, dropping, generator(0)) == ["x", EOT, "y", EOT]
-    # Behind the last end of text lies an empty document, which the reference draws for like any other.
+    # Behind the last end of text lies an empty document, which takes random numbers in the reference like any other.
     always = FimConfig(rate=1.0, spm_rate=0.0, drop_empty_documents=True)
     assert transform_document([EOT], always, generator(0)) == [P, S, M]
 

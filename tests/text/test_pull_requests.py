@@ -9,8 +9,8 @@ from sc2jax.text.config import FormatConfig
 from sc2jax.text.pull_requests import pull_request
 from sc2jax.text.special_tokens import Special
 
-# With this key the draws are: the rules are not whole, 2 lines before and 1 after what changes; the notes are whole;
-# 3 lines of context for the rules and 8 for the notes in the first head, 3 for the rules in the second.
+# With this key the random numbers say: the rules are not whole, 2 lines before and 1 after what changes; the notes are
+# whole; 3 lines of context for the rules and 8 for the notes in the first head, 3 for the rules in the second.
 SEED = 15233
 
 BASE = (
@@ -103,7 +103,7 @@ def test_a_pull_request_may_be_opened_by_being_reopened(records, rendered, seed:
     end = "<pr>username_0<pr_status>closed<pr_is_merged>False<|endoftext|>"
     whole = "<pr_diff><pr_file>count.txt<pr_diff_hunk>@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n" + end
     below = "<pr_diff><pr_file>count.txt<pr_diff_hunk>@@ -1,2 +1,2 @@\n-two\n+2\n three\n" + end
-    # As the draws fall, the base is the whole file or the changed line with up to 31 lines before and after.
+    # By chance, the base is the whole file or the changed line with up to 31 lines before and after.
     assert rest in {
         f"one\ntwo\nthree\n{whole}",
         f"one\ntwo\nthree{whole}",
@@ -122,7 +122,7 @@ def test_a_long_hunk_of_a_review_is_omitted(records, rendered) -> None:
     assert "<pr_diff_hunk_comment_line>4<pr_diff_hunk>[OMITTED]<pr_comment>" in rendered("pull_request", record, SEED)
 
 
-def test_shares_of_the_draws(records) -> None:
+def test_how_often_files_are_whole_and_how_many_lines_are_shown(records) -> None:
     record = copy.deepcopy(records("pull_request")[0])
     lines = [f"line {index}\n" for index in range(200)]
     record["base_files"] = [{"path": "long.txt", "content": "".join(lines)}]
@@ -143,9 +143,9 @@ def test_shares_of_the_draws(records) -> None:
             after.append(count - 1 - before[-1])
             context.append(str(pieces[-1]).count("\n line"))
     assert abs(whole / 2000 - 0.2) < 0.03
-    for drawn in (before, after):
-        assert set(drawn) == set(range(32))
-        assert abs(np.mean(drawn) - 15.5) < 1
+    for lines_around in (before, after):
+        assert set(lines_around) == set(range(32))
+        assert abs(np.mean(lines_around) - 15.5) < 1
     # What lies before the shown lines is no context, so the lines before are fewer where few are shown.
     assert max(context) == 18
     assert min(context) >= 3

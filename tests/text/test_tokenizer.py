@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -224,6 +225,36 @@ def test_a_sentencepiece_model_that_changes_text_is_refused(tmp_path: Path, trai
     )
     with pytest.raises(UserError, match=r"lossy\.model changes text: 'a' comes back as ' a'"):
         load_tokenizer(str(tmp_path / "lossy.model"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"control_symbols": [], "user_defined_symbols": [token.literal for token in Special]}, "its id 0 is not"),
+        ({"control_symbols": [token.literal for token in Special][::-1]}, "its id 0 is not"),
+        ({"control_symbols": [token.literal for token in Special][:-1], "unk_id": 37}, "its id 37 is not <PASSWORD>"),
+    ],
+)
+def test_a_sentencepiece_model_of_other_special_tokens_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """Text forges symbols that users define; control symbols it cannot."""
+    options = {"control_symbols": [token.literal for token in Special], "unk_id": len(Special), **change}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c d e f"]),
+        model_prefix=str(tmp_path / "foreign"),
+        model_type="bpe",
+        vocab_size=310,
+        hard_vocab_limit=False,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        byte_fallback=True,
+        minloglevel=2,
+        **options,
+    )
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(str(tmp_path / "foreign.model"))
 
 
 def test_the_digest_is_that_of_the_file(model_file: Path) -> None:

@@ -59,12 +59,16 @@ def test_duplicates_count_once() -> None:
     assert len(set(sample_texts(texts, 30, seed=0))) == 5
 
 
+def test_half_a_character_is_replaced() -> None:
+    assert sample_texts(["a\ud800"], 60, seed=0) == ["a?"]
+
+
 def test_another_seed_draws_another_sample() -> None:
     texts = [f"text {index:04d}" for index in range(1000)]
     drawn = sample_texts(texts, 900, seed=0)
     assert len(drawn) == 100
     assert set(drawn) != set(sample_texts(texts, 900, seed=1))
-    # A draw by content is fair: about half comes from each half of the corpus.
+    # A choice by content is fair: about half comes from each half of the corpus.
     assert 30 < sum(text < "text 0500" for text in drawn) < 70
 
 
