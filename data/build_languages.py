@@ -4,10 +4,10 @@
 
 Where several languages claim a name, exactly one is chosen, by the first of these rules that decides:
 
-1. `language_ties.tsv`, for names where the rules below would pick a rarity;
-2. a language that lists the name first, as its primary one;
+1. `language_ties.tsv`, for names where the rules below would pick a rare language;
+2. languages that list the name first, as their primary one;
 3. programming languages before markup, data and prose;
-4. the order of the alphabet.
+4. alphabetical order.
 
 Needs PyYAML, which sc2jax itself does not.
 """
@@ -34,7 +34,7 @@ def read_ties(path: Path) -> dict[tuple[str, str], str]:
 
 
 def table(languages: dict, ties: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:
-    """All rows (kind, name, language), one for each name, sorted."""
+    """The sorted rows (kind, name, language), one for each name."""
     claims: dict[tuple[str, str], dict[str, tuple]] = defaultdict(dict)
     for language, fields in languages.items():
         for field, kind in _KINDS.items():

@@ -56,9 +56,7 @@ def main() -> None:
         tokenizers["byte-level BPE 49152"] = os.environ["SC2JAX_TOKENIZER"]
     print(f"{'tokens per CPU-second':<42}{'tokens':>12}{'CPU s':>8}{'wall s':>8}{'thousand/s':>12}", flush=True)
     for name, path in tokenizers.items():
-        inputs = FeedInputs(
-            corpus, load_tokenizer(path), FeedConfig(row_length=arguments.row), FormatConfig(), FimConfig(), 0
-        )
+        inputs = FeedInputs(corpus, load_tokenizer(path), FeedConfig(), arguments.row, FormatConfig(), FimConfig(), 0)
         for level in ("off", "document", "context"):
             changed = dataclasses.replace(inputs, fim=FimConfig(level=level))
             report(f"feed, {name}, infilling: {level}", lambda changed=changed: run_feed(changed, arguments.tokens))
@@ -75,9 +73,7 @@ def main() -> None:
         print(f"  of these its packing kept {kept[0]:,}")
     for path in tokenizers.values():
         report_memory(
-            FeedInputs(
-                corpus, load_tokenizer(path), FeedConfig(row_length=arguments.row), FormatConfig(), FimConfig(), 0
-            )
+            FeedInputs(corpus, load_tokenizer(path), FeedConfig(), arguments.row, FormatConfig(), FimConfig(), 0)
         )
 
 
@@ -91,11 +87,11 @@ def report(title: str, run: Callable[[], int]) -> None:
 
 def run_feed(inputs: FeedInputs, tokens: int) -> int:
     """Takes batches of the feed; those that are made ahead and not taken cost time and do not count."""
-    batches = -(-tokens // (BATCH * inputs.config.row_length))
+    batches = -(-tokens // (BATCH * inputs.row_length))
     with open_batches(inputs, BATCH) as feed:
         for _ in range(batches):
             next(feed)
-    return batches * BATCH * inputs.config.row_length
+    return batches * BATCH * inputs.row_length
 
 
 def report_memory(inputs: FeedInputs) -> None:
@@ -189,7 +185,8 @@ def record(repository: str, path: str, text: str) -> dict[str, object]:
         "language": "Python",
         "licenses": [],
         "license_type": "no_license",
-        "text_sha256": "",
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "edits": [],
     }
 
 

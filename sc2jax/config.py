@@ -27,7 +27,7 @@ from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
-from sc2jax.settings import Setting, check_ranges, declared, setting
+from sc2jax.settings import check_ranges, setting
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.training.config import TrainingConfig
 
@@ -73,11 +73,11 @@ class Settings:
 
 def default_config() -> ConfigDict:
     """Every key with its default, locked: a key that does not exist cannot be set."""
-    sections = {name: _defaults(kind) for name, kind in _sections().items()}
-    return ConfigDict(_defaults(Settings) | sections).lock()
+    of_rooms = {name: _defaults(kind) for name, kind in sections().items()}
+    return ConfigDict(_defaults(Settings) | of_rooms).lock()
 
 
-def _sections() -> dict[str, Any]:
+def sections() -> dict[str, Any]:
     """The dataclass of each section."""
     return {name: kind for name, kind in typing.get_type_hints(Settings).items() if dataclasses.is_dataclass(kind)}
 
@@ -92,15 +92,8 @@ def to_settings(config: ConfigDict) -> Settings:
     Raises:
         UserError: a dataclass refuses its values.
     """
-    values = {name: kind(**config[name].to_dict()) for name, kind in _sections().items()}
-    return Settings(**values, **{name: config[name] for name in _defaults(Settings)})
-
-
-def declarations() -> dict[str, Setting]:
-    """What each dotted key declares of itself."""
-    own = dict(declared(Settings))
-    sections = {f"{name}.{field}": what for name, kind in _sections().items() for field, what in declared(kind)}
-    return own | sections
+    values = config.to_dict()
+    return Settings(**values | {name: kind(**values[name]) for name, kind in sections().items()})
 
 
 def settings_json(settings: Settings) -> str:

@@ -4,7 +4,15 @@ import textwrap
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import declarations, default_config, leaves
+from sc2jax.config import Settings, default_config, leaves, sections
+from sc2jax.settings import Setting, declared
+
+
+def declarations() -> dict[str, Setting]:
+    """What each dotted key declares of itself."""
+    own = dict(declared(Settings))
+    of_rooms = {f"{name}.{field}": what for name, kind in sections().items() for field, what in declared(kind)}
+    return own | of_rooms
 
 
 def explain(config: ConfigDict) -> str:

@@ -47,7 +47,7 @@ def test_nothing_is_an_error(capsys):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["trian"], "did you mean 'train'"),
+        (["trian"], "did you mean train?"),
         (["train", "--config=nowhere"], "there is no config 'nowhere'"),
         (["train", "--config.training.stepz=1"], "did you mean training.steps"),
         (["train", "--config.training.steps=0"], "training.steps is 0"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sc2jax.config import Settings, declarations, default_config, leaves
-from sc2jax.config_help import explain, settings_page
+from sc2jax.config import Settings, default_config, leaves
+from sc2jax.config_help import declarations, explain, settings_page
 from sc2jax.errors import UserError
 from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.settings import check_ranges, decisive, incidental, part, setting

@@ -139,6 +139,7 @@ def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source
             corpus=str(tmp_path / "corpus"),
             tokenizer=load_tokenizer(str(tmp_path / "tokenizer" / "tokenizer.model")),
             config=dataclasses.replace(settings.feed, streams_per_row=1),
+            row_length=settings.model.context_length,
             formats=settings.format,
             fim=FimConfig(level="off"),
             seed=0,

@@ -9,14 +9,14 @@ import dataclasses
 from sc2jax.settings import check_ranges, setting
 
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
-"""What the licences found for a file amount to, most welcome first."""
+"""What the licences of a file amount to, the most welcome first."""
 
 MIB = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class SourceConfig:
-    """Which files are listed and read."""
+class MachineConfig:
+    """Which of the machine's own packages are curated where no source is named."""
 
     max_distribution_bytes: int = setting(
         30_000_000,
@@ -25,8 +25,14 @@ class SourceConfig:
         at_least=0,
         decides=False,  # the digest of the sources, an input of every stage, says which files there are
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """Which files are listed and read."""
+
     max_file_bytes: int = setting(
-        10 * MIB, "Size from which a file is rejected without being read.", unit="bytes", at_least=1
+        10 * MIB, "Size from which on a file is rejected without being read.", unit="bytes", at_least=1
     )
 
 
@@ -102,9 +108,15 @@ class SplitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PartsConfig:
-    """How tables are cut into Parquet parts and row groups."""
+    """How tables are cut into Parquet parts."""
 
     part_bytes: int = setting(64 * MIB, "Size at which a Parquet part is closed.", unit="bytes of text", at_least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RowGroupConfig:
+    """How the corpus is cut into row groups."""
+
     row_group_bytes: int = setting(
         MIB,
         "Size at which a row group of the corpus, the unit of reading, is closed; it holds whole repositories.",
@@ -114,7 +126,9 @@ class PartsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusConfig(PartsConfig, SplitConfig, NearConfig, FilterConfig, LicenseConfig, SourceConfig):
+class CorpusConfig(
+    RowGroupConfig, PartsConfig, SplitConfig, NearConfig, FilterConfig, LicenseConfig, SourceConfig, MachineConfig
+):
     """How source trees become a corpus."""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 A unit is a stretch of rows that name work to be done (files to read, row groups to open). Daft hands units to the
 cores of this machine (or, with `DAFT_RUNNER=ray`, to those of a cluster), a bounded number at a time, and returns the
-results in the order of the units, so that neither the number of cores nor chance shows in what is written.
+results in the order of the units, so that what is written depends neither on the number of cores nor on chance.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 import daft
 
 _QUIET_SECONDS = 0.2
-"""How long no unit must have begun for a stopped job to count as over; in this time Daft's threads leave Python."""
+"""A stopped job is over when no unit has begun for this long; Daft's threads have left Python by then."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Daft logs that a node failed and raises why where its results are read, which is enough (or a stage's stop)."""
+    """Daft logs that a node failed or was stopped, and raises the reason where its results are read: that is enough."""
     return not record.getMessage().startswith("Error when running pipeline node")
 
 
@@ -43,7 +43,7 @@ def map_units(
 ) -> Iterator[Iterator[pa.Table]]:
     """Applies `function` to the stretches of `rows` that begin at `cuts`; gives an iterator over its tables, in order.
 
-    On leaving the context, however that comes about, no unit is being worked on any more.
+    However the context is left, no unit is being worked on afterwards.
 
     Args:
         rows: names the work; small.
@@ -88,7 +88,7 @@ def _results(
 
 
 def _pull(stream: Generator[pa.RecordBatch], job: int) -> Generator[pa.RecordBatch]:
-    """Draws on Daft's stream in a thread of its own, where Ctrl-C cannot hit: only a whole step of it can be closed."""
+    """Reads Daft's stream in a thread of its own, which Ctrl-C cannot interrupt: it is closed between steps."""
     with ThreadPoolExecutor(1, thread_name_prefix="sc2jax-engine") as thread:
         try:
             while (batch := thread.submit(next, stream, None).result()) is not None:

@@ -1,4 +1,4 @@
-"""The geometry of the report's line charts; the template draws it, so that no markup is made here."""
+"""The geometry of the report's line charts: numbers only, which the template makes into markup."""
 
 import dataclasses
 import math
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 WIDTH, HEIGHT = 1000, 300
-"""The drawing's own units; the page stretches it to whatever room it has."""
+"""Size of the drawing in its own units; the page scales it."""
 
 _MOST_POINTS = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis, in percent of its length."""
+    """A label on an axis, at a percentage of its length."""
 
     percent: float
     label: str
@@ -22,7 +22,7 @@ class Tick:
 
 @dataclasses.dataclass(frozen=True)
 class LineChart:
-    """A curve: the values as they are, their running mean (equal for a short or smooth curve), and both axes."""
+    """A curve as points of a polyline, its running mean (the same for a short or smooth curve), and both axes."""
 
     values: str
     mean: str
@@ -33,9 +33,9 @@ class LineChart:
 def line_chart(
     x: Sequence[float], y: Sequence[float], *, noisy: bool = True, from_zero: bool = False
 ) -> LineChart | None:
-    """The chart of `y` over ascending `x`, points that are not finite left out; None if there is none.
+    """The chart of `y` over ascending `x`, without points that are not finite; None if no point is left.
 
-    More points than the eye can tell apart are averaged in groups of neighbours.
+    If there are more points than the eye can tell apart, groups of neighbours are averaged.
     """
     points = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)], np.float64)
     if not len(points):
@@ -54,7 +54,7 @@ def line_chart(
 
 
 def ticks(low: float, high: float, intervals: int) -> list[float]:
-    """Round places that enclose [low, high], about `intervals` of them: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers that enclose [low, high] in about `intervals` steps of 1, 2 or 5 times a power of ten."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / intervals
@@ -65,7 +65,7 @@ def ticks(low: float, high: float, intervals: int) -> list[float]:
 
 
 def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """The mean of each value and up to `reach` neighbours to either side, as many on both: fewer near the ends."""
+    """The mean of each value with up to `reach` neighbours on either side; near the ends fewer, but as many on both."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     reach_at = np.minimum(reach, np.minimum(places, places[::-1]))

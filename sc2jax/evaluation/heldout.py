@@ -1,9 +1,10 @@
-"""Code files of a curated corpus, and a seeded choice among them that depends on nothing but the files."""
+"""Code files of a curated corpus, and a seeded choice among them that does not depend on their order."""
 
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import Manifest
@@ -13,7 +14,7 @@ _COLUMNS = ("repository", "path", "language", "content")
 
 @dataclasses.dataclass(frozen=True)
 class CodeFile:
-    """A file as evaluation sees it."""
+    """What evaluation reads of a file."""
 
     repository: str
     path: str
@@ -24,6 +25,10 @@ class CodeFile:
     def bytes(self) -> int:
         """The length of its text in UTF-8."""
         return len(self.text.encode())
+
+
+Splits: TypeAlias = Callable[[str], Iterable[CodeFile]]
+"""From the name of a split, `train` or `heldout`, to its files."""
 
 
 def read_files(folder: str, manifest: Manifest, split: str) -> Iterator[CodeFile]:
@@ -40,13 +45,13 @@ def read_files(folder: str, manifest: Manifest, split: str) -> Iterator[CodeFile
 def choose_files(
     files: Iterable[CodeFile], *, max_files: int, max_bytes: int, seed: int, max_file_bytes: int = 0
 ) -> list[CodeFile]:
-    """The first files in a seeded random order until a budget is reached; 0 means no bound.
+    """The first files in a seeded random order, until one of the bounds is reached; 0 means no bound.
 
-    Empty files are left out. A file longer than `max_file_bytes`, and the file that crosses `max_bytes`, is cut between
-    two characters. The order is that of a keyed hash of repository and path, so the choice is the same in whatever
-    order the files come, and no more than the budget and one file are ever held.
+    Empty files are left out. A file longer than `max_file_bytes` is cut between two characters, and so is the file that
+    exceeds `max_bytes`. Files are ordered by a hash of seed, repository and path; so the choice does not depend on the
+    order in which they come, and no more than `max_bytes` and one file are in memory.
     """
-    chosen: list[_Ranked] = []  # a heap, the last of the order at its root
+    chosen: list[_Ranked] = []  # a heap with the last file of the order at its root
     total = 0
     for file in files:
         file = _cut(file, max_file_bytes)
@@ -54,7 +59,7 @@ def choose_files(
             continue
         heapq.heappush(chosen, _Ranked(rank(seed, file.repository, file.path), file))
         total += file.bytes
-        # What follows a full budget never comes back: a new file can only move the end forward.
+        # A file beyond a full budget can be dropped for good: another file can only push it further back.
         while _dispensable(len(chosen), total, chosen[0].file.bytes, max_files, max_bytes):
             total -= heapq.heappop(chosen).file.bytes
     ordered = [ranked.file for ranked in sorted(chosen, reverse=True)]
@@ -64,8 +69,8 @@ def choose_files(
 
 
 def rank(seed: int, *parts: str | int) -> bytes:
-    """A place in a seeded random order: a hash of the seed and of what is being ordered."""
-    # The lengths keep ("a", "bc") apart from ("ab", "c") whatever characters the parts hold.
+    """A sort key for a seeded random order: a hash of the seed and of what identifies an item."""
+    # With the lengths, ("a", "bc") and ("ab", "c") differ, whatever characters the parts hold.
     key = "".join(f"{len(str(part))}:{part}" for part in (seed, *parts))
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
@@ -86,11 +91,11 @@ def _dispensable(count: int, total: int, last_bytes: int, max_files: int, max_by
 
 
 def _cut(file: CodeFile, max_bytes: int) -> CodeFile:
-    """The file's start, at most so many bytes of it; whole characters only. 0 means the whole file."""
+    """The start of a file in at most `max_bytes` bytes and whole characters; 0 means the whole file."""
     if not max_bytes or len(file.text) * 4 <= max_bytes:
         return file
     encoded = file.text.encode()
     if len(encoded) <= max_bytes:
         return file
-    # A cut inside a character leaves its first bytes behind: the only thing that `ignore` can drop here.
+    # The cut may leave some bytes of a character at the end, and `ignore` drops just those.
     return dataclasses.replace(file, text=encoded[:max_bytes].decode(errors="ignore"))

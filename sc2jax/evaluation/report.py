@@ -1,8 +1,8 @@
 """The report of a run: one HTML page that needs no network, no script and no other file.
 
-Its bytes depend on its inputs alone: no clock and no timing. Everything that comes from source code, a path or a
-model is escaped by the template engine, and characters that could hide or reorder text are made visible, so a
-hostile file cannot speak to the reader's browser; the page's own policy forbids it to load anything in any case.
+Its bytes depend on its inputs alone, not on a clock. Everything that comes from source code, a path or a model is
+escaped by the template engine, and characters that could hide or reorder text are made visible, so that a hostile file
+is only text to the reader's browser. The page's own policy forbids it to load anything in any case.
 """
 
 import math
@@ -10,25 +10,17 @@ import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import jinja2
 import markupsafe
 
 from sc2jax.evaluation import charts
-from sc2jax.evaluation.results import (
-    BitsPerByte,
-    CompletionSample,
-    CorpusStatistics,
-    Evaluation,
-    Infilling,
-    InfillRates,
-    InfillSample,
-    NotMeasured,
-    Provenance,
-    Rates,
-    Training,
-    TrainingMetrics,
-)
+from sc2jax.evaluation.measures.bits_per_byte import BitsPerByte, Rates
+from sc2jax.evaluation.measures.infilling import Infilling, InfillRates, InfillSample
+from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.inference.samples import CompletionSample
+from sc2jax.records.statistics import CorpusStatistics
 
 _TEMPLATE = "report.html.jinja"
 _MOST_ROWS = 12  # of a chart of languages or licences; the rest is summed
@@ -37,14 +29,27 @@ _SHOWN_OF_EACH_VERDICT = 4  # infilling samples
 _LAST_SHARE = 20  # the final loss is the mean of the last twentieth of the rows
 
 
+class Provenance(TypedDict):
+    """What made the run: version of the code, digest of each stage's manifest, and the resolved config."""
+
+    version: str
+    manifests: Mapping[str, str]
+    config: Mapping[str, object]
+
+
 def render_report(
     corpus: CorpusStatistics,
-    training: Training,
-    evaluation: Evaluation,
+    parameters: int,
+    metrics: Sequence[Mapping[str, Any]],
+    bits_per_byte: BitsPerByte | NotMeasured,
+    infilling: Infilling | NotMeasured,
     samples: Sequence[CompletionSample],
     provenance: Provenance,
 ) -> str:
-    """The whole page as text, to be written as UTF-8."""
+    """The whole page as text, to be written as UTF-8.
+
+    `parameters` is the model's size, `metrics` are the lines of its training log.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -64,18 +69,17 @@ def render_report(
         "tail": lambda text: shortened(text, -_MOST_CHARACTERS),
         "most_first": _most_first,
     }
-    bits, infilling = evaluation["bits_per_byte"], evaluation["infilling"]
-    metrics = training["metrics"]
     return environment.get_template(_TEMPLATE).render(
         corpus=corpus,
         language_bars=_largest({name: share["bytes"] for name, share in corpus["languages"].items()}),
         license_bars=_largest(corpus["licenses"]),
-        training=training,
+        parameters=parameters,
+        metrics=metrics,
         final_loss=_final_loss(metrics),
         curves=_curves(metrics),
         metric_rows=_evenly(metrics, _MOST_ROWS),
-        bits=bits,
-        bits_rows=_language_rates(bits),
+        bits=bits_per_byte,
+        bits_rows=_language_rates(bits_per_byte),
         infilling=infilling,
         infill_rows=_language_exact(infilling),
         infill_samples=_shown(infilling),
@@ -88,14 +92,18 @@ def render_report(
 
 
 def visible(value: object) -> object:
-    """Text with the characters that a reader cannot see, or that reorder what is seen, written out."""
+    """Text in which characters that are invisible or reorder others are written out."""
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
         return value
     return _UNSEEN.sub(_written_out, value.replace("\r\n", "\n"))
 
 
-# Control characters but tab and line feed, zero-width and bidirectional ones, and halves of surrogate pairs.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+# Control characters but tab and line feed, characters that have no width or set the direction, and halves of
+# surrogate pairs.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 
 def _written_out(match: re.Match[str]) -> str:
@@ -133,14 +141,14 @@ def shortened(text: str, characters: int) -> str:
     return f"{text[:characters]} …" if characters > 0 else f"… {text[characters:]}"
 
 
-def _final_loss(metrics: Sequence[TrainingMetrics]) -> tuple[float, int] | None:
-    """The mean loss of the last rows, and how many they are; None where the run has no loss or it diverged."""
+def _final_loss(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, int] | None:
+    """The mean loss of the last rows, and their number; None if there are none or one is not finite."""
     last = metrics[-max(1, len(metrics) // _LAST_SHARE) :]
     losses = [row["loss"] for row in last]
     return (statistics.fmean(losses), len(losses)) if losses and all(map(math.isfinite, losses)) else None
 
 
-def _curves(metrics: Sequence[TrainingMetrics]) -> dict[str, charts.LineChart | None]:
+def _curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, charts.LineChart | None]:
     steps = [row["step"] for row in metrics]
     return {
         "loss": charts.line_chart(steps, [row["loss"] for row in metrics]),
@@ -151,8 +159,8 @@ def _curves(metrics: Sequence[TrainingMetrics]) -> dict[str, charts.LineChart | 
     }
 
 
-def _evenly(rows: Sequence[TrainingMetrics], most: int) -> list[TrainingMetrics]:
-    """The first row, the last, and some evenly between them."""
+def _evenly(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """At most `most` rows, evenly spaced from the first to the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
@@ -163,7 +171,7 @@ def _most_first(amounts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _largest(amounts: Mapping[str, int]) -> list[tuple[str, int, float]]:
-    """Name, amount and share of the whole, the largest first; beyond some rows, the rest as one."""
+    """Name, amount and share of the whole, the largest first; small ones beyond `_MOST_ROWS` are summed in one row."""
     ordered = _most_first(amounts)
     if len(ordered) > _MOST_ROWS:
         rest = ordered[_MOST_ROWS - 1 :]
@@ -187,7 +195,7 @@ def _language_exact(infilling: Infilling | NotMeasured) -> list[tuple[str, Infil
 
 
 def _shown(infilling: Infilling | NotMeasured) -> list[InfillSample]:
-    """The first right and the first wrong samples, in the order in which they were drawn."""
+    """The first samples that are right and the first that are wrong, in the order in which they were drawn."""
     if infilling["measured"] is False:
         return []
     right = [sample for sample in infilling["items"] if sample["exact"]]

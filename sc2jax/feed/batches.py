@@ -1,4 +1,4 @@
-"""Batches for training: made ahead in the background, and resumed exactly."""
+"""Training batches: prepared in the background, and resumed exactly."""
 
 import dataclasses
 import hashlib
@@ -21,6 +21,7 @@ from sc2jax.feed.sources import FeedInputs, open_sources
 from sc2jax.feed.statistics import summarize
 from sc2jax.feed.streams import Source, Stream
 from sc2jax.records.manifest import canonical_json
+from sc2jax.settings import decisive
 
 Batch = dict[str, np.ndarray]
 
@@ -28,11 +29,11 @@ Batch = dict[str, np.ndarray]
 def open_batches(
     inputs: FeedInputs, batch_size: int, *, rows: Sequence[int] | None = None, source: str = ""
 ) -> "Batches":
-    """Batches of `batch_size` rows from the training split of a curated corpus, without end.
+    """Endless batches of `batch_size` rows from the training split of a curated corpus.
 
-    Each row of the batch has `config.streams_per_row` virtual streams of its own, which it reads by turns: stream
-    r + i * batch_size in batch i, then all over again. A process that reads only some of the `rows` gets them as they
-    are in the whole batch. With a `source` that one is read alone.
+    Each row has `config.streams_per_row` virtual streams of its own, which it reads in turn: row r reads stream
+    r + i * batch_size for batch i, then starts over. A process that reads only some of the `rows` gets them as they are
+    in the whole batch. With a `source`, only that one is read.
 
     Raises:
         UserError: the corpus or the mixture cannot be used.
@@ -45,12 +46,12 @@ def open_batches(
     mixture = read_mixture(inputs.config.mixture)
     mixture = only(mixture, source) if source else mixture
     sources = open_sources(inputs, mixture)
-    config = {name: value for name, value in dataclasses.asdict(inputs.config).items() if name != "prefetch"}
     identity = {
         "mixture": [dataclasses.asdict(share) for share in mixture],
         "corpus": [[source.digest, len(source.documents)] for source in sources],
         "tokenizer": inputs.tokenizer.digest,
-        "config": config,
+        "config": decisive(inputs.config),
+        "row_length": inputs.row_length,
         "format": dataclasses.asdict(inputs.formats),
         "fim": dataclasses.asdict(inputs.fim),
         "batch_size": batch_size,
@@ -63,7 +64,7 @@ def open_batches(
 class Batches:
     """An endless iterator of batches: for each name of `FEATURES` an array of (rows, row_length).
 
-    `wait_seconds` is how long the last batch was waited for. Use as a context manager, or call `close`.
+    `wait_seconds` is how long the caller waited for the last batch. Use as a context manager, or call `close`.
     """
 
     def __init__(
@@ -93,9 +94,9 @@ class Batches:
         return batch
 
     def state(self) -> np.ndarray:
-        """Where the last batch handed out ends: int64 (batch_size, fields), zero in the rows that are not read here.
+        """The position after the last batch returned: int64 (batch_size, fields), zero in rows that are not read here.
 
-        The greatest over the processes, element by element, is the state of the whole feed.
+        The element-wise maximum over all processes is the state of the whole feed.
         """
         state = np.zeros((self._batch_size, 1 + len(self._positions[0])), np.int64)
         for row, position in zip(self._producer.rows, self._positions, strict=True):
@@ -103,14 +104,14 @@ class Batches:
         return state
 
     def statistics(self, state: np.ndarray) -> dict[str, Any]:
-        """What was read and lost up to the state of the whole feed, whoever read it."""
+        """What was read and lost by all processes, up to a state of the whole feed."""
         return summarize(state, self._sources)
 
     def restore(self, state: np.ndarray) -> None:
-        """Goes on behind the batch at which `state` was taken, whichever rows were read there.
+        """Continues after the batch at which `state` was taken, whichever process read which rows.
 
         Raises:
-            UserError: the state is that of another corpus, tokenizer, seed, batch or config.
+            UserError: the state belongs to another corpus, tokenizer, seed, batch or config.
         """
         rows = self._producer.rows
         expected = (self._batch_size, 1 + len(self._positions[0]))
@@ -144,7 +145,7 @@ class Batches:
 
 
 class _Producer:
-    """Makes batches one after the other; each of its `rows` reads its streams by turns."""
+    """Makes batches one after the other; each of its `rows` reads its streams in turn."""
 
     def __init__(self, sources: Sequence[Source], inputs: FeedInputs, batch_size: int, rows: Sequence[int]) -> None:
         self.rows = list(rows)
@@ -153,7 +154,7 @@ class _Producer:
 
         def create(stream: int) -> Rows:
             cut = config.long_documents == "cut"
-            windows = Stream(sources, stream, count, inputs.seed, config.row_length, cut_documents=cut)
+            windows = Stream(sources, stream, count, inputs.seed, inputs.row_length, cut_documents=cut)
             return Rows(windows, inputs.tokenizer, config, inputs.fim, inputs.seed)
 
         self._streams = [[create(stream) for stream in range(row, count, batch_size)] for row in rows]
@@ -166,7 +167,7 @@ class _Producer:
         return {name: np.stack([row[name] for row in rows]) for name in FEATURES}
 
     def positions(self) -> list[list[int]]:
-        """For each row the batches made so far, and the positions of its streams."""
+        """For each row, the number of batches made so far and the positions of its streams."""
         return [
             [self._batches, *itertools.chain.from_iterable(stream.position() for stream in of_row)]
             for of_row in self._streams
@@ -181,9 +182,9 @@ class _Producer:
 
 
 class _Background:
-    """A thread that keeps `depth` batches ready, and hands on its exception in place of a batch.
+    """A thread that keeps `depth` batches ready; if it fails, its exception is raised in place of a batch.
 
-    The thread ends when this object is stopped or forgotten, and at the end of the program.
+    The thread ends when this object is stopped or no longer referenced, and at the end of the program.
     """
 
     def __init__(self, producer: _Producer, depth: int) -> None:
@@ -219,7 +220,7 @@ def _fill(
             if ending.is_set():
                 return
             ready.put((producer.produce(), producer.positions()))
-    except BaseException as error:  # it is raised where the batch is waited for
+    except BaseException as error:  # raised by `take`
         ready.put(error)
 
 
@@ -230,6 +231,6 @@ def _end(thread: threading.Thread, free: threading.Semaphore, ending: threading.
 
 
 def _fingerprint(identity: Mapping[str, object]) -> int:
-    """62 bits that tell feeds apart; never 0, which stands for a row that is not read here."""
+    """62 bits that tell feeds apart; never 0, which marks a row that is not read here."""
     digest = hashlib.sha256(canonical_json(identity).encode()).digest()
     return 1 + int.from_bytes(digest[:8], "little") % (2**62)

@@ -1,10 +1,10 @@
-"""Documents encoded ahead of training, for those who want to encode once.
+"""Documents encoded ahead of training, so that they are encoded only once.
 
-What can be kept is a document as it is before windows are cut: its tokens, with the order of its files, its metadata
-and document-level infilling as one epoch draws them. So each rendering stands for an epoch; as long as there is one for
-every epoch that is read, rows are bit for bit those of a feed that encodes on the way. Context-level infilling works on
-windows, so it is drawn anew all the same. Renderings lie in a folder each, `SOURCE/epoch-00000`, with a row group for
-every unit of the corpus and a row for every document.
+What is kept is a document before windows are cut: its tokens, with the order of files, the metadata and the
+document-level infilling of one epoch. As long as there is such a rendering for every epoch that is read, rows are bit
+for bit those of a feed that encodes documents as it reads them. Context-level infilling works on windows, so it still
+differs from epoch to epoch. Each rendering has a folder, `SOURCE/epoch-00000`, with a row group for every unit of the
+corpus and a row for every document.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _UNITS_PER_PART = 64
 
 
 def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) -> tuple[list[Output], dict[str, Any]]:
-    """Encodes the documents of the first epochs into a folder; returns what was written, and how many tokens each has.
+    """Encodes the documents of the first epochs into a folder; returns the parts, and how many tokens each source has.
 
     Raises:
         UserError: a part of the corpus is damaged.
@@ -54,14 +54,14 @@ def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) 
 
 
 def token_inputs(sources: Sequence[WrittenDocuments]) -> dict[str, str]:
-    """The digests of what tokens are made of: the tokenizer, and the dataset of each source."""
+    """The digests of what the tokens are made of: the tokenizer, and the dataset of each source."""
     return {"tokenizer": sources[0].tokenizer.digest} | {
         f"corpus/{source.name}": source.units.digest for source in sources
     }
 
 
 def token_config(sources: Sequence[WrittenDocuments]) -> dict[str, Any]:
-    """The settings that tokens depend on; those of infilling only at document level."""
+    """The settings that the tokens depend on; those of infilling only at document level."""
     writer = sources[0].writer
     return {
         "seed": sources[0].seed,
@@ -72,7 +72,7 @@ def token_config(sources: Sequence[WrittenDocuments]) -> dict[str, Any]:
 
 
 def refuse_stale(folder: str, sources: Sequence[WrittenDocuments]) -> None:
-    """Makes sure that tokens are those that the sources would be encoded to now.
+    """Makes sure that the tokens are those that the sources would be encoded to now.
 
     Raises:
         UserError: they are not, or there are none.
@@ -94,7 +94,7 @@ class CachedDocuments:
     """The documents of a source as `write_tokens` left them.
 
     Raises:
-        UserError: they are damaged and that is not to be skipped.
+        UserError: they are damaged, and damage is not to be skipped.
     """
 
     def __init__(self, folder: str, source: WrittenDocuments, *, skip_damaged: bool = False) -> None:
@@ -123,7 +123,7 @@ class CachedUnit:
 
     def __init__(self, unit: Unit) -> None:
         ids = unit.table.column("ids").combine_chunks()
-        self._unit = unit  # shared for as long as it is held
+        self._unit = unit  # streams share it for as long as one of them holds it
         self._tokens, self._bounds = ids.values.to_numpy(), ids.offsets.to_numpy()
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Documents of a source: read, written in their format, and encoded part by part when the tokens are asked for."""
+"""Documents of a source: read, written in their format, and encoded part by part as tokens are needed."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sc2jax.feed.draws import keyed_generator
+from sc2jax.feed.keyed_random import keyed_generator
 from sc2jax.feed.units import Unit, Units
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.fim import transform_document
@@ -14,7 +14,7 @@ from sc2jax.text.formats import FORMATS, is_infilled
 from sc2jax.text.special_tokens import Piece, Special
 from sc2jax.text.tokenizer import Tokenizer
 
-# The parts in which long documents are encoded, so that going back into the middle of one encodes no more than that.
+# Long documents are encoded in parts of about this size, so that resuming inside one encodes a single part.
 _PART_CHARACTERS = 2**15
 
 
@@ -27,7 +27,7 @@ class Part(Protocol):
 
 
 class DocumentUnit(Protocol):
-    """A unit of reading, by document; each consists of at least one part."""
+    """The documents of a unit of reading; each has at least one part."""
 
     def __len__(self) -> int: ...
     def parts(self, document: int) -> Sequence[Part]:
@@ -56,7 +56,7 @@ class DocumentWriter:
     fim: FimConfig
 
     def pieces(self, rows: Sequence[Mapping[str, Any]], *key: int | str) -> list[Piece]:
-        """A document in its format, with infilling if that is done on documents; all draws follow from the key."""
+        """A document in its format, infilled if that is done on documents; all random choices follow from the key."""
         pieces = FORMATS[self.format].render(rows, keyed_generator("document", *key), self.config)
         if self.fim.level == "document" and is_infilled(self.format, self.fim):
             pieces = transform_document(pieces, self.fim, keyed_generator("fim", *key))
@@ -67,7 +67,7 @@ class DocumentWriter:
 class WrittenDocuments:
     """The documents of a dataset, written anew in each epoch.
 
-    The draws of a document depend on the seed, the source's name, the epoch and the document's place in the dataset.
+    A document's random choices depend on the seed, the source's name, the epoch and its place in the dataset.
     """
 
     name: str
@@ -80,7 +80,7 @@ class WrittenDocuments:
         return len(self.units)
 
     def unit(self, epoch: int, index: int) -> "WrittenUnit":
-        """Reads a unit; its documents are written when they are asked for."""
+        """Reads a unit; its documents are written when they are needed."""
         return WrittenUnit(self, self.units[index], (self.seed, self.name, epoch, index))
 
 
@@ -96,14 +96,14 @@ class WrittenUnit:
         return len(self.unit)
 
     def parts(self, document: int) -> list["TextPart"]:
-        """A document in parts of some thousand tokens."""
+        """A document in parts of several thousand tokens."""
         pieces = self.documents.writer.pieces(self.unit[document], *self.key, document)
         return [TextPart(part, self.documents.tokenizer) for part in split_parts(pieces)]
 
 
 @dataclasses.dataclass(frozen=True)
 class TextPart:
-    """Pieces that are encoded when their tokens are asked for."""
+    """Pieces that are encoded when their tokens are needed."""
 
     pieces: list[Piece]
     tokenizer: Tokenizer
@@ -116,8 +116,8 @@ class TextPart:
 def split_parts(document: Sequence[Piece], filled: int = _PART_CHARACTERS) -> list[list[Piece]]:
     """A document in parts that can be encoded one at a time.
 
-    Pieces are encoded by themselves, so the parts' tokens, joined, are the document's. A part ends with the piece that
-    fills it; a longer piece is not divided.
+    Each piece is encoded on its own, so the parts' tokens, joined, are the document's. A part ends with the piece that
+    fills it; no piece is divided, however long.
     """
     parts: list[list[Piece]] = [[]]
     room = filled

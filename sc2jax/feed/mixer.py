@@ -1,9 +1,9 @@
-"""The mixer: from which source of a mixture each window of each stream is filled, so that shares of tokens hold.
+"""The mixer: which source of a mixture fills each window of each stream, so that every source has its share of tokens.
 
-All windows have the same length, so shares of windows are shares of tokens, however much documents differ in length,
-and a source is at any time about one window from its share, not one document a stream. Windows of one source each are
-how StarCoder2's training mixed (Megatron-LM's blended data set). The turn of a window follows from its number alone: it
-is the same on any number of hosts, and there is nothing to save.
+All windows have the same length, so shares of windows are shares of tokens, however much documents differ in length. At
+any time a source is about one window away from its share, rather than one document per stream. StarCoder2's training
+mixed in the same way, with one source per window (Megatron-LM's blended data set). Which source fills a window follows
+from the window's number alone: it is the same on any number of hosts, and there is nothing to save.
 """
 
 import functools
@@ -11,28 +11,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sc2jax.feed.draws import keyed_fraction
+from sc2jax.feed.keyed_random import keyed_fraction
 
 
 def scheduled_source(shares: tuple[float, ...], streams: int, seed: int, stream: int, window: int) -> int:
-    """The source of a stream's window, by its place in `shares`, of which only proportions count.
+    """The source that fills a stream's window, as an index into `shares`; only their proportions matter.
 
-    Window w of all streams is round w, and the rounds follow one another in one sequence of turns. Who has which turn
-    of a round is rotated by chance: were it always the same, and the shares a half each, every other stream would never
-    see the first source, nor read its part of it.
+    Round w is window w of every stream, with one turn per stream, and the rounds follow each other in one sequence of
+    turns. A random number decides at which turn of a round stream 0 starts. If that were fixed, then with two equal
+    shares every other stream would never see the first source, and its part of that source would never be read.
     """
     first, turns = _round(shares, streams, seed, window)
     return int(turns[(stream + first) % streams])
 
 
 def turns_between(shares: Sequence[float], start: int, stop: int) -> np.ndarray:
-    """The sources of the turns `start` to `stop` of the sequence.
+    """The sources that have the turns `start` to `stop` of the sequence.
 
-    Turn j of a source with share s, counted from 0, is due at time (j + 1/2) / s, and turns are taken as they are due:
-    that is the divisor method of Sainte-Lague and Webster, which gives n seats to parties as this does the first n
-    turns to sources. At any time a source is at most half a turn off from its share of the time that has passed, and
-    the number of turns is at most half the number of sources off from that time. So what was due much earlier need not
-    be looked at, and any part of the sequence is worked out by itself.
+    Turn j, from 0, of a source with share s is due at time (j + 1/2) / s, and turns are taken in the order of these
+    times. This is the divisor method of Sainte-Laguë and Webster, which gives n seats to parties as this gives the
+    first n turns to sources. At any time a source is at most half a turn away from its share of the elapsed time, and
+    the number of turns taken is at most half the number of sources away from that time. So turns that were due much
+    earlier need no look, and any part of the sequence can be computed on its own.
     """
     proportions = np.asarray(shares, np.float64) / np.sum(shares)
     sources = len(proportions)
@@ -46,6 +46,6 @@ def turns_between(shares: Sequence[float], start: int, stop: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _round(shares: tuple[float, ...], streams: int, seed: int, window: int) -> tuple[int, np.ndarray]:
-    """Which turn of a round is that of stream 0, and the round's turns."""
+    """The turn of a round that stream 0 has, and the sources of the round's turns."""
     first = int(keyed_fraction("turns", seed, window) * streams)
     return first, turns_between(shares, window * streams, (window + 1) * streams)

@@ -13,11 +13,11 @@ from sc2jax.text.formats import FORMATS
 class SourceShare:
     """A source of a mixture.
 
-    `format` is the format of its documents. `share` is its share of the tokens that are trained on, in any unit, such
-    as billions of tokens: only proportions count. `folder` is where its dataset lies in the corpus ("": the corpus
-    itself). `max_epochs` is how often it may be read, 0 without end: the StarCoder2 models were trained for about five
-    epochs at most (paper, section 6.2), after which repetition teaches little. A source that was read so often leaves
-    its share to the others.
+    `format` is the format of its documents. `share` is its share of the training tokens in any unit, such as billions
+    of tokens: only proportions matter. `folder` is where its dataset lies in the corpus ("": the corpus itself).
+    `max_epochs` is how often it may be read, 0 for no limit: the StarCoder2 models were trained for about five epochs
+    at most (paper, section 6.2), after which repetition teaches little. Once a source was read that often, the others
+    take over its share.
     """
 
     name: str
@@ -28,7 +28,7 @@ class SourceShare:
 
 
 def read_mixture(name: str) -> list[SourceShare]:
-    """The sources of a mixture in data/mixtures, or in a file of one's own.
+    """The sources of a mixture in data/mixtures, or in a file of the user's own.
 
     Raises:
         UserError: there is no such mixture, or it is not written as one.
@@ -51,7 +51,7 @@ def read_mixture(name: str) -> list[SourceShare]:
 
 
 def only(sources: list[SourceShare], name: str) -> list[SourceShare]:
-    """One source of a mixture by itself.
+    """A mixture of a single one of the sources.
 
     Raises:
         UserError: the mixture has no such source.

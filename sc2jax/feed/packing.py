@@ -1,4 +1,4 @@
-"""Windows of tokens to rows that a model is trained on."""
+"""From windows of tokens to the rows that a model is trained on."""
 
 import numpy as np
 
@@ -10,15 +10,15 @@ FEATURES = ("tokens", "targets", "segment_ids", "positions", "weights")
 def pack_row(window: np.ndarray, row_length: int, cross_document_attention: bool) -> dict[str, np.ndarray]:
     """The features of one row, each an array of `row_length`.
 
-    `targets[t]` is the token after `tokens[t]`, and `weights[t]` whether it counts. A window longer than a row and its
-    last target is cut; a shorter one is followed by `<fim_pad>`, in segment 0 and with weight 0: nobody wants it
-    predicted, neither here nor after generated text, though StarCoder2's training left it in the loss. Weights follow
-    from where a token stands; the end of text, id 0, is a target like any other.
+    `targets[t]` is the token after `tokens[t]`, and `weights[t]` says whether it counts. A window longer than a row and
+    its last target is cut; a shorter one is padded with `<fim_pad>`, in segment 0 and with weight 0: the model should
+    never predict it, although StarCoder2's training left it in the loss. Weights depend on where a token stands, not on
+    its id; the end of text, id 0, is a target like any other.
 
-    A document's first token is predicted from the end of the document before it only if attention may cross documents;
-    otherwise that position has weight 0, for it could see nothing that bears on the answer. Segments count the
-    documents of the row from 1, and positions start anew in each; a document that goes on from the row before starts at
-    position 0 too. With attention across documents the row is one segment.
+    The end of a document predicts the first token of the next one only if attention may cross documents; otherwise that
+    position has weight 0, as what it sees has no bearing on the next document. Segments number the documents of the row
+    from 1, and positions start at 0 in each, also in a document that continues from the row before. With attention
+    across documents the row is one segment.
     """
     window = window[: row_length + 1]
     inputs, targets = window[:row_length], window[1:]

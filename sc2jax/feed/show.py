@@ -12,7 +12,7 @@ from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
-_SEGMENTS = ("36", "33")  # cyan and yellow, by turns
+_SEGMENTS = ("36", "33")  # cyan and yellow, alternating
 _SPECIAL = "1;35"  # bold magenta
 _DIM = "2"
 
@@ -20,9 +20,9 @@ _DIM = "2"
 def show_row(
     inputs: FeedInputs, batch_size: int, *, row: int = 0, step: int = 0, source: str = "", color: bool | None = None
 ) -> str:
-    """Row `row` of batch `step`, the first being 0, as training sees it, or as it would if `source` were the only one.
+    """Row `row` of batch `step`, both from 0, as training sees it, or as it would if `source` were the only one.
 
-    With `color` None there are colours if standard output is a terminal and NO_COLOR is not set.
+    With `color` None, colours are used if standard output is a terminal and NO_COLOR is not set.
 
     Raises:
         UserError: the corpus or the mixture cannot be used.
@@ -57,10 +57,10 @@ def _title(row: int, step: int, source: str) -> str:
 
 
 def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bool) -> str:
-    """A row's text below a header with its segments.
+    """A row's text below a header that lists its segments.
 
-    Segments are coloured by turns, special tokens are bold, and tokens after which nothing is learnt (weight 0) are
-    dim. Control characters of the text are drawn as pictures, so that no file can send commands to the terminal.
+    Segments alternate between two colours, special tokens are bold, and tokens after which nothing is learnt (weight 0)
+    are dim. Control characters of the text are shown as pictures, so that no file can send commands to the terminal.
     """
     spans = list(_spans(row))
     text = []
@@ -87,9 +87,9 @@ _STYLE = """
 
 
 def render_page(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, title: str) -> str:
-    """A row as a page: segments on two backgrounds by turns, special tokens bold, weight 0 dim and underlined.
+    """A row as a page: segments on two alternating backgrounds, special tokens bold, weight 0 dim and underlined.
 
-    Looking at a stretch of text tells its segment and how many tokens it is.
+    Hovering over a stretch of text shows its segment and its number of tokens.
     """
     text = []
     for segment, special, weighted, ids in _spans(row):
@@ -129,7 +129,7 @@ def _spans(row: Mapping[str, np.ndarray]) -> Iterator[tuple[int, bool, bool, lis
 
 
 def _repeated(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Special tokens, a long run of the same one, such as padding, in short."""
+    """Special tokens, with a long run of the same one, such as padding, abbreviated."""
     counts = [(token, sum(1 for _ in group)) for token, group in itertools.groupby(ids)]
     return "".join(
         tokenizer.decode([token]) * count if count < 4 else f"{tokenizer.decode([token])} x {count}"
@@ -138,7 +138,7 @@ def _repeated(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)  # the other set of terminal commands
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)  # C1, the other set of control characters
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What training rows follow from, and the sources of a mixture opened over a corpus."""
+"""What determines the training rows, and how the sources of a mixture are opened over a corpus."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ from sc2jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class FeedInputs:
-    """Everything that the rows follow from but the size of the batch; `tokens` is what `sc2jax tokenize` wrote."""
+    """All that determines the rows but the size of the batch; `tokens` is the folder of `sc2jax tokenize`."""
 
     corpus: str
     tokenizer: Tokenizer
     config: FeedConfig
+    row_length: int
     formats: FormatConfig
     fim: FimConfig
     seed: int
@@ -37,10 +38,10 @@ class FeedInputs:
 
 
 def refuse_absent(corpus: str, name: str, mixture: Sequence[SourceShare]) -> None:
-    """Makes sure that a mixture's sources with folders of their own are all there.
+    """Makes sure that all sources of a mixture that have a folder of their own are there.
 
     Raises:
-        UserError: some are not; the message names them all.
+        UserError: some are missing; the message names them all.
     """
     absent = [share for share in mixture if share.folder and not is_finished(join(corpus, share.folder))]
     if absent:

@@ -1,4 +1,4 @@
-"""What the feed has done so far, worked out from its state: the same however often and on how many hosts it went on."""
+"""What the feed has done so far, computed from its state: restarts and the number of hosts make no difference."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from sc2jax.feed.rows import LOSSES
 from sc2jax.feed.streams import POSITION_FIELDS, Source, Stream
 
 ROW_FIELDS = ("fingerprint", "batches")
-"""What the state of a row begins with; the positions of the row's streams follow."""
+"""The first fields of a row's state; the positions of the row's streams follow."""
 
 
 def summarize(state: np.ndarray, sources: Sequence[Source]) -> dict[str, Any]:
-    """Tokens, share and passes of every source, and what was lost.
+    """Tokens, share and epochs of every source, and what was lost.
 
-    `epochs` counts units that were finished; `exhausted_streams` are those to which a source gives nothing any more
-    because it was read as often as the mixture allows, so that its share went to the others.
+    `epochs` counts finished units; `exhausted_streams` is how many streams have read a source as often as the mixture
+    allows, so that the other sources took over its share there.
     """
     stream_fields = len(LOSSES) + len(Stream.FIELDS) + len(sources) * len(POSITION_FIELDS)
     streams = state[:, len(ROW_FIELDS) :].reshape(len(state), -1, stream_fields)

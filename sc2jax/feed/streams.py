@@ -1,8 +1,8 @@
-"""Resumable streams of tokens: the corpus is read by as many virtual streams as a batch has rows.
+"""Resumable streams of tokens: a fixed number of virtual streams reads the corpus, at least one per row of a batch.
 
-The units of a source form one endless sequence: epoch after epoch, each permuted by a key. Stream k of K takes the
-elements k, k + K, k + 2K, ..., so that no stream is ever without a unit. Where a stream stands is a few integers; going
-back there reads at most one unit and encodes one part of a document for each source.
+The units of a source form one endless sequence, epoch after epoch, each in a random order of its own. Stream k of K
+takes the elements k, k + K, k + 2K, ..., so no stream ever runs out of units. A stream's position is a few integers; to
+resume there, at most one unit is read and one part of a document is encoded for each source.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 
 from sc2jax.errors import UserError
 from sc2jax.feed.documents import Documents, DocumentUnit, Part
-from sc2jax.feed.draws import KeyedPermutation, keyed_generator
+from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.mixer import scheduled_source
 from sc2jax.feed.units import report_skipped
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source of documents, its share of the tokens, and how often it may be read (0: without end)."""
+    """A source of documents, its share of the tokens, and how often it may be read (0: no limit)."""
 
     name: str
     share: float
@@ -48,7 +48,7 @@ POSITION_FIELDS = [field.name for field in dataclasses.fields(Position)]
 
 
 class Reader:
-    """Reads one source for one stream: `open` makes a document ready, of which tokens are then taken in turn."""
+    """Reads one source for one stream: `open` prepares a document, whose tokens are then taken bit by bit."""
 
     def __init__(self, source: Source, stream: int, streams: int, seed: int) -> None:
         self.source, self._stream, self._streams, self._seed = source, stream, streams, seed
@@ -59,7 +59,7 @@ class Reader:
         self._ids: np.ndarray | None = None
 
     def open(self) -> bool:
-        """Makes sure that there is a document to take from; False if the source was read as often as it may be."""
+        """Makes sure that there is a document to read; False if the source was read as often as it may be."""
         if self.exhausted:
             return False
         while self._unit is None:
@@ -82,7 +82,7 @@ class Reader:
         return self._ids[self.position.offset :]
 
     def advance(self, count: int) -> bool:
-        """Takes `count` of the tokens; whether that was the end of a document."""
+        """Takes `count` tokens; returns whether a document ended with them."""
         at = self.position
         at.offset += count
         at.tokens += count
@@ -102,7 +102,7 @@ class Reader:
         self._next_document()
 
     def seek(self, position: Position) -> None:
-        """Goes to a position that another reader of this source and stream had."""
+        """Continues from a position that another reader of this source and stream had."""
         self.position = position
         self._unit, self._parts, self._ids = None, (), None
 
@@ -110,7 +110,7 @@ class Reader:
         return self._stream + self.position.units * self._streams
 
     def _open_unit(self) -> bool:
-        """Reads the unit at the position, or the next one that is not damaged; False if there is none to be read."""
+        """Reads the unit at the position, or the next one that is not damaged; False if there is none to read."""
         source = self.source
         count = len(source.documents)
         for attempt in range(count):
@@ -129,8 +129,8 @@ class Reader:
                 self.position.damaged += 1
                 self._next_unit()
                 continue
-            draws = keyed_generator("documents", self._seed, source.name, epoch, index)
-            self._order = draws.permutation(len(self._unit)).tolist()
+            generator = keyed_generator("documents", self._seed, source.name, epoch, index)
+            self._order = generator.permutation(len(self._unit)).tolist()
             return True
         return False
 
@@ -147,19 +147,19 @@ class Reader:
 
 
 class Stream:
-    """Windows of tokens from a mixture of sources, without end.
+    """Endless windows of tokens from a mixture of sources.
 
-    A window is filled from one source, whose turn it is among all windows of all streams (`mixer.py`); only a source
-    that ends in it, read as often as it may be, leaves the rest to another. Windows from the same source follow one
-    another without gap: each begins with the last token of the one before, which was only predicted there. With
-    `cut_documents` a window begins with a document instead, and what is left of the last one is left out.
+    A window is filled from the source whose turn it is among all windows of all streams (`mixer.py`); only if that
+    source ends within the window, read as often as it may be, does another one fill the rest. Windows from the same
+    source follow each other without a gap: each begins with the last token of the one before, which was only a target
+    there. With `cut_documents` every window begins with a new document instead; the rest of the last one is left out.
 
     Raises:
         UserError: every source was read as often as it may be.
     """
 
     FIELDS = ("windows",)
-    """What a position begins with; the positions in the sources follow."""
+    """The first fields of a position; the positions in the sources follow."""
 
     def __init__(
         self,
@@ -171,10 +171,10 @@ class Stream:
         *,
         cut_documents: bool = False,
     ) -> None:
-        self.stream = stream
-        self.windows = 0  # handed out so far
+        self.stream, self.row_length = stream, row_length
+        self.windows = 0  # returned so far
         self.infilled = False  # whether the source that the last window began with takes part in fill-in-the-middle
-        self._sources, self._row_length, self._cut_documents = sources, row_length, cut_documents
+        self._sources, self._cut_documents = sources, cut_documents
         self._streams, self._seed = streams, seed
         self._readers = [Reader(source, stream, streams, seed) for source in sources]
 
@@ -183,7 +183,7 @@ class Stream:
         reader = self._next_reader()
         self.infilled = reader.source.infilled
         parts = []
-        missing = self._row_length
+        missing = self.row_length
         ended = True
         while missing:
             taken = reader.tokens()[:missing]
@@ -199,21 +199,21 @@ class Stream:
         return np.concatenate(parts)
 
     def position(self) -> list[int]:
-        """Where the stream stands: the windows handed out, and the position in each source."""
+        """The stream's position: the windows returned so far, and the position in each source."""
         positions = [value for reader in self._readers for value in dataclasses.astuple(reader.position)]
         return [self.windows, *positions]
 
     def seek(self, position: Sequence[int]) -> None:
-        """Goes to where an equal stream stood; nothing is read until the next window is asked for."""
+        """Continues from a position of an equal stream; nothing is read before the next window is."""
         self.windows, *positions = map(int, position)
         size = len(POSITION_FIELDS)
         for index, reader in enumerate(self._readers):
             reader.seek(Position(*positions[index * size : (index + 1) * size]))
 
     def _next_reader(self) -> Reader:
-        """The reader of the source whose turn it is, with a document to take from.
+        """The reader of the source whose turn it is, with a document to read.
 
-        A source that cannot be read any more leaves its share to the others.
+        The others take over the share of a source that was read as often as it may be.
         """
         while not all(reader.exhausted for reader in self._readers):
             shares = tuple(

@@ -1,10 +1,10 @@
 """The seqio view of a corpus: Tasks over its splits, and Mixtures of them.
 
-`register_mixture` makes them known to `seqio.get_mixture_or_task` for those who work with seqio. They are made of the
-same units and document writers as the training streams (`sources.py`), which need neither seqio nor TensorFlow: to
-import these takes more than 10 s and almost 1 GB. seqio's own packing and feature converters take id 0 for padding,
-which in this vocabulary is the end of text; use `packing.py` instead. Context-level infilling needs windows, so only
-the streams apply it.
+`register_mixture` makes them available to users of seqio by `seqio.get_mixture_or_task`. They use the same units and
+document writers as the training streams (`sources.py`), which need neither seqio nor TensorFlow: importing these takes
+more than 10 s and almost 1 GB. seqio's own packing and feature converters take id 0 for padding, which in this
+vocabulary is the end of text; use `packing.py` instead. Context-level infilling needs windows, so only the streams
+apply it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from sc2jax.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Keeps back what native code writes to standard error, unless it ends in an exception."""
+    """Hides what native code writes to standard error, unless an exception is raised."""
     original = os.dup(2)
     with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
@@ -44,12 +44,12 @@ def _unheard() -> Iterator[None]:
             os.close(original)
 
 
-# TensorFlow greets with the accelerators that it does not find, whatever its log level is.
+# TensorFlow reports the accelerators that it does not find, whatever its log level is.
 with _unheard():
     import seqio
     import tensorflow as tf
 
-    # TensorFlow would take a whole accelerator for itself.
+    # TensorFlow would claim every accelerator for itself.
     tf.config.set_visible_devices([], "GPU")
     tf.config.set_visible_devices([], "TPU")
 
@@ -58,7 +58,7 @@ _SHUFFLE_BUFFER = 64
 
 
 class TokenizerVocabulary(seqio.Vocabulary):
-    """A tokenizer as seqio knows one; text that spells a special token stays text."""
+    """A tokenizer as a vocabulary of seqio; text that spells a special token stays text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(extra_ids=0)
@@ -66,12 +66,12 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     @property
     def eos_id(self) -> int:
-        """The end of text. seqio thinks of the same id, 0, as padding; nothing here pads with it."""
+        """The end of text. seqio takes this id, 0, for padding; nothing here pads with it."""
         return int(Special.END_OF_TEXT)
 
     @property
     def bos_id(self) -> int:
-        """Documents begin after the end of the one before."""
+        """A document begins after the end of the one before."""
         return int(Special.END_OF_TEXT)
 
     @property
@@ -117,8 +117,8 @@ class TokenizerVocabulary(seqio.Vocabulary):
 class CuratedSource(seqio.DataSource):
     """Documents of one source of a curated corpus; a shard of it is a row group.
 
-    An example is a document before its format is applied: `records`, its rows as JSON, and where it lies, the number
-    of its `unit` and its own in there, which tell its draws from those of all others.
+    An example is a document before its format is applied: `records`, its rows as JSON, and its place, the number of its
+    `unit` and of the `document` in that unit, which tells its random choices from those of all others.
     """
 
     def __init__(self, inputs: FeedInputs, share: SourceShare) -> None:
@@ -170,8 +170,8 @@ class CuratedSource(seqio.DataSource):
 class DocumentTokens:
     """The preprocessor of a Task: records to the tokens of their document, as the feature `targets`.
 
-    seqio hands every shard the same sequence of seeds, and a draw that followed from the seed alone would be the same
-    on all of them; the document's place in the corpus keeps them apart.
+    seqio gives every shard the same sequence of seeds, so random choices that followed from the seed alone would be the
+    same in all shards; the document's place in the corpus tells them apart.
     """
 
     source: str
@@ -196,7 +196,7 @@ class DocumentTokens:
 
 
 def create_mixture(inputs: FeedInputs) -> seqio.Mixture:
-    """The mixture of a config over a corpus, with a Task for each of its sources, unknown to seqio's registries.
+    """The mixture of a config over a corpus, with a Task for each of its sources, not registered with seqio.
 
     seqio's rates are shares of examples, ours of tokens: a rate is the share divided by the mean size of a document in
     the source's first row group.
@@ -221,7 +221,7 @@ def create_mixture(inputs: FeedInputs) -> seqio.Mixture:
 
 
 def register_mixture(inputs: FeedInputs) -> seqio.Mixture:
-    """Makes the mixture and its tasks known to seqio, in place of earlier ones of the same names."""
+    """Registers the mixture and its tasks with seqio, in place of earlier ones of the same names."""
     mixture = create_mixture(inputs)
     for registry, providers in ((seqio.TaskRegistry, mixture.tasks), (seqio.MixtureRegistry, [mixture])):
         for provider in providers:
@@ -235,7 +235,7 @@ def _seqio_name(config: FeedConfig) -> str:
 
 
 def _mean_size(data: CuratedSource, writer: DocumentWriter) -> float:
-    """How many characters a document has."""
+    """The mean number of characters of the documents in the first row group."""
     unit = data.units["train"][0]
     sizes = [characters(writer.pieces(unit[document], document)) for document in range(len(unit))]
     return sum(sizes) / len(unit)

@@ -37,14 +37,14 @@ class Unit:
 
 
 class Units:
-    """The units of one split of a dataset, read when asked for.
+    """The units of one split of a dataset, read on demand.
 
-    A unit is kept for as long as somebody holds it, so that streams that read the same one share it. No part is opened
-    before it is read, however many there are; that none is missing is looked up first unless damaged ones are to be
-    skipped.
+    A unit stays in memory for as long as anyone holds it, so that streams that read the same one share it. No part is
+    opened before it is read, however many there are; but unless damaged parts are to be skipped, it is checked at once
+    that none is missing.
 
     Raises:
-        UserError: the dataset is unfinished, or parts are missing and that is not to be skipped.
+        UserError: the dataset is unfinished, or parts are missing and are not to be skipped.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Units:
             raise UserError(f"the corpus {self.folder} has no files in its split {split!r}; curate more source code")
 
     def _place(self, index: int) -> tuple[Output, int]:
-        """The part of a unit, and the number of its row group in there."""
+        """The part that a unit is in, and the number of its row group there."""
         part = bisect.bisect_right(self._ends, index)
         output = self._outputs[part]
         return output, index - (self._ends[part] - output.row_groups)
 
 
 def report_skipped(error: UserError) -> None:
-    """Says what was left out because it is damaged."""
+    """Logs what was left out because it is damaged."""
     logging.getLogger("sc2jax").warning("skipped: %s", error)

@@ -1,8 +1,11 @@
-"""Generation by KV-cache decoding. It knows token ids only: documents, prompts and stop sets are made elsewhere."""
+"""Completions of token ids: many prompts at once, or one prompt token by token.
+
+It knows token ids only: documents, prompts and stop sets are made elsewhere.
+"""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc2jax.errors import UserError
-from sc2jax.model.cache import cache_slots, decode_step, prefill, unstack
+from sc2jax.inference.decode import DecodeState, Prompts, free_slots, insert, prefill, step
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 
@@ -42,56 +45,40 @@ def generate(
 ) -> list[Completion]:
     """Continues each prompt until a stop token or `max_new_tokens`.
 
-    What stands beside a prompt does not change its completion: rows of a batch never see each other. Backends may sum
-    in another order for another batch size, which in bfloat16 can tip the balance between two almost equal tokens.
+    A completion does not depend on the other prompts in its batch. But a backend may add in a different order for a
+    different batch size, and in bfloat16 that can decide between two tokens of almost equal probability.
 
     Args:
         params: the model's parameters.
         config: the model's shape.
         prompts: token ids, at least one each.
-        max_new_tokens: of each completion.
+        max_new_tokens: the most tokens that a completion may have.
         stop_ids: tokens that end a completion.
-        vocab_size: only ids below it are chosen, as if the model had no others: those of the tokenizer, which a model
-            may have been given a larger vocabulary than. 0: all that the model knows.
-        temperature: 0 takes the likeliest token; else tokens are drawn from the logits divided by it.
-        top_p: draws only from the likeliest tokens that together have this probability.
-        seed: of the draws; prompt i draws the same tokens whatever stands beside it.
-        batch_size: prompts decoded together.
+        vocab_size: only ids below it are chosen; a model may have a larger vocabulary than its tokenizer. 0 allows
+            every id of the model.
+        temperature: divides the logits before a token is drawn; 0 takes the likeliest token.
+        top_p: draws from the fewest likeliest tokens whose probabilities sum to at least this.
+        seed: prompt i is completed with random numbers that depend on the seed and i alone.
+        batch_size: how many prompts are decoded together.
 
     Raises:
         UserError: an empty prompt, a token that the model does not know, or a number out of range.
     """
-    _check_prompts(prompts, config)
-    if max_new_tokens < 0 or batch_size < 1 or vocab_size < 0:
-        raise UserError(
-            f"max_new_tokens {max_new_tokens} and vocab_size {vocab_size} must be at least 0, batch_size {batch_size} "
-            "at least 1"
-        )
-    if not 0.0 <= temperature < math.inf or not 0.0 < top_p <= 1.0:
-        raise UserError(f"temperature {temperature} must be at least 0 and finite, top_p {top_p} in (0, 1]")
+    _check(prompts, config, max_new_tokens, batch_size, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
         return [Completion([], finished=False) for _ in prompts]
     completions: dict[int, Completion] = {}
-    # Prompts of like length share a batch, so that little of it is padding.
+    # Prompts of similar length share a batch, to keep the padding small.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen)) if len(order) > batch_size else chosen
-        lengths = np.array([len(prompts[index]) for index in padded], np.int32)
-        tokens = np.zeros((len(padded), -(-lengths.max() // LENGTH_MULTIPLE) * LENGTH_MULTIPLE), np.int32)
-        for row, index in enumerate(padded):
-            tokens[row, : lengths[row]] = prompts[index]
         out = _generate_batch(
             params,
-            tokens,
-            lengths,
-            np.array(padded, np.int32),
-            np.array(sorted(stop_ids), np.int32),
-            np.array([temperature, top_p], np.float32),
-            jax.random.key(seed),
+            _numbered([prompts[index] for index in padded], padded, temperature, top_p, seed),
+            _array(stop_ids),
             config=config,
             max_new_tokens=max_new_tokens,
-            greedy=temperature == 0.0,
             choices=min(vocab_size or config.vocab_size, config.vocab_size),
         )
         ids_BT, counts_B, finished_B = (np.asarray(array) for array in out)
@@ -100,7 +87,49 @@ def generate(
     return [completions[index] for index in range(len(prompts))]
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig) -> None:
+def stream(
+    params: Params,
+    config: ModelConfig,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    stop_ids: frozenset[int],
+    vocab_size: int = 0,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[int]:
+    """Yields the tokens with which `generate` continues a single prompt, each as soon as it is chosen.
+
+    If there are fewer than `max_new_tokens`, a stop token was reached.
+
+    Raises:
+        UserError: as `generate`, when the first token is requested.
+    """
+    _check([prompt], config, max_new_tokens, 1, vocab_size, temperature, top_p)
+    if max_new_tokens == 0:
+        return
+    choices = min(vocab_size or config.vocab_size, config.vocab_size)
+    numbered = _numbered([prompt], [0], temperature, top_p, seed)
+    stops = _array(stop_ids)
+    params, state = _start(params, numbered, stops, config=config, max_new_tokens=max_new_tokens, choices=choices)
+    for count in range(max_new_tokens):
+        if count:
+            state = _step(params, state, stops, config=config, choices=choices)
+        if state.done_B[0]:
+            return
+        yield int(state.tokens_B[0])
+
+
+def _check(
+    prompts: Sequence[Sequence[int]],
+    config: ModelConfig,
+    max_new_tokens: int,
+    batch_size: int,
+    vocab_size: int,
+    temperature: float,
+    top_p: float,
+) -> None:
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("a prompt has no token; begin it with text or with a special token")
     for token in (min(map(min, prompts), default=0), max(map(max, prompts), default=0)):
@@ -109,63 +138,78 @@ def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig) -> Non
                 f"a prompt holds the token {token}, and the model knows {config.vocab_size}, from 0 on: it was not "
                 "trained with this tokenizer; name its own with --config.paths.tokenizer"
             )
+    if max_new_tokens < 0 or batch_size < 1 or vocab_size < 0:
+        raise UserError(
+            f"max_new_tokens {max_new_tokens} and vocab_size {vocab_size} must be at least 0, batch_size {batch_size} "
+            "at least 1"
+        )
+    if not 0.0 <= temperature < math.inf or not 0.0 < top_p <= 1.0:
+        raise UserError(f"temperature {temperature} must be at least 0 and finite, top_p {top_p} in (0, 1]")
 
 
-@partial(jax.jit, static_argnames=("config", "max_new_tokens", "greedy", "choices"))
-def _generate_batch(
+def _numbered(
+    prompts: Sequence[Sequence[int]], numbers: Sequence[int], temperature: float, top_p: float, seed: int
+) -> Prompts:
+    """Pads prompts to one length and gives each a random key, which follows from the seed and the prompt's number."""
+    lengths = [len(prompt) for prompt in prompts]
+    tokens_BT = np.zeros((len(prompts), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE), np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens_BT[row, : len(prompt)] = prompt
+    return Prompts(
+        tokens_BT=jnp.asarray(tokens_BT),
+        lengths_B=jnp.array(lengths, jnp.int32),
+        keys_B=jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.array(numbers)),
+        sampling_B2=jnp.tile(jnp.array([[temperature, top_p]], jnp.float32), (len(prompts), 1)),
+    )
+
+
+def _array(stop_ids: frozenset[int]) -> np.ndarray:
+    return np.array(sorted(stop_ids), np.int32)
+
+
+@partial(jax.jit, static_argnames=("config", "max_new_tokens", "choices"))
+def _start(
     params: Params,
-    tokens_BT: jax.Array,
-    lengths_B: jax.Array,
-    prompt_B: jax.Array,
+    prompts: Prompts,
     stop_ids: jax.Array,
-    sampling: jax.Array,
-    key: jax.Array,
     *,
     config: ModelConfig,
     max_new_tokens: int,
-    greedy: bool,
+    choices: int,
+) -> tuple[Params, DecodeState]:
+    """The parameters for `step`, and as many slots as prompts, each with its prompt's first new token."""
+    B, T = prompts.tokens_BT.shape
+    total_length = T + max_new_tokens
+    prefilled = prefill(params, prompts, stop_ids, config, total_length=total_length, choices=choices)
+    params, state = free_slots(params, config, B, total_length)
+    return params, insert(state, prefilled, jnp.arange(B))
+
+
+_step = jax.jit(step, static_argnames=("config", "choices"), donate_argnames="state")
+
+
+@partial(jax.jit, static_argnames=("config", "max_new_tokens", "choices"))
+def _generate_batch(
+    params: Params,
+    prompts: Prompts,
+    stop_ids: jax.Array,
+    *,
+    config: ModelConfig,
+    max_new_tokens: int,
     choices: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """New tokens (B, max_new_tokens), how many of them count, and whether a stop token was reached."""
-    B = tokens_BT.shape[0]
-    keys_B = jax.vmap(partial(jax.random.fold_in, key))(prompt_B)
-    logits_BV, cache = prefill(
-        params, tokens_BT, lengths_B, config, cache_slots(config, tokens_BT.shape[1] + max_new_tokens)
-    )
-    if jax.default_backend() == "cpu":
-        params, cache = unstack(params, cache, config)
+    params, state = _start(params, prompts, stop_ids, config=config, max_new_tokens=max_new_tokens, choices=choices)
 
     def unfinished(carry: Any) -> jax.Array:
-        return (carry[0] < max_new_tokens) & ~jnp.all(carry[-1])
+        count, state, _ = carry
+        return (count < max_new_tokens) & ~jnp.all(state.done_B)
 
-    def step(carry: Any) -> Any:
-        count, logits_BV, cache, out_BT, counts_B, done_B = carry
-        chosen_B = choose_tokens(logits_BV[:, :choices], keys_B, count, sampling, greedy)
-        done_B |= jnp.isin(chosen_B, stop_ids)
-        out_BT = out_BT.at[:, count].set(chosen_B)
-        counts_B += ~done_B
-        logits_BV, cache = decode_step(params, chosen_B, lengths_B + count, cache, config)
-        return count + 1, logits_BV, cache, out_BT, counts_B, done_B
+    def one_more(carry: Any) -> Any:
+        count, state, out_BT = carry
+        state = step(params, state, stop_ids, config, choices=choices)
+        return count + 1, state, out_BT.at[:, count].set(state.tokens_B)
 
-    out_BT = jnp.zeros((B, max_new_tokens), jnp.int32)
-    carry = (0, logits_BV, cache, out_BT, jnp.zeros(B, jnp.int32), jnp.zeros(B, bool))
-    *_, out_BT, counts_B, done_B = jax.lax.while_loop(unfinished, step, carry)
-    return out_BT, counts_B, done_B
-
-
-def choose_tokens(
-    logits_BV: jax.Array, keys_B: jax.Array, count: jax.Array, sampling: jax.Array, greedy: bool
-) -> jax.Array:
-    """The next token of each sequence: the likeliest, or a draw with (temperature, top_p) = `sampling`."""
-    if greedy:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    temperature, top_p = sampling
-    scaled_BV = logits_BV / temperature
-    sorted_BV = -jnp.sort(-scaled_BV, axis=-1)
-    probabilities_BV = jax.nn.softmax(sorted_BV, axis=-1)
-    # A token stays if the likelier ones together fall short of top_p: the first always does.
-    kept_BV = jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV < top_p
-    least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
-    nucleus_BV = jnp.where(scaled_BV >= least_B1, scaled_BV, -jnp.inf)
-    keys_B = jax.vmap(lambda key: jax.random.fold_in(key, count))(keys_B)
-    return jax.vmap(jax.random.categorical)(keys_B, nucleus_BV).astype(jnp.int32)
+    out_BT = jnp.zeros((len(state.tokens_B), max_new_tokens), jnp.int32).at[:, 0].set(state.tokens_B)
+    _, state, out_BT = jax.lax.while_loop(unfinished, one_more, (1, state, out_BT))
+    return out_BT, state.counts_B, state.done_B

@@ -1,42 +1,70 @@
-"""Completions for people: of a prompt that a user gives, or of files chosen as samples."""
+"""Completions for people to read: of a user's prompt, or of samples taken from files."""
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from sc2jax.errors import UserError
 from sc2jax.inference.config import CompletionConfig
-from sc2jax.inference.generate import Completion
 from sc2jax.text.formats import FORMATS, repository_prompt
 from sc2jax.text.special_tokens import Piece
-from sc2jax.text.tokenizer import Tokenizer
 
-Generate = Callable[..., list[Completion]]
-"""`generate` of this room with the model's parameters already given."""
+if TYPE_CHECKING:
+    from sc2jax.inference.loaded_model import LoadedModel
 
-STOP_IDS = frozenset(map(int, FORMATS["repository"].stops))
 LEAST_LINES = 8
-"""Filled lines that a file must have to be sampled."""
+"""The fewest lines that are not blank in a file from which a sample is taken."""
+
+Finish: TypeAlias = Literal["stop", "length"]
+"""Whether the model stopped by itself or reached the limit of tokens."""
 
 
-def complete_prompt(generate: Generate, tokenizer: Tokenizer, config: CompletionConfig, seed: int) -> dict[str, str]:
-    """The completion of the config's prompt, up to its suffix if it has one.
+class LeftToRight(TypedDict):
+    """A continuation of a prompt."""
 
-    The prompt is taken as it is: one that ends in a newline or in half of a word splits a token, and the model sees
-    what it has rarely seen in training.
+    kind: Literal["left_to_right"]
+    prompt: str
+    completion: str
+    finish: Finish
+
+
+class Infill(TypedDict):
+    """A completion between a prefix and a suffix."""
+
+    kind: Literal["infill"]
+    prefix: str
+    suffix: str
+    completion: str
+    finish: Finish
+
+
+CompletionSample: TypeAlias = LeftToRight | Infill
+
+
+def complete_prompt(
+    model: "LoadedModel", config: CompletionConfig, seed: int, show: Callable[[str], object] = lambda _: None
+) -> CompletionSample:
+    """Completes the config's prompt, or fills the gap before its suffix; `show` gets the text piece by piece.
+
+    The prompt is not changed. If it ends in a newline or inside of a word, it cuts a token in two, which the model has
+    rarely seen in training.
     """
-    (sample,) = _complete(generate, tokenizer, [_request(config, config.prompt, config.suffix)], config, seed)
-    return sample
+    prompt = model.tokenizer.encode(_prompt(config, config.prompt, config.suffix))
+    text = model.tokenizer.stream()
+    ids: list[int] = []
+    for token in model.stream(prompt, **_options(config, seed)):
+        ids.append(token)
+        show(text.push(token))
+    show(text.finish())
+    finished = len(ids) < config.max_new_tokens
+    return _sample(config.prompt, config.suffix, model.tokenizer.decode(ids), finished)
 
 
 def samples_from_files(
-    generate: Generate,
-    tokenizer: Tokenizer,
-    files: Iterable[tuple[str, str]],
-    config: CompletionConfig,
-    seed: int,
-) -> list[dict[str, str]]:
-    """One left-to-right and one infilling sample from (path, text) files, chosen by a hash of their path.
+    model: "LoadedModel", files: Iterable[tuple[str, str]], config: CompletionConfig, seed: int
+) -> list[CompletionSample]:
+    """One left-to-right and one infilling sample from (path, text) files, which are chosen by a hash of their paths.
 
     Raises:
         UserError: no file is long enough.
@@ -48,47 +76,39 @@ def samples_from_files(
             f"no file of the corpus has {LEAST_LINES} filled lines to make a sample from; give a prompt with "
             "--config.completion.prompt=TEXT"
         )
-    requests = [
-        _request(config, _opening(chosen[0][1], config.context_characters), ""),
-        _request(config, *_around_a_line(chosen[-1][1], config.context_characters)),
+    shown = [
+        (_opening(chosen[0][1], config.context_characters), ""),
+        _around_a_line(chosen[-1][1], config.context_characters),
     ]
-    return _complete(generate, tokenizer, requests, config, seed)
+    prompts = [model.tokenizer.encode(_prompt(config, before, after)) for before, after in shown]
+    completions = model.complete(prompts, **_options(config, seed))
+    return [
+        _sample(before, after, model.tokenizer.decode(completion.ids), completion.finished)
+        for (before, after), completion in zip(shown, completions, strict=True)
+    ]
 
 
-def _request(config: CompletionConfig, before: str, after: str) -> tuple[str, str, list[Piece]]:
-    pieces = repository_prompt(
+def _prompt(config: CompletionConfig, before: str, after: str) -> list[Piece]:
+    return repository_prompt(
         config.repository, [], config.path, before, suffix=after or None, with_metadata=bool(config.path)
     )
-    return before, after, pieces
 
 
-def _complete(
-    generate: Generate,
-    tokenizer: Tokenizer,
-    requests: Sequence[tuple[str, str, list[Piece]]],
-    config: CompletionConfig,
-    seed: int,
-) -> list[dict[str, str]]:
-    completions = generate(
-        [tokenizer.encode(pieces) for _, _, pieces in requests],
-        max_new_tokens=config.max_new_tokens,
-        stop_ids=STOP_IDS,
-        vocab_size=tokenizer.vocab_size,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        seed=seed,
-    )
-    samples = []
-    for (before, after, _), completion in zip(requests, completions, strict=True):
-        written = {
-            "completion": tokenizer.decode(completion.ids),
-            "finish": "stop" if completion.finished else "length",
-        }
-        if after:
-            samples.append({"kind": "infill", "prefix": before, "suffix": after} | written)
-        else:
-            samples.append({"kind": "left_to_right", "prompt": before} | written)
-    return samples
+def _options(config: CompletionConfig, seed: int) -> dict[str, Any]:
+    return {
+        "max_new_tokens": config.max_new_tokens,
+        "stop_ids": FORMATS["repository"].stops,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "seed": seed,
+    }
+
+
+def _sample(before: str, after: str, completion: str, finished: bool) -> CompletionSample:
+    finish: Finish = "stop" if finished else "length"
+    if after:
+        return Infill(kind="infill", prefix=before, suffix=after, completion=completion, finish=finish)
+    return LeftToRight(kind="left_to_right", prompt=before, completion=completion, finish=finish)
 
 
 def _filled_lines(text: str) -> int:
@@ -96,7 +116,7 @@ def _filled_lines(text: str) -> int:
 
 
 def _opening(text: str, characters: int) -> str:
-    """The first half of a file, at most so many characters, without the newline that the model is to write."""
+    """The first half of a file, or less, in whole lines; its last newline is left for the model to write."""
     cut = min(len(text) // 2, characters)
     end = text.rfind("\n", 0, cut + 1)
     return (text[:end] if end > 0 else text[:cut]).rstrip("\n") or text[:cut]

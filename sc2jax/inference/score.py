@@ -1,4 +1,4 @@
-"""How likely the model finds given token sequences."""
+"""Scoring: how likely a model finds given token sequences."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,17 +16,17 @@ from sc2jax.model.transformer import forward, output_logits
 def token_log_likelihoods(
     params: Params, config: ModelConfig, rows: Sequence[Sequence[int]], *, batch_size: int
 ) -> list[np.ndarray]:
-    """For each row of token ids the natural-log likelihood of every token but the first, given those before it.
+    """The natural-log likelihood of every token but the first of each row, given the tokens before it.
 
-    A row longer than the model's context is read in overlapping windows: each scores its second half, and the first
-    window all of it, so that every token is scored once and with at least half a context before it.
+    Rows longer than the model's context are scored in overlapping windows. The first window scores all of its tokens,
+    each later one only its second half; so every token is scored once, with at least half a context before it.
 
     Returns:
-        Float32 arrays, one a row, each one shorter than its row.
+        A float32 array for each row, one element shorter than the row.
     """
     scores = [np.zeros(max(len(row) - 1, 0), np.float32) for row in rows]
     spans = [(index, *span) for index, row in enumerate(rows) for span in _spans(len(row), config.context_length)]
-    # Spans of like length share a batch; its order does not change any score.
+    # Windows of similar length share a batch; the order does not affect any score.
     spans.sort(key=lambda span: span[2] - span[1])
     for first in tqdm(range(0, len(spans), batch_size), desc="score", unit="batch", disable=None):
         batch = spans[first : first + batch_size]
@@ -41,7 +41,7 @@ def token_log_likelihoods(
 
 
 def _spans(length: int, context: int) -> Iterator[tuple[int, int, int]]:
-    """Windows (start, end, first scored token) that score tokens 1 .. length - 1 once each."""
+    """Windows (start, end, first scored token) that together score each of the tokens 1 to length - 1 once."""
     if length < 2:
         return
     yield 0, min(length, context), 1

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import Manifest, Output, write_output
+from sc2jax.records.source_texts import changed_text, columns_to_check
 from sc2jax.storage import join
 
 
@@ -33,6 +34,35 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     footer = _footer(io.BytesIO(content), len(content))
     digest = hashlib.sha256(footer).hexdigest()
     return dataclasses.replace(output, rows=sum(sizes), row_groups=len(sizes), footer_sha256=digest)
+
+
+class PartWriter:
+    """Collects row groups and writes a part whenever they have grown to `part_bytes`."""
+
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema, part_bytes: int):
+        self._folder, self._prefix, self._schema, self._limit = folder, prefix, schema, part_bytes
+        self._tables: list[pa.Table] = []
+        self._bytes = 0
+        self._outputs: list[Output] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Adds a row group; an empty one is skipped."""
+        if table.num_rows:
+            self._tables.append(table)
+            self._bytes += table.nbytes
+            if self._bytes >= self._limit:
+                self._flush()
+
+    def finish(self) -> list[Output]:
+        """Writes what is left and returns all parts."""
+        if self._tables:
+            self._flush()
+        return self._outputs
+
+    def _flush(self) -> None:
+        index = len(self._outputs)
+        self._outputs.append(write_part(self._folder, self._prefix, index, self._tables, self._schema))
+        self._tables, self._bytes = [], 0
 
 
 def refuse_missing(folder: str, outputs: Sequence[Output]) -> None:
@@ -100,21 +130,37 @@ def read_tables(
         UserError: a part is damaged.
     """
     for output in manifest.under(prefix):
-        with open_part(folder, output) as part:
-            for index in range(part.num_row_groups):
-                yield _row_group(part, index, columns, join(folder, output.path))
+        yield from read_part(folder, output, columns)
+
+
+def read_part(folder: str, output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of one part.
+
+    Raises:
+        UserError: the part is damaged.
+    """
+    with open_part(folder, output) as part:
+        for index in range(part.num_row_groups):
+            yield _row_group(part, index, columns, join(folder, output.path))
 
 
 def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str) -> pa.Table:
+    checked = columns_to_check(part.schema_arrow.names, columns, path)
+    wanted = list(dict.fromkeys([*columns, *checked])) if columns else None
     try:
-        table = part.read_row_group(index, columns=list(columns) if columns else None)
+        table = part.read_row_group(index, columns=wanted)
     except (pa.ArrowInvalid, OSError) as error:
         raise damaged(path, str(error)) from error
     # The checksum of a page does not cover its header, which says how many values it holds.
     expected = part.metadata.row_group(index).num_rows
     if table.num_rows != expected:
         raise damaged(path, f"row group {index} has {table.num_rows} rows instead of {expected}")
-    return table
+    fault = changed_text(table) if checked else None
+    if fault:
+        names = part.read_row_group(index, columns=["repository", "path"]).slice(fault.row, 1).to_pylist()[0]
+        file = f"{names['repository']}/{names['path']}"
+        raise damaged(path, f"row group {index}, row {fault.row} ({file}): {fault.what}")
+    return table.select(list(columns)) if columns else table
 
 
 def _damaged_size(path: str, size: int | None, output: Output) -> UserError:

@@ -1,9 +1,9 @@
 """Arrow schemas of what the corpus keeps on disk.
 
 Records are as the document formats read them: filtered, without bots, their authors called `username_0` and so on.
-Every record has an identity: a file its repository and path, any other record its `id`. Where it comes from it says by
-the Software Heritage identifier of its bytes if the archive has them, else by the address and the `snapshot` (the dump
-or crawl) in which it was found.
+Every record has an identity: a file its repository and path, any other record its `id`. It says where it
+comes from by the Software Heritage identifier of its bytes if the archive has them, else by the address and the
+`snapshot` (the dump or crawl) in which it was found.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def _structures(**fields: pa.DataType) -> pa.DataType:
 
 
 def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) -> pa.Schema:
-    """The columns of a source, after those that every record has but a file."""
+    """The columns of a source, after those that every record but a file has."""
     provenance = {
         "id": pa.string(),
         "url": pa.string(),
@@ -41,6 +41,13 @@ def record_sha256(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
+_EDIT = pa.struct(
+    [
+        pa.field(name, pa.string() if name == "rule" else pa.int64(), nullable=False)
+        for name in ("start", "end", "source_start", "source_end", "rule")
+    ]
+)
+
 SOURCE_FILE = pa.schema(
     [
         pa.field("repository", pa.string(), nullable=False),
@@ -54,14 +61,16 @@ SOURCE_FILE = pa.schema(
         pa.field("licenses", pa.list_(pa.string()), nullable=False),
         pa.field("license_type", pa.string(), nullable=False),
         pa.field("text_sha256", pa.string(), nullable=False),
+        pa.field("edits", pa.list_(pa.field("item", _EDIT, nullable=False)), nullable=False),
     ]
 )
 """A file of the curated corpus.
 
 `path` is relative to its repository, with forward slashes. `swhid` is the Software Heritage identifier of the bytes as
 they were found (`swh:1:cnt:` and their git blob sha1), `revision` that of the commit (`swh:1:rev:`) or "" where there
-is none, `source_bytes` their number; `text_sha256` is the digest of `content` as it is now, in UTF-8. `licenses` are
-SPDX identifiers, sorted; `license_type` is one of `permissive`, `no_license`, `non_permissive`.
+is none, `source_bytes` their number; `text_sha256` is the digest of `content` as it is now, in UTF-8, and `edits` says
+what was changed in it since it was decoded (`edits.py`). `licenses` are SPDX identifiers, sorted; `license_type` is one
+of `permissive`, `no_license`, `non_permissive`.
 """
 
 REJECTED_FILE = pa.schema(
@@ -75,7 +84,7 @@ REJECTED_FILE = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""A file that was left out: who it is, which stage dropped it, by which rule, and the figure or twin that decided."""
+"""A file that was left out: who it is, which stage dropped it by which rule, and the figure or file that decided."""
 
 ISSUE = _schema(
     {
@@ -188,7 +197,7 @@ INTERMEDIATE = _schema(
 )
 """A program and the LLVM intermediate representation that it compiles to, optimised for size and for speed.
 
-One of both is null where only the other compiled.
+One of the two is null where only the other compiled.
 """
 
 QUESTION_THREAD = _schema(

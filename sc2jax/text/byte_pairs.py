@@ -5,45 +5,45 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# How StarCoder2's tokenizer.json cuts text into words, inside of which pairs are merged.
+# How StarCoder2's tokenizer.json splits text into words; pairs are merged within a word only.
 _WORDS = [
     {"type": "Digits", "individual_digits": True},
     {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
 ]
-# The same in one expression: GPT-2's, with every digit by itself, and white space before a digit left whole.
+# The same as one regular expression: GPT-2's, but with each digit on its own and space before a digit in one piece.
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++|\p{N}| ?[^\s\p{L}\p{N}]++|\s++(?=\p{N})|\s++$|\s+(?!\S)|\s"
-# The only characters whose bytes StarCoder2's vocabulary lacks; the Unicode standard has assigned none of them.
+# The only characters whose bytes are missing from StarCoder2's vocabulary; Unicode has assigned none of them.
 _LOSSY = re.compile("[\U00040000-\U0007ffff]")
 
 
 def fast_encoder(
     fields: Mapping[str, Any], bytes_of: Callable[[str], bytes], slow: Callable[[str], list[int]]
 ) -> Callable[[str], list[int]]:
-    """An encoder for a tokenizer.json of these `fields`; `slow` itself where tiktoken would not give the same ids.
+    """An encoder for a tokenizer.json with these `fields`, or `slow` itself if tiktoken would give other ids.
 
-    tiktoken merges the pair whose union has the lowest id. That is the order of the merges if each makes a token of its
-    own and their ids ascend, as in StarCoder2's tokenizer. `bytes_of` gives the bytes that a token stands for. What
-    counts as a digit or a letter is a matter of the libraries' versions of Unicode, in which the newest scripts differ.
+    tiktoken first merges the pair whose result has the lowest id. That is the order of the merges if each merge makes a
+    token of its own and their ids ascend, as in StarCoder2's tokenizer. `bytes_of` gives the bytes that a token stands
+    for. What counts as a digit or a letter depends on each library's version of Unicode; the newest scripts differ.
     """
     if not (_cuts_as_starcoder2(fields) and _merges_ascend(fields["model"])):
         return slow
     import tiktoken
 
-    # Special tokens, which stand in the vocabulary too, are made by no merge.
+    # Special tokens are in the vocabulary too, but no merge makes them.
     model = fields["model"]
     tokens = [token for token in model["vocab"] if len(token) == 1] + _products(model)
     ranks = {bytes_of(token): model["vocab"][token] for token in tokens}
     missing = {bytes([byte]) for byte in range(256)} - ranks.keys()
     if not missing <= _unassigned_bytes():
         return slow
-    # tiktoken wants a rank for every byte; the texts in which one of these would be used go the slow way.
+    # tiktoken needs a rank for every byte; a text that would use one of these is encoded by `slow`.
     ranks |= {byte: max(ranks.values()) + 1 + index for index, byte in enumerate(sorted(missing))}
     merge = tiktoken.Encoding("byte_level", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={}).encode_ordinary
 
     def encode(text: str) -> list[int]:
         if missing and not text.isascii() and _LOSSY.search(text):
             return slow(text)
-        text.encode()  # tiktoken would replace a lone surrogate without a word
+        text.encode()  # raises for a lone surrogate, which tiktoken would silently replace
         return merge(text)
 
     return encode
@@ -70,10 +70,10 @@ def _merges_ascend(model: Mapping[str, Any]) -> bool:
 
 
 def _products(model: Mapping[str, Any]) -> list[str]:
-    """The tokens that merges make, in their order; a merge is written as a pair, or as one string with a space."""
+    """The tokens that the merges make, in order; a merge is a pair, or one string with a space in between."""
     return [merge.replace(" ", "") if isinstance(merge, str) else "".join(merge) for merge in model["merges"]]
 
 
 def _unassigned_bytes() -> set[bytes]:
-    """Bytes that occur in no UTF-8, and F1, with which only the characters of `_LOSSY` begin."""
+    """The bytes that never occur in UTF-8, and F1, with which only the characters of `_LOSSY` begin."""
     return {bytes([byte]) for byte in (0xC0, 0xC1, 0xF1, *range(0xF5, 0x100))}

@@ -1,6 +1,6 @@
-"""GitHub issues and question threads as documents; both take the special tokens of issues.
+"""GitHub issues and question threads as documents; both use the special tokens of issues.
 
-Authors are called `username_0`, `username_1`, ... in the records already.
+The records already call the authors `username_0`, `username_1`, ...
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from sc2jax.text.special_tokens import Piece, Special
 
 
 def issue(record: Mapping[str, Any]) -> list[Piece]:
-    """An issue and its events in order of time (StarCoder2 paper, section 5).
+    """An issue and its events in chronological order (StarCoder2 paper, section 5).
 
-    `<issue_start>Title: TITLE\\nusername_0: TEXT<issue_comment>username_1: TEXT...<issue_closed>...`: the mark of its
-    end stands where the issue was closed, and comments may follow.
+    `<issue_start>Title: TITLE\\nusername_0: TEXT<issue_comment>username_1: TEXT...<issue_closed>...`: the last
+    token stands where the issue was closed; comments may follow it.
     """
     pieces: list[Piece] = [Special.ISSUE_START, f"Title: {record['title']}\n{record['author']}: {record['text']}"]
     for event in record["events"]:
@@ -31,8 +31,8 @@ def issue(record: Mapping[str, Any]) -> list[Piece]:
 def question_thread(record: Mapping[str, Any], rng: np.random.Generator) -> list[Piece]:
     """A question with its answers in random order (StarCoder2 paper, section 5).
 
-    `<issue_start>username_0: QUESTION<issue_comment>username_3: ANSWER\\nUpvotes: 42 [selected answer]...`: no title,
-    and a mark at the answer that the asker chose.
+    `<issue_start>username_0: QUESTION<issue_comment>username_3: ANSWER\\nUpvotes: 42 [selected answer]...`: there
+    is no title, and the answer that the asker accepted is marked.
     """
     pieces: list[Piece] = [Special.ISSUE_START, f"{record['author']}: {record['text']}"]
     for index in rng.permutation(len(record["answers"])).tolist():

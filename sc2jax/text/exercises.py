@@ -25,7 +25,7 @@ def _apps(record: Mapping[str, Any]) -> str:
 
 
 def _code_contests(record: Mapping[str, Any]) -> str:
-    """Code Contests: the first solution in each language, close to its heading as in the reference pipeline."""
+    """Code Contests: the first solution in each language, right after its heading as in the reference pipeline."""
     first: dict[str, str] = {}
     for solution in record["solutions"]:
         first.setdefault(solution["language"], solution["text"])
@@ -34,7 +34,7 @@ def _code_contests(record: Mapping[str, Any]) -> str:
 
 
 def _rosetta_code(record: Mapping[str, Any]) -> str:
-    """Rosetta Code: a task (its name is the first line of the question) in all languages, a blank line between."""
+    """Rosetta Code: a task (its name is the first line of the question) in all languages, separated by blank lines."""
     solutions = [f"Language: {solution['language']}\n{solution['text']}" for solution in record["solutions"]]
     return "\n\n".join([record["question"], *solutions])
 

@@ -1,17 +1,17 @@
-"""Fill-in-the-middle: a file is cut in three at random characters and its middle is moved to the end.
+"""Fill-in-the-middle: a file is cut into three parts at random characters, and its middle is moved to the end.
 
-Repository-context file-level infilling (StarCoder2 paper, section 5.1): a repository is chosen with one draw, each file
-of a chosen one with another; the part that names the repository stays as it is. A file's path belongs to its text, so
-a cut may fall inside of it. `transform_document` works on a document as pieces, `transform_window` on a window of
-tokens that may begin and end in the middle of a file, as StarCoder2's training does; both take the same draws in the
-same order. Leaving the middle out gives the prompt.
+Repository-context file-level infilling (StarCoder2 paper, section 5.1): one random number decides whether a repository
+is chosen, and another for each of its files whether that file is transformed; the part that names the repository is
+left alone. A file's path belongs to its text, so a cut may fall inside it. `transform_document` works on a document as
+pieces, `transform_window` on a window of tokens that may begin and end in the middle of a file, as in StarCoder2's
+training; both use the same random numbers in the same order. A transformed file without its middle is a prompt.
 
-The draws, in this order: for each document with files whether it is chosen; then for each of its files (or for the
-whole of a document without files) whether it is transformed, where it is cut, and whether its suffix comes first.
-Special tokens inside of a fragment, as in an issue, count as one character and are never cut.
+The random numbers, in order: for each document with files, whether it is chosen; then for each of its files (or for the
+whole of a document without files) whether it is transformed, where it is cut, and whether its suffix comes first. A
+special token inside a fragment, as in an issue, counts as one character and is never cut.
 
-What the reference implementations (bigcode's Megatron-LM, NeMo) do differently are options of `FimConfig`. They also
-know how to cut or pad each fragment to its former length, which none of them does for StarCoder2, nor does this module.
+What the reference implementations (bigcode's Megatron-LM, NeMo) do differently is an option of `FimConfig`. They can
+also cut or pad each fragment to its former length; none of them does so for StarCoder2, nor does this module.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _REPLACEMENT = "\ufffd"
 
 
 class TransformedWindow(NamedTuple):
-    """A window after infilling: its tokens, and how many U+FFFD now stand for parts of characters cut apart."""
+    """A window after infilling: its tokens, and how many U+FFFD now stand for parts of characters that were split."""
 
     ids: np.ndarray
     replaced: int
@@ -53,9 +53,9 @@ def transform_window(
 ) -> TransformedWindow:
     """Moves the middles of a window's randomly chosen files to their ends.
 
-    The parts are encoded anew, each by itself, so the result is usually some tokens longer than the window, or shorter:
-    the caller cuts its tail or pads it. A character that the window's edge had cut apart becomes U+FFFD in a
-    transformed file. Files that are not chosen keep their tokens.
+    Each part is encoded again on its own, so the result is usually a few tokens longer or shorter than the window; the
+    caller cuts or pads it. In a transformed file, a character that the window's edge had split becomes U+FFFD. Files
+    that are not chosen keep their tokens.
     """
     replaced = 0
 
@@ -71,21 +71,21 @@ def transform_window(
         return np.flatnonzero(part == int(separator)).tolist()
 
     chunks = _transform(np.asarray(window, np.int32), config, rng, places, permute)
-    return TransformedWindow(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), replaced)
+    return TransformedWindow(np.concatenate(chunks), replaced)
 
 
 def infill_prompt(prefix: str, suffix: str, *, suffix_first: bool = False) -> list[Piece]:
-    """A transformed file without its middle: what the model continues with the middle."""
+    """A transformed file without its middle, which the model then generates."""
     return arrange([prefix], [], [suffix], suffix_first=suffix_first)
 
 
 def arrange(
     prefix: Sequence[Piece], middle: Sequence[Piece], suffix: Sequence[Piece], *, suffix_first: bool
 ) -> list[Piece]:
-    """The parts of a file in training order: prefix, suffix, middle; or suffix, then prefix and middle in one go.
+    """The parts of a file in training order: prefix, suffix, middle; or suffix, then prefix and middle as one.
 
     The latter is the second variant of suffix-prefix-middle in "Efficient Training of Language Models to Fill in the
-    Middle" (arXiv 2207.14255): nothing stands between prefix and middle, though each is encoded by itself.
+    Middle" (arXiv 2207.14255): nothing stands between prefix and middle, but each is encoded on its own.
     """
     if suffix_first:
         ordered = [Special.FIM_PREFIX, Special.FIM_SUFFIX, *suffix, Special.FIM_MIDDLE, *prefix, *middle]
@@ -101,7 +101,7 @@ def _transform(
     places: Callable[[Chunk, Special], list[int]],
     permute: Callable[[Chunk], Chunk],
 ) -> list[Chunk]:
-    """The fragments and separators of all documents in `items`, with `permute` applied to the fragments chosen."""
+    """The fragments and separators of all documents in `items`, with `permute` applied to the chosen fragments."""
     chunks: list[Chunk] = []
     for document, end in _split(items, places(items, Special.END_OF_TEXT)):
         if len(document) == 0 and len(end):
@@ -116,12 +116,12 @@ def _transform(
                 chunks += [document, end]
                 continue
         for fragment, separator in _split(document, separators):
-            # No draw is spent on an empty fragment; the reference spends one on the last, and may transform it.
+            # An empty fragment takes no random number; in the reference the last one does, and may be transformed.
             if len(fragment) == 0 and (len(separator) or not drop_empty):
                 if not drop_empty:
                     chunks.append(separator)
                 continue
-            # The draw is spent on the repository's name too, as in the reference.
+            # The repository's name takes a random number too, as in the reference.
             chosen = rng.random() < rate
             protected = config.protect_repository_name and len(fragment) and fragment[0] == Special.REPO_NAME
             chunks += [permute(fragment) if chosen and not protected else fragment, separator]
@@ -130,7 +130,7 @@ def _transform(
 
 
 def _split(items: Chunk, places: Sequence[int]) -> Iterator[tuple[Chunk, Chunk]]:
-    """The parts of `items` between separators at `places`, each with the separator after it: none after the last."""
+    """The parts of `items` between the separators at `places`, each with the one after it; the last has none."""
     start = 0
     for place in places:
         yield items[start:place], items[place : place + 1]
@@ -139,7 +139,7 @@ def _split(items: Chunk, places: Sequence[int]) -> Iterator[tuple[Chunk, Chunk]]
 
 
 def _permute(fragment: Sequence[Piece], config: FimConfig, rng: np.random.Generator) -> list[Piece]:
-    """Cuts a fragment at two characters drawn independently from all boundaries, its ends included."""
+    """Cuts a fragment at two character boundaries, each chosen at random from all of them, both ends included."""
     length = sum(1 if isinstance(piece, Special) else len(piece) for piece in fragment)
     start, stop = sorted(rng.integers(0, length, size=2, endpoint=True).tolist())
     suffix_first = rng.random() < config.spm_rate

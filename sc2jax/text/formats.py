@@ -1,12 +1,11 @@
 """Document formats: how records become pieces, in training and in prompts, and where generation stops.
 
-`FORMATS` is the table of all of them. Text goes into a piece of its own and never into a literal, so that a file that
-spells a special token stays a file. A format reads records as the corpus keeps them, already filtered and anonymised;
-its draws come from the generator that it is given, which callers key by seed, epoch and the identity of the document.
+`FORMATS` lists them all. Text is always a piece of its own, never part of a literal, so a file that spells a special
+token remains text. A format reads records as the corpus holds them, already filtered and anonymised; its random choices
+come from the generator that it is given, which callers key by seed, epoch and the identity of the document.
 
-Prompts are documents that were cut: `repository_prompt` cuts inside of a file, for a completion or an infilling, and
-what `discussions`, `notebooks` and `pull_requests` write is a document without its end, to which the model adds what
-follows.
+Prompts are documents cut short: `repository_prompt` cuts inside a file, for a completion or an infilling, and what
+`discussions`, `notebooks` and `pull_requests` write is a document without its end, which the model continues.
 """
 
 import dataclasses
@@ -27,9 +26,9 @@ Record: TypeAlias = Mapping[str, Any]
 class Format:
     """A document format.
 
-    `columns` are those of the record that `render` reads; with `group_by` consecutive rows that share this column make
-    one document, otherwise each row is a document of its own. `render` takes the rows of one document, the generator of
-    its draws and the options. `stops` are the special tokens that end a text in this format, and so its generation.
+    `columns` are the columns that `render` reads. With `group_by`, consecutive rows with the same value in that column
+    make one document; otherwise each row is a document. `render` takes the rows of one document, a random generator and
+    the options. `stops` are the special tokens that end a text in this format, and so its generation.
     """
 
     columns: tuple[str, ...]
@@ -57,9 +56,9 @@ def repository_prompt(
     with_metadata: bool = True,
     suffix_first: bool = False,
 ) -> list[Piece]:
-    """A document cut off inside of its last file, for the model to continue.
+    """A document cut off inside its last file, for the model to continue.
 
-    `files` stand before the file at `path`, whose text begins with `prefix`. With a `suffix` the file is arranged for
+    `files` come before the file at `path`, whose text begins with `prefix`. With a `suffix` the file is arranged for
     infilling, and the continuation is its middle.
     """
     if suffix is None:
@@ -73,17 +72,17 @@ def repository_prompt(
 
 
 def render_repository(rows: Sequence[Record], rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
-    """The files of a repository in random order; name and paths come or go together (StarCoder2 paper, section 5.1)."""
+    """The files of a repository in random order; name and paths are written both or not at all (paper, section 5.1)."""
     with_metadata = bool(rng.random() < config.metadata_rate)
     files = [(rows[index]["path"], rows[index]["content"]) for index in rng.permutation(len(rows)).tolist()]
     return repository_document(rows[0]["repository"], files, with_metadata)
 
 
 def intermediate(record: Record, rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
-    """Code and the LLVM intermediate representation that it compiles to, in one of both directions.
+    """Code and the LLVM intermediate representation that it compiles to, in either order.
 
-    Representations optimised for size are drawn more often than those optimised for speed (StarCoder2 paper, section
-    2); where only one of them compiled, it is taken.
+    Representations optimised for size are chosen more often than those optimised for speed (StarCoder2 paper, section
+    2); where only one of them compiled, that one is taken.
     """
     by_size, by_speed = record["size_optimized"], record["speed_optimized"]
     first, second = (by_size, by_speed) if rng.random() < config.size_optimized_rate else (by_speed, by_size)
@@ -127,7 +126,7 @@ def _ends(*tokens: Special) -> frozenset[Special]:
 def _row_format(
     columns: tuple[str, ...], write: Callable[[Record, np.random.Generator, FormatConfig], list[Piece]], *ends: Special
 ) -> Format:
-    """A format of which every row is a document: `write` gives its pieces without the end of text."""
+    """A format in which every row is a document: `write` gives its pieces without the end of text."""
 
     def render(rows: Sequence[Record], rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
         (record,) = rows
@@ -184,7 +183,7 @@ FORMATS: dict[str, Format] = {
     ),
     "plain_text": _row_format(("text",), lambda record, *_: [record["text"]]),
 }
-"""From the name of a format, as mixtures give it, to the format."""
+"""The formats, by the names that mixtures use."""
 
 SOURCE_CODE = frozenset({"repository", "file"})
 """The formats whose documents are source code."""

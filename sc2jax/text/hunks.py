@@ -1,8 +1,9 @@
-"""Changes between two versions of a file, and how they are written: unified hunks.
+"""Changes between two versions of a file, written as unified hunks.
 
-Lines end at a newline alone, as in git. The reference pipeline (bigcode's the-stack-v2) also ends them at form feeds
-and other separators, joins hunks only when the context of one touches the change of the other, miscounts the lines of a
-hunk that reaches the end of its file, and leaves out the newline after the last line of context; that is not copied.
+Only a newline ends a line, as in git. The reference pipeline (bigcode's the-stack-v2) also ends lines at form feeds and
+other separators, joins hunks only when the context of one touches the change of the other, miscounts the lines of a
+hunk that reaches the end of its file, and leaves out the newline after the last line of context; none of this is copied
+here.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ def split_lines(content: str) -> list[str]:
 
 
 def changes(base: Sequence[str], head: Sequence[str]) -> list[Change]:
-    """What differs between two versions, by difflib's SequenceMatcher as in the reference pipeline."""
+    """The differences between two versions, by difflib's SequenceMatcher as in the reference pipeline."""
     matcher = difflib.SequenceMatcher(None, base, head)
     return [
         Change(base_start, base_stop, head_start, tuple(head[head_start:head_stop]))
@@ -40,7 +41,7 @@ def changes(base: Sequence[str], head: Sequence[str]) -> list[Change]:
 def hunks(base: Sequence[str], found: Sequence[Change], context: int, skipped: int) -> list[str]:
     """Changes as hunks with lines of context around them; those whose contexts touch are joined.
 
-    Lines are numbered from 1, without the first `skipped` ones, which are shown nowhere; none of them may be changed.
+    Lines are numbered from 1, not counting the first `skipped` ones, which are never shown and must not change.
     """
     groups: list[list[Change]] = []
     for change in found:
@@ -71,10 +72,10 @@ _HEADER = re.compile(r"@@ -(\d+)((?:,\d+)?) \+(\d+)((?:,\d+)?) @@")
 
 
 def shifted_header(hunk: str, skipped: int) -> str:
-    """A hunk whose line numbers leave out the first `skipped` lines; what begins before them is at line 0.
+    """A hunk renumbered without the first `skipped` lines; a hunk that begins among them starts at line 0.
 
-    A hunk without a header, as some comments on a whole file have, stays as it is. The reference pipeline ends in an
-    error at a hunk that begins before what is shown.
+    A hunk without a header, which some comments on a whole file have, is left as it is. The reference pipeline fails on
+    a hunk that begins before the lines shown.
     """
 
     def shift(match: re.Match[str]) -> str:

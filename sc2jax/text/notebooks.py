@@ -9,7 +9,7 @@ from sc2jax.text.config import FormatConfig
 from sc2jax.text.special_tokens import Piece, Special
 
 CELL_TOKENS = (Special.JUPYTER_TEXT, Special.JUPYTER_CODE, Special.JUPYTER_OUTPUT)
-"""What ends a cell of a structured notebook."""
+"""The tokens that end a cell of a structured notebook."""
 
 _LONGEST_OUTPUT = 1000
 _OUTPUT_CUT = "[...]"
@@ -27,8 +27,8 @@ def jupyter_script(record: Mapping[str, Any]) -> list[Piece]:
 def jupyter_structured(record: Mapping[str, Any]) -> list[Piece]:
     """A notebook as triples: `<jupyter_start><jupyter_text>TEXT<jupyter_code>CODE<jupyter_output>OUTPUT...`.
 
-    After the reference pipeline (bigcode-dataset, jupyter-structured), except that Markdown is left as it is (paper,
-    section 5). An output is cut after 1000 characters; where there is none, `<empty_output>` stands for it.
+    As in the reference pipeline (bigcode-dataset, jupyter-structured), except that Markdown is left as it is (paper,
+    section 5). An output is cut after 1000 characters; `<empty_output>` stands for a missing one.
     """
     pieces: list[Piece] = [Special.JUPYTER_START]
     for text, code, output in _triples(record["cells"]):
@@ -37,7 +37,7 @@ def jupyter_structured(record: Mapping[str, Any]) -> list[Piece]:
 
 
 def kaggle_script(record: Mapping[str, Any], config: FormatConfig) -> list[Piece]:
-    """A Kaggle notebook as a script, after what is known of its data.
+    """A Kaggle notebook as a script, after what is known about its data.
 
     `<jupyter_start>`, the data as `_data` writes them, `<jupyter_script>CODE`.
     """
@@ -45,7 +45,7 @@ def kaggle_script(record: Mapping[str, Any], config: FormatConfig) -> list[Piece
 
 
 def kaggle_structured(record: Mapping[str, Any], config: FormatConfig) -> list[Piece]:
-    """A Kaggle notebook as pairs of text and code, after what is known of its data; the cells have no outputs."""
+    """A Kaggle notebook as pairs of text and code, after what is known about its data; its cells have no outputs."""
     pieces: list[Piece] = [Special.JUPYTER_START, *_data(record, config)]
     for text, code, _ in _triples(record["cells"]):
         pieces += [Special.JUPYTER_TEXT, text, Special.JUPYTER_CODE, code]
@@ -53,7 +53,7 @@ def kaggle_structured(record: Mapping[str, Any], config: FormatConfig) -> list[P
 
 
 def _data(record: Mapping[str, Any], config: FormatConfig) -> list[Piece]:
-    """The data set of a Kaggle notebook and each table that it reads, as if looked at in a notebook.
+    """The data set of a Kaggle notebook and each table that it reads, as if inspected in a notebook.
 
     `<jupyter_text>TITLE\\nDESCRIPTION\\nKaggle dataset identifier: OWNER/SLUG`, and for each table `<jupyter_code>`,
     code that opens it, `<jupyter_output>`, its columns, `<jupyter_text>Examples:\\nROWS`. What is unknown is left out.
@@ -79,10 +79,10 @@ def _data(record: Mapping[str, Any], config: FormatConfig) -> list[Piece]:
 
 
 def _triples(cells: Sequence[Cell]) -> list[tuple[str, str, str | None]]:
-    """Text, code and output of a notebook whose runs of like cells are joined.
+    """Triples of text, code and output, with runs of cells of the same kind joined.
 
-    Empty cells are left out, and so are code before the first text and text after the last code. The output of a run is
-    that of its last cell.
+    Left out are empty cells, code before the first text, and text after the last code. A run's output is that of its
+    last cell.
     """
     filled = [cell for cell in cells if cell["text"].strip()]
     runs = [(kind, list(run)) for kind, run in itertools.groupby(filled, key=lambda cell: cell["kind"])]

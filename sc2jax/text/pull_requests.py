@@ -1,8 +1,8 @@
-"""Pull requests as documents: what was opened, the files it changes, and what became of it in review.
+"""Pull requests as documents: what was opened, the files it changes, and how its review went.
 
 The grammar is that of the reference pipeline (bigcode's the-stack-v2, pull_requests_and_issues), of which the
-StarCoder2 paper, section 5, shows a template; where both differ, `FormatConfig.variant` says whom to follow. Nothing
-stands between parts but what is shown here, and `...` stands for more of the same:
+StarCoder2 paper, section 5, shows a template; where the two differ, `FormatConfig.variant` says which to follow.
+There is nothing between the parts but what is shown here; `...` means more of the same:
 
     opened, edited,     <pr>Title: TITLE\\nUSER: TEXT<pr_status>ACTION
       or reopened
@@ -14,7 +14,7 @@ stands between parts but what is shown here, and `...` stands for more of the sa
 
 Until the pull request is open, its events carry `<repo_name>REPOSITORY` after their status. The event that opens it is
 followed by the base files, `<pr_base><pr_file>PATH<pr_base_code>CODE...`, and by what the head commit changes in them,
-`<pr_diff><pr_file>PATH<pr_diff_hunk>HUNK...`; an event with another head commit comes after the changes of that one.
+`<pr_diff><pr_file>PATH<pr_diff_hunk>HUNK...`; an event with a new head commit comes after the changes of that commit.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ from sc2jax.text.special_tokens import Piece, Special
 TOKENS = (Special.REPO_NAME, *(token for token in Special if token.name.startswith("PR")))
 """The special tokens of pull requests, each of which ends the text before it."""
 
-# Of the base files, this share is shown whole; of the others what changes, with some lines more.
+# This share of the base files is shown whole; of the others only what changes, with some lines around it.
 _WHOLE_FILE_RATE = 0.2
 _BASE_LINES = 32
 _CONTEXT_LINES = (3, 10)
 _LONGEST_REVIEW_HUNK = 10_000
 
-# The states have other names in the paper than in GitHub's events, which the reference pipeline writes as they are.
+# The paper has its own names for two of GitHub's review states; the reference pipeline writes GitHub's.
 _PAPER_STATES = {"changes_requested": "changes_required", "dismissed": "rejected"}
 
 Event = Mapping[str, Any]
@@ -44,7 +44,7 @@ Event = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class _BaseFile:
-    """A file before the pull request, and what of it is shown: text that begins at line `start`."""
+    """A file before the pull request, and the part of it that is shown, which begins at line `start`."""
 
     lines: Sequence[str]
     shown: str
@@ -52,10 +52,10 @@ class _BaseFile:
 
 
 def pull_request(record: Mapping[str, Any], rng: np.random.Generator, config: FormatConfig) -> list[Piece]:
-    """A pull request and its events in order of time.
+    """A pull request and its events in chronological order.
 
-    Draws: for each base file whether it is whole, else the lines before and after what changes; then for each file of
-    each head, when it is shown, the lines of context.
+    The random numbers, in order: for each base file, whether it is shown whole, else how many lines before and after
+    what changes; then for each file of each head, when that is shown, how many lines of context.
     """
     return _Writer(record, rng, config).write()
 
@@ -78,7 +78,7 @@ class _Writer:
                 self._comment(event)
             elif kind not in ("review", "review_comment"):
                 raise ValueError(f"an event of a pull request cannot be of the kind {kind!r}")
-            # What was reviewed is unknown until it is shown.
+            # Before the pull request is open, what was reviewed has not been shown.
             elif self._open:
                 self._diff_of_a_new_head(event)
                 if kind == "review":
@@ -135,17 +135,17 @@ class _Writer:
         ]
 
     def _base_files(self) -> None:
-        """What the pull request changes, as it was: the lines that any of its heads changes are among those shown."""
+        """The files that the pull request changes, as they were; the lines that any of its heads changes are shown."""
         self._pieces.append(Special.PR_BASE)
         for file in self._record["base_files"]:
             path = file["path"]
             found = [change for head in self._changes.values() for change in head.get(path, ())]
             if not found:
                 continue
-            self._base[path] = base = self._drawn(file["content"], found)
+            self._base[path] = base = self._base_file(file["content"], found)
             self._pieces += [Special.PR_FILE, path, Special.PR_BASE_CODE, base.shown]
 
-    def _drawn(self, content: str, found: Sequence[Change]) -> _BaseFile:
+    def _base_file(self, content: str, found: Sequence[Change]) -> _BaseFile:
         lines = split_lines(content)
         if self._rng.random() < _WHOLE_FILE_RATE:
             return _BaseFile(lines, content, 0)
@@ -186,7 +186,7 @@ def _changes_by_head(record: Mapping[str, Any]) -> dict[str, dict[str, list[Chan
 
 
 def _said(event: Event) -> str:
-    """Who said what; of those who said nothing, the name alone."""
+    """The author and what they said; the author alone if there is no text."""
     return f"{event['author']}: {event['text']}" if event["text"] else event["author"]
 
 

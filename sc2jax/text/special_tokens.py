@@ -1,4 +1,4 @@
-"""StarCoder2's special tokens: the one place where their literals and ids stand.
+"""StarCoder2's special tokens: the only place that defines their literals and ids.
 
 Order and ids: StarCoder2 paper, section 5.1, table 5 (ids 0-33); the released tokenizer adds the four redaction
 placeholders of section 4.3 (ids 34-37).
@@ -66,4 +66,4 @@ _IRREGULAR = {
 _LITERALS = {token: _IRREGULAR.get(token, f"<{token.name.lower()}>") for token in Special}
 
 Piece: TypeAlias = Special | str
-"""A part of a document: a special token, or text, which can never become one however it is spelt."""
+"""A part of a document: a special token, or text, which never becomes a special token, whatever it spells."""

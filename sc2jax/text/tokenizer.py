@@ -1,6 +1,6 @@
 """Tokenizers: pieces to ids and back, lossless, with special tokens that no text can forge.
 
-Two kinds of file are opened, behind one class: a SentencePiece model (`.model`, as `train_tokenizer` writes it) and a
+Two kinds of files have one class: a SentencePiece model (`.model`, as `train_tokenizer` writes it) and a
 byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2 is released).
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
+from sc2jax.text.sentencepiece_words import SPACE_SYMBOL, word_encoder
 from sc2jax.text.special_tokens import Piece, Special
-from sc2jax.text.word_pieces import SPACE_SYMBOL, word_encoder
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -30,10 +30,10 @@ _PROBES = (
     "Az \u00e9 e\u0301 \ufb01 \uff21 \u00a0\u3000\u200b\ufeff\x00\x7f\u4e2d \U0001f600",
     "1234 ..  ''",
 )
-"""Texts that tokenizers change which normalize text, or add or remove spaces; none such may be used."""
+"""Texts that a tokenizer changes if it normalizes text, or adds or removes spaces; such a tokenizer is refused."""
 
 UNKNOWN_ID = len(Special)
-"""The id that SentencePiece insists on for the unknown; with byte fallback no text encodes to it."""
+"""The id of the unknown token, which SentencePiece demands; with byte fallback no text encodes to it."""
 
 _SPECIALS = {int(token): token for token in Special}
 
@@ -55,7 +55,7 @@ class Tokenizer:
         """The ids of text, none of which is a special token's, whatever the text spells.
 
         Raises:
-            UserError: the string holds lone surrogates, which are no text.
+            UserError: the string holds lone surrogates, which are not text.
         """
         try:
             return self._encode(text)
@@ -66,7 +66,7 @@ class Tokenizer:
             ) from error
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
-        """The ids of a document; every text piece is encoded by itself."""
+        """The ids of a document; every text piece is encoded on its own."""
         ids: list[int] = []
         for piece in pieces:
             if isinstance(piece, Special):
@@ -76,7 +76,7 @@ class Tokenizer:
         return ids
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[Piece]:
-        """The inverse of `encode`; texts that were encoded one after the other come back as one.
+        """The inverse of `encode`; consecutive texts come back as one.
 
         A character of which only some bytes are left, as at the edge of a window, becomes U+FFFD.
 
@@ -104,7 +104,7 @@ class Tokenizer:
             yield self._text(array[start:].tolist())
 
     def bytes_of(self, ids: Sequence[int]) -> bytes:
-        """What ids stand for, in UTF-8, of which a window may cut a character apart."""
+        """The UTF-8 that ids stand for; at the edges of a window it may hold a part of a character."""
         return b"".join(map(self._token_bytes.__getitem__, ids))
 
     def _text(self, run: Sequence[int]) -> str:
@@ -112,12 +112,12 @@ class Tokenizer:
         return unescape(text) if self._escapes else text
 
     def stream(self) -> "TextStream":
-        """Decodes ids one at a time: the pieces of text joined are what `decode` makes of all the ids."""
+        """A decoder of ids one at a time: its texts, joined, are what `decode` makes of all the ids."""
         return TextStream(self)
 
 
 class TextStream:
-    """Text of ids that come one by one; a character is handed out when its last byte is there, never in part."""
+    """The text of ids that arrive one by one; a character is returned once its last byte is there, never in part."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -125,7 +125,7 @@ class TextStream:
         self._held = ""  # half of an escaped character
 
     def push(self, token: int) -> str:
-        """The text that is certain with one more id, which may be empty.
+        """The text that one more id makes certain, which may be empty.
 
         Raises:
             ValueError: the id lies outside of the vocabulary.
@@ -155,12 +155,12 @@ class TextStream:
 def load_tokenizer(path: str) -> Tokenizer:
     """Opens a tokenizer: `.model` for SentencePiece, `.json` for byte-level BPE; a local path or a URL.
 
-    StarCoder2's own vocabulary lacks 14 byte symbols, so that with it U+40000 to U+7FFFF, where Unicode has no
-    characters yet, do not survive.
+    StarCoder2's own vocabulary lacks 14 byte symbols, so it loses U+40000 to U+7FFFF, where Unicode has no characters
+    yet.
 
     Raises:
-        UserError: there is no such file, it is damaged, its special tokens are not StarCoder2's or forgeable, or it
-            changes text.
+        UserError: there is no such file, it is damaged, its special tokens are not StarCoder2's or can be forged, or
+            it changes text.
     """
     try:
         content = storage.read_bytes(path)
@@ -184,7 +184,7 @@ def _sentencepiece(content: bytes, path: str) -> Tokenizer:
     import sentencepiece
 
     try:
-        # An empty message is a valid protocol buffer, so emptiness is tested first.
+        # An empty file is a valid protocol buffer, so it is refused first.
         processor = sentencepiece.SentencePieceProcessor(model_proto=content) if content else None
     except RuntimeError:
         processor = None
@@ -198,7 +198,7 @@ def _sentencepiece(content: bytes, path: str) -> Tokenizer:
     encode_words = word_encoder(processor)
 
     def encode(text: str) -> list[int]:
-        text.encode()  # The library's own complaint about surrogates does not say what is wrong.
+        text.encode()  # The library's own error about surrogates does not say what is wrong.
         return encode_words(escape(text))
 
     return Tokenizer(
@@ -297,9 +297,9 @@ def _foreign(path: str, token: Special) -> UserError:
     )
 
 
-# SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 of the text itself is
-# therefore written as two control characters that no program text uses, and so is the first of these if it does occur.
-# The second character is never the first, so that half of a pair at the edge of a window leaves what follows intact.
+# SentencePiece writes a space as U+2581 and reads every U+2581 back as a space. A U+2581 in the text itself is
+# therefore escaped as two control characters that source code does not use, and so is the first of these if it occurs.
+# The second is never the same as the first, so that half of a pair at the edge of a window leaves what follows intact.
 _ESCAPE = "\x10"
 ESCAPED = {SPACE_SYMBOL: _ESCAPE + "\x11", _ESCAPE: _ESCAPE + "\x12"}
 _UNESCAPED = {pair: character for character, pair in ESCAPED.items()}
@@ -308,7 +308,7 @@ _TO_UNESCAPE = re.compile(f"{_ESCAPE}[\x11\x12]")
 
 
 def escape(text: str) -> str:
-    """Writes text without U+2581, reversibly, for SentencePiece."""
+    """Text without U+2581, for SentencePiece; `unescape` gives it back."""
     return _TO_ESCAPE.sub(lambda match: ESCAPED[match[0]], text)
 
 

@@ -1,4 +1,4 @@
-"""A SentencePiece tokenizer in the format of the library `tokenizers`, which transformers reads by itself."""
+"""A SentencePiece tokenizer in the format of the library `tokenizers`, which transformers can read."""
 
 import json
 from typing import Any
@@ -7,30 +7,31 @@ import sentencepiece
 import tokenizers
 
 from sc2jax.errors import UserError
+from sc2jax.text.sentencepiece_words import SPACE_SYMBOL
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import ESCAPED, load_tokenizer
-from sc2jax.text.word_pieces import SPACE_SYMBOL
 
 
 def tokenizer_json(path: str, model: bytes) -> bytes:
     """A tokenizer.json that gives text the same ids as the SentencePiece model of a file, and decodes them again.
 
-    Both libraries merge the best pair of neighbours, the leftmost of equals, until none is left. SentencePiece rates a
-    pair by the piece that it makes, however the piece is cut in two, and `tokenizers` by the pair: so each piece's cuts
-    are listed one after the other, in the order of the pieces' scores. The order of a piece's cuts matters only where
-    two of them overlap in a text, (a, b) and (b, c) in a b c with ab = bc. The one to the left, which SentencePiece
-    takes, has the longer left part if b is less than half of the piece, so long left parts come first. A longer b is
-    there only in a piece that repeats itself, like a run of one character; no text is known that tells them apart.
+    Both libraries merge the best pair of neighbours, the leftmost among equals, until none is left. SentencePiece ranks
+    a pair by the piece that it makes, wherever that piece is split, and `tokenizers` by the pair itself: so all splits
+    of a piece are listed one after the other, in the order of the pieces' scores. The order of a piece's splits matters
+    only where two of them overlap in a text: (a, b) and (b, c) in a b c with ab = bc. SentencePiece takes the left one.
+    Its left part is the longer one if b is less than half of the piece, so splits with long left parts come first. A
+    longer b is possible only in a piece that repeats itself, such as a run of one character; no text is known to tell
+    the two apart.
 
     Raises:
-        UserError: the model is damaged, or it is no BPE of the kind that `sc2jax tokenizer` trains.
+        UserError: the model is damaged, or it is not a BPE of the kind that `sc2jax tokenizer` trains.
     """
     tokenizer = load_tokenizer(path)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     vocabulary = {processor.id_to_piece(token): token for token in range(processor.vocab_size())}
     content = json.dumps(_fields(processor, vocabulary), ensure_ascii=False, indent=1).encode()
     written = tokenizers.Tokenizer.from_str(content.decode())
-    # A model that was trained otherwise, by unigram likelihoods for example, cuts its own pieces in other places.
+    # A model of another kind, such as a unigram model, splits its own pieces in other places.
     text = "".join(f" {piece}" for piece in vocabulary) + "\u2581\x10\U0001f600"
     written.encode_special_tokens = True
     if written.encode(text, add_special_tokens=False).ids != tokenizer.encode_text(text):
@@ -42,7 +43,7 @@ def tokenizer_json(path: str, model: bytes) -> bytes:
 
 
 def tokenizer_config_json() -> bytes:
-    """The tokenizer_config.json beside it: without it transformers takes StarCoder2's own class, which cuts words."""
+    """The tokenizer_config.json beside it: without it transformers uses StarCoder2's own class, which splits words."""
     values = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": Special.END_OF_TEXT.literal,

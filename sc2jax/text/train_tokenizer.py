@@ -11,18 +11,18 @@ from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, escape
 
-# Part of the model file, so the same on every machine however many cores it has.
+# Stored in the model file, so the same on every machine, however many cores it has.
 _THREADS = 4
-# The greatest value that the library takes: a longer text would be skipped.
+# The largest value that the library accepts; it would skip a longer text.
 _MAX_SENTENCE_BYTES = 1 << 30
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, seed: int) -> bytes:
-    """Trains a tokenizer and returns the model file: the same bytes for the same set of texts, in whatever order.
+    """Trains a tokenizer and returns the model file: the same bytes for the same set of texts, in any order.
 
-    Lossless by construction: identity normalisation, a token for every byte, no space added or removed. Digits stand
-    alone as in StarCoder2's tokenizer. The special tokens are control symbols, which text can never match (user-defined
-    symbols can be forged).
+    Lossless by construction: identity normalisation, a token for every byte, no space added or removed. Each digit is a
+    token of its own, as in StarCoder2's tokenizer. The special tokens are control symbols, which text can never match
+    (user-defined symbols can be forged).
 
     Raises:
         UserError: there is no text, or too little of it for the vocabulary.
@@ -62,10 +62,10 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, seed: int) ->
 
 
 def sample_texts(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
-    """Distinct whole texts of at most `max_bytes` together, drawn by a keyed hash of their content.
+    """Distinct whole texts of at most `max_bytes` in total, chosen by a keyed hash of their content.
 
-    Holds no more than that in memory, and depends neither on the order of the texts nor on how they are stored. A text
-    longer than the limit is left out.
+    No more than that is held in memory, and the sample depends neither on the order of the texts nor on how they are
+    stored. A text longer than the limit is left out.
 
     Raises:
         UserError: every text is longer than the limit.
@@ -78,17 +78,17 @@ def sample_texts(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
     limit = 1 << 128
     for text in texts:
         content = text.encode("utf-8", "replace")
-        drawn = int.from_bytes(hashlib.blake2b(content, key=key, digest_size=16).digest(), "little")
+        rank = int.from_bytes(hashlib.blake2b(content, key=key, digest_size=16).digest(), "little")
         if len(content) > max_bytes:
             refused = len(content)
             continue
-        if drawn >= limit or drawn in seen:
+        if rank >= limit or rank in seen:
             continue
-        seen.add(drawn)
-        heapq.heappush(heap, (-drawn, content))
+        seen.add(rank)
+        heapq.heappush(heap, (-rank, content))
         total += len(content)
         while total > max_bytes:
-            # Nothing behind a dropped text may come in, or the sample would depend on the order.
+            # No text that ranks after a dropped one may come in, or the sample would depend on the order.
             limit = -heap[0][0]
             seen.discard(limit)
             total -= len(heapq.heappop(heap)[1])

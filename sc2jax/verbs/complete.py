@@ -4,8 +4,6 @@ Reads `tokenizer/` and `train/`. With `completion.prompt` (and `completion.suffi
 them the samples are written to `complete/`.
 """
 
-from collections.abc import Mapping
-
 from sc2jax.config import Settings
 from sc2jax.evaluation.heldout import read_files
 from sc2jax.inference.samples import complete_prompt, samples_from_files
@@ -23,13 +21,17 @@ SAMPLES = "samples.json"
 
 def run(settings: Settings, workdir: str) -> None:
     """Completes what the config asks for."""
-    this = open_run(settings, workdir)
-    if settings.completion.prompt or settings.completion.suffix:
-        print_sample(complete_prompt(open_model(this), settings.completion, settings.seed))
+    this, wanted = open_run(settings, workdir), settings.completion
+    if wanted.prompt or wanted.suffix:
+        model = open_model(this)
+        show_text(_opening(wanted.prompt, wanted.suffix))
+        sample = complete_prompt(model, wanted, settings.seed, show_text)
+        show_text(_end(sample["finish"], wanted.suffix))
         return
     this.do(_stage(this))
     for sample in read_json(this.folder("complete"), SAMPLES):
-        print_sample(sample)
+        before, after = sample.get("prefix", sample.get("prompt")), sample.get("suffix", "")
+        show_text(_opening(before, after) + sample["completion"] + _end(sample["finish"], after))
 
 
 def _stage(run: Run) -> Stage:
@@ -54,9 +56,17 @@ def _stage(run: Run) -> Stage:
     return Stage("complete", VERSION, sections, inputs, write)
 
 
-def print_sample(sample: Mapping[str, str]) -> None:
-    """Prints a completion with the text that it continues, the completion between markers."""
-    before, after = (sample["prefix"], sample["suffix"]) if sample["kind"] == "infill" else (sample["prompt"], "")
-    title = "fill in the middle" if sample["kind"] == "infill" else "left to right"
-    end = "stopped by itself" if sample["finish"] == "stop" else "cut at completion.max_new_tokens"
-    print(f"--- {title} ({end})\n{before}\u27e6{sample['completion']}\u27e7{after}\n---")  # noqa: T201
+def show_text(text: str) -> None:
+    """Writes text of a corpus or a model to the terminal, at once; all of it comes through here."""
+    print(text, end="", flush=True)  # noqa: T201
+
+
+def _opening(before: str, after: str) -> str:
+    """What stands before a completion, which begins behind a marker."""
+    return f"--- {'fill in the middle' if after else 'left to right'}\n{before}\u27e6"
+
+
+def _end(finish: str, after: str) -> str:
+    """What follows a completion, and how it came to its end."""
+    end = "stopped by itself" if finish == "stop" else "cut at completion.max_new_tokens"
+    return f"\u27e7{after}\n--- {end}\n"

@@ -4,6 +4,7 @@ Reads `corpus/`, `tokenizer/` and `train/`; writes a folder a measure below `eva
 """
 
 import functools
+from collections.abc import Callable
 
 from sc2jax.config import Settings
 from sc2jax.evaluation.heldout import read_files
@@ -24,14 +25,14 @@ SCORES = "scores.json"
 def run(settings: Settings, workdir: str) -> None:
     """Does every measure and says what it found."""
     this = open_run(settings, workdir)
-    model = functools.cache(lambda: open_model(this))
+    model = functools.cache(lambda: open_model(this))  # opened once, and not where every measure is done
     for name, measure in MEASURES.items():
         folder = f"evaluate/{name}"
         this.do(_stage(this, name, model), folder)
         say(measure.summary(read_json(this.folder(folder), SCORES)))
 
 
-def _stage(run: Run, name: str, model: functools._lru_cache_wrapper[LoadedModel]) -> Stage:
+def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
     settings, measure = run.settings, MEASURES[name]
     section = part(settings.evaluation, measure.Config)
     inputs = input_digests(run, name)

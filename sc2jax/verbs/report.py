@@ -30,10 +30,8 @@ def run(settings: Settings, workdir: str) -> None:
         train = this.folder("train")
         page = render_report(
             corpus=dict(manifests["corpus"].statistics),  # pyright: ignore[reportArgumentType]
-            training={
-                "metrics": read_metrics(train),
-                "parameters": manifests["train"].statistics["parameters"],
-            },
+            parameters=manifests["train"].statistics["parameters"],
+            metrics=read_metrics(train),
             **{name: read_json(this.folder(f"evaluate/{name}"), SCORES) for name in MEASURES},
             samples=read_json(this.folder("complete"), SAMPLES),
             provenance={

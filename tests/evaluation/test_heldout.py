@@ -76,6 +76,7 @@ def source_files(rows: list[tuple[str, str, str]]) -> pa.Table:
             "licenses": ["MIT"],
             "license_type": "permissive",
             "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "edits": [],
         }
         for repository, path, text in rows
     ]

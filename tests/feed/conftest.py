@@ -40,7 +40,7 @@ def tokenizer(tokenizer_path: str) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def inputs(corpus: str, tokenizer: Tokenizer) -> FeedInputs:
-    return FeedInputs(corpus, tokenizer, FeedConfig(row_length=64, prefetch=2), FormatConfig(), FimConfig(), seed=1)
+    return FeedInputs(corpus, tokenizer, FeedConfig(prefetch=2), 64, FormatConfig(), FimConfig(), seed=1)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def _table(repositories: Repositories) -> pa.Table:
             "licenses": [],
             "license_type": "no_license",
             "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "edits": [],
         }
         for repository, files in repositories.items()
         for path, text in files

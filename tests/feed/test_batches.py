@@ -2,6 +2,7 @@ import dataclasses
 import gc
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from feed_corpora import Open, Repositories, split_units, write_corpus
 
 from sc2jax.errors import UserError
+from sc2jax.feed import batches
 from sc2jax.feed.batches import open_batches
-from sc2jax.feed.config import FeedConfig
+from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
 from sc2jax.feed.rows import LOSSES
@@ -51,7 +53,7 @@ def test_shapes_and_types(open_feed: Open) -> None:
 def test_restored_goes_on_bit_for_bit(open_feed: Open, level: str, at: int, streams_per_row: int) -> None:
     options: dict = {
         "fim": FimConfig(level=level),
-        "config": FeedConfig(row_length=64, streams_per_row=streams_per_row),
+        "config": FeedConfig(streams_per_row=streams_per_row),
     }
     feed = open_feed(**options)
     take(feed, at)
@@ -67,8 +69,8 @@ def test_restored_goes_on_bit_for_bit(open_feed: Open, level: str, at: int, stre
 
 def test_a_row_reads_its_streams_by_turns(open_feed: Open) -> None:
     """Two rows of three streams each hold, over three batches, the rows of a batch of six."""
-    narrow = take(open_feed(batch_size=2, config=FeedConfig(row_length=64, streams_per_row=3)), 6)
-    wide = take(open_feed(batch_size=6, config=FeedConfig(row_length=64)), 2)
+    narrow = take(open_feed(batch_size=2, config=FeedConfig(streams_per_row=3)), 6)
+    wide = take(open_feed(batch_size=6), 2)
     for turn in range(2):
         rows = [np.concatenate([batch["tokens"] for batch in narrow[3 * turn : 3 * turn + 3]])]
         np.testing.assert_array_equal(rows[0], wide[turn]["tokens"])
@@ -101,7 +103,7 @@ def devices(hosts: int, tensor: int, batch_size: int) -> list[list[int]]:
 @pytest.mark.parametrize("before", [1, 2, 4, 8])
 def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tensor: int) -> None:
     """Also where tensor parallelism spreads the same rows over two hosts: of eight, two read each row."""
-    options: dict = {"batch_size": 8, "config": FeedConfig(row_length=32, streams_per_row=2)}
+    options: dict = {"batch_size": 8, "row_length": 32, "config": FeedConfig(streams_per_row=2)}
     whole = open_feed(**options)
     take(whole, 5)
     feeds = [open_feed(rows=rows, **options) for rows in devices(before, tensor, 8)]
@@ -120,8 +122,8 @@ def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tens
 
 def test_the_state_is_that_of_the_last_batch_handed_out(open_feed: Open) -> None:
     slow, fast = (
-        open_feed(config=FeedConfig(row_length=64, prefetch=1)),
-        open_feed(config=FeedConfig(row_length=64, prefetch=8)),
+        open_feed(config=FeedConfig(prefetch=1)),
+        open_feed(config=FeedConfig(prefetch=8)),
     )
     for feed in (slow, fast):
         take(feed, 3)
@@ -140,7 +142,7 @@ def test_equal_seeds_give_equal_batches(open_feed: Open) -> None:
 @pytest.mark.parametrize("cross", [False, True])
 def test_every_end_of_text_is_a_target_that_counts(open_feed: Open, level: str, cross: bool) -> None:
     """The end of text has id 0, which others take for padding."""
-    config = FeedConfig(row_length=64, cross_document_attention=cross)
+    config = FeedConfig(cross_document_attention=cross)
     batches = take(open_feed(config=config, fim=FimConfig(level=level)), 30)
     targets, weights = (np.concatenate([batch[name] for batch in batches]) for name in ("targets", "weights"))
     ends = targets == Special.END_OF_TEXT
@@ -176,7 +178,7 @@ def test_without_infilling_there_is_none(open_feed: Open) -> None:
 
 def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer: Tokenizer) -> None:
     """Files in another order in every epoch, metadata in half of the cases."""
-    feed = open_feed(batch_size=1, fim=FimConfig(level="off"), config=FeedConfig(row_length=512))
+    feed = open_feed(batch_size=1, fim=FimConfig(level="off"), row_length=512)
     tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, 120)])
     written = tokenizer.decode(tokens.tolist()).split("<|endoftext|>")[:-1]
     by_files = {tuple(sorted(text for _, text in files)): (name, dict(files)) for name, files in repositories.items()}
@@ -200,13 +202,13 @@ def test_a_state_of_another_feed_is_refused(open_feed: Open) -> None:
     for changes in (
         {"seed": 2},
         {"fim": FimConfig(level="off")},
-        {"config": FeedConfig(row_length=32)},
+        {"row_length": 32},
         {"batch_size": 8},
     ):
         with pytest.raises(UserError, match="another corpus, tokenizer, mixture, seed"):
             open_feed(**changes).restore(state)
     # How many batches are made ahead changes nothing.
-    open_feed(config=FeedConfig(row_length=64, prefetch=7)).restore(state)
+    open_feed(config=FeedConfig(prefetch=7)).restore(state)
 
 
 def overwrite(part: Path, at: int) -> None:
@@ -241,7 +243,7 @@ def test_damaged_and_missing_parts_are_left_out_and_counted(
     content = pq.read_metadata(first).row_group(1).column(2)
     overwrite(first, content.dictionary_page_offset + 100)
     second.unlink()
-    config = FeedConfig(row_length=64, damaged="skip")
+    config = FeedConfig(damaged="skip")
     feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
     batches = take(feed, 500)
     statistics = feed.statistics(feed.state())
@@ -258,7 +260,7 @@ def test_damaged_and_missing_parts_are_left_out_and_counted(
 
 
 def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
-    feed = open_feed(config=FeedConfig(row_length=64, streams_per_row=2))
+    feed = open_feed(config=FeedConfig(streams_per_row=2))
     take(feed, 50)
     statistics = feed.statistics(feed.state())
     assert statistics["sources"] == {
@@ -274,7 +276,7 @@ def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
     off = open_feed(fim=FimConfig(level="off"))
     take(off, 50)
     assert [off.statistics(off.state())[name] for name in ("padding", "cut_tokens", "replaced_characters")] == [0, 0, 0]
-    cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(row_length=64, long_documents="cut"))
+    cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(long_documents="cut"))
     take(cut, 50)
     assert 0 < cut.statistics(cut.state())["cut_documents"] <= 200
 
@@ -283,7 +285,7 @@ def test_streams_that_a_source_gives_nothing_any_more_are_counted(open_feed: Ope
     """Eight row groups, each twice, for four streams; then there is no other source to go on with."""
     source = {"name": "source_code", "format": "repository", "share": 1, "max_epochs": 2}
     (tmp_path / "twice.json").write_text(json.dumps({"sources": [source]}))
-    feed = open_feed(config=FeedConfig(row_length=64, mixture=str(tmp_path / "twice.json")), fim=FimConfig(level="off"))
+    feed = open_feed(config=FeedConfig(mixture=str(tmp_path / "twice.json")), fim=FimConfig(level="off"))
     with pytest.raises(UserError, match="source_code 2 times is as often as the mixture lets"):
         take(feed, 10_000)
     statistics = feed.statistics(feed.state())["sources"]["source_code"]
@@ -352,12 +354,38 @@ def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
         open_feed(rows=[4])
 
 
-@pytest.mark.parametrize(
-    "bad", [{"row_length": 1}, {"damaged": "mend"}, {"long_documents": "lost"}, {"prefetch": 0}, {"mixture": ""}]
-)
+@pytest.mark.parametrize("bad", [{"damaged": "mend"}, {"long_documents": "lost"}, {"prefetch": 0}, {"mixture": ""}])
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError, match=r"feed\."):
         FeedConfig(**bad)
+
+
+def test_bad_settings_of_the_feed_s_verbs() -> None:
+    with pytest.raises(UserError, match=r"tokenize\.epochs"):
+        TokenizeConfig(epochs=0)
+    with pytest.raises(UserError, match=r"show\.step"):
+        ShowConfig(step=-1)
+    with pytest.raises(UserError, match=r"show\.row"):
+        ShowConfig(row=-1)
+
+
+def test_no_more_batches_are_made_ahead_than_asked_for(open_feed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    produce = batches._Producer.produce
+
+    def counted(producer: batches._Producer) -> Batch:
+        made.append(producer)
+        return produce(producer)
+
+    monkeypatch.setattr(batches._Producer, "produce", counted)
+    feed = open_feed(config=FeedConfig(prefetch=3))
+    for taken in (1, 2):
+        next(feed)
+        deadline = time.monotonic() + 60
+        while len(made) < taken + 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert len(made) == taken + 3
 
 
 def test_closing_ends_the_thread(open_feed: Open) -> None:

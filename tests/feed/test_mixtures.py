@@ -60,6 +60,11 @@ def test_all_sources_that_a_corpus_lacks_are_named_at_once(tmp_path: Path) -> No
     assert "issues (issue)" not in message
     assert f"{tmp_path}/source_code_smol" in message
     assert "--config.feed.mixture: 'repositories'" in message
+    assert f"{tmp_path}/source_code_smol, {tmp_path}/pull_requests, .... Put them there" in message
+    for share in mixture[2:]:
+        write_whole(f"{tmp_path}/{share.folder}/manifest.json", b"{}")
+    with pytest.raises(UserError, match=f"lacks 2: .* own: {tmp_path}/source_code_smol, {tmp_path}/pull_requests. Put"):
+        refuse_absent(str(tmp_path), "starcoder2_3b", mixture)
     for share in mixture:
         write_whole(f"{tmp_path}/{share.folder}/manifest.json", b"{}")
     refuse_absent(str(tmp_path), "starcoder2_3b", mixture)

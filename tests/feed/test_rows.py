@@ -30,7 +30,7 @@ class SameDocument:
 
 def rows(ids: list[int], tokenizer: Tokenizer, fim: FimConfig = ALWAYS, length: int = 32) -> Rows:
     stream = Stream([Source("s", 1.0, SameDocument(ids))], 0, 1, 0, length)
-    return Rows(stream, tokenizer, FeedConfig(row_length=length), fim, 0)
+    return Rows(stream, tokenizer, FeedConfig(), fim, 0)
 
 
 def losses(made: Rows) -> dict[str, int]:

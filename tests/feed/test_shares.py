@@ -18,8 +18,10 @@ ROWS, LENGTH, BATCH = 10_000, 256, 8
 @pytest.mark.slow
 def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_feed: Open, tmp_path: Path) -> None:
     wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"), row_length=LENGTH)
-    feed = open_feed(corpus=str(tmp_path), config=config, fim=FimConfig(level="off"), batch_size=BATCH)
+    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
+    feed = open_feed(
+        corpus=str(tmp_path), config=config, row_length=LENGTH, fim=FimConfig(level="off"), batch_size=BATCH
+    )
     for _ in range(ROWS // BATCH):
         next(feed)
     found = feed.statistics(feed.state())["sources"]
@@ -35,9 +37,9 @@ def test_over_ten_thousand_rows_every_source_has_its_share_of_the_tokens(open_fe
 
 def test_the_mixture_reads_every_format(open_feed: Open, tmp_path: Path) -> None:
     wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"), row_length=LENGTH)
+    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
     for name in wanted:
-        feed = open_feed(corpus=str(tmp_path), config=config, batch_size=2, source=name)
+        feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, batch_size=2, source=name)
         next(feed)
         assert list(feed.statistics(feed.state())["sources"]) == [name]
 
@@ -48,14 +50,14 @@ def test_infilling_is_for_source_code_unless_asked_otherwise(
     open_feed: Open, tmp_path: Path, level: str, source_code_only: bool
 ) -> None:
     wanted = write_sources(tmp_path)
-    config = FeedConfig(mixture=str(tmp_path / "endless.json"), row_length=LENGTH)
+    config = FeedConfig(mixture=str(tmp_path / "endless.json"))
     fim = FimConfig(level=level, rate=1.0, file_rate=1.0, source_code_only=source_code_only)
     for name in wanted:
-        feed = open_feed(corpus=str(tmp_path), config=config, fim=fim, batch_size=4, source=name)
+        feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, fim=fim, batch_size=4, source=name)
         found = (next(feed)["tokens"] == Special.FIM_PREFIX).any()
         assert found == (name == "source_code_full" or not source_code_only), name
     # In a mixture each row is as its source asks: with these tokens begins no source code.
-    feed = open_feed(corpus=str(tmp_path), config=config, fim=fim, batch_size=400)
+    feed = open_feed(corpus=str(tmp_path), config=config, row_length=LENGTH, fim=fim, batch_size=400)
     others = [Special.ISSUE_START, Special.JUPYTER_START, Special.JUPYTER_SCRIPT, Special.PR]
     rows = [row for row in next(feed)["tokens"] if np.isin(others, row).any()]
     assert len(rows) > 20
@@ -70,7 +72,7 @@ def test_any_hosts_go_on_with_a_mixture(open_feed: Open, tmp_path: Path, before:
     for source in fields["sources"][1:5]:
         source.update(max_epochs=1, share=60)
     (tmp_path / "capped.json").write_text(json.dumps(fields))
-    config = FeedConfig(mixture=str(tmp_path / "capped.json"), row_length=64, streams_per_row=2)
+    config = FeedConfig(mixture=str(tmp_path / "capped.json"), streams_per_row=2)
 
     def open_hosts(hosts: int) -> list[Batches]:
         rows = np.split(np.arange(8), hosts)

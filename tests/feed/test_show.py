@@ -29,6 +29,13 @@ def test_a_row_without_colours(tokenizer: Tokenizer) -> None:
     assert f"{padding[1]} of padding" in header
 
 
+@pytest.mark.parametrize(("character", "picture"), [("\x00", "␀"), ("\x1b", "␛"), ("\x7f", "␡"), ("\x9b", "\ufffd")])
+def test_no_text_can_command_the_terminal(tokenizer: Tokenizer, character: str, picture: str) -> None:
+    ids = tokenizer.encode_text(f"a\t{character}b\nc")
+    text = render_row(pack_row(np.array([*ids, 0]), len(ids), False), tokenizer, color=False)
+    assert text.endswith(f"a\t{picture}b\nc")
+
+
 def test_a_row_in_colours(tokenizer: Tokenizer) -> None:
     plain = render_row(row(tokenizer), tokenizer, color=False)
     coloured = render_row(row(tokenizer), tokenizer, color=True)
@@ -93,6 +100,7 @@ def test_a_row_as_a_page(tokenizer: Tokenizer) -> None:
 
 def test_a_source_alone(inputs: FeedInputs, tokenizer: Tokenizer) -> None:
     assert show_row(inputs, 4, source="source_code").startswith("batch 0, row 0, source_code alone\n")
+    assert "<h1>batch 0, row 0</h1>" in row_page(inputs, 4)
     assert "batch 2, row 1, source_code alone" in row_page(inputs, 4, row=1, step=2, source="source_code")
     with pytest.raises(UserError, match="no source 'issues'; use one of source_code"):
         show_row(inputs, 4, source="issues")

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from feed_corpora import Repositories, make_repositories, split_units
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sc2jax.errors import UserError
+from sc2jax.feed.cache import CachedPart
 from sc2jax.feed.documents import TextPart, split_parts
-from sc2jax.feed.draws import KeyedPermutation, keyed_fraction, keyed_generator
+from sc2jax.feed.keyed_random import keyed_generator
 from sc2jax.feed.streams import POSITION_FIELDS, Position, Source, Stream
 from sc2jax.text.formats import repository_document
-from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
 
@@ -150,6 +149,30 @@ def test_a_row_begins_with_a_document_where_long_ones_are_cut(tokenizer: Tokeniz
     assert max(Counter(names).values()) == 1
 
 
+class InParts:
+    """One unit of one document, over and over, in these parts."""
+
+    def __init__(self, *parts: Sequence[int]) -> None:
+        self._parts = [CachedPart(np.array(part, np.int32)) for part in parts]
+
+    def __len__(self) -> int:
+        return 1
+
+    def unit(self, epoch: int, index: int) -> "InParts":  # noqa: ARG002
+        return self
+
+    def parts(self, document: int) -> list[CachedPart]:  # noqa: ARG002
+        return self._parts
+
+
+def test_a_document_whose_part_ends_with_the_window_is_cut_all_the_same() -> None:
+    stream = Stream([Source("s", 1.0, InParts([50] * 8, [60] * 5))], 0, 1, 0, 8, cut_documents=True)
+    assert not any(stream.position())
+    for windows in (1, 2):
+        assert stream.next_window().tolist() == [50] * 8 + [60]
+        assert stream.position()[len(Stream.FIELDS) + POSITION_FIELDS.index("cut")] == windows
+
+
 def _begun(window: np.ndarray) -> list[np.ndarray]:
     return np.split(window, np.flatnonzero(window == Special.REPO_NAME)[1:])
 
@@ -242,6 +265,18 @@ def test_damaged_units_are_passed_over_and_counted(tokenizer: Tokenizer, reposit
         hopeless.next_window()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_whose_last_units_are_damaged_ends_all_the_same(
+    tokenizer: Tokenizer, repositories: Repositories, seed: int
+) -> None:
+    units = InMemory(repositories, 3, tokenizer, damaged=range(1, 8))
+    stream = Stream([Source("s", 1.0, units, 1, skip_damaged=True)], 0, 1, seed, 16)
+    with pytest.raises(UserError, match="nothing left to train on"):
+        for _ in range(10_000):
+            stream.next_window()
+    assert units.reads == [(0, 0)]
+
+
 class Synthetic:
     """More units than there is memory for, each written from its number."""
 
@@ -270,51 +305,3 @@ def test_row_a_thousand_million_of_a_vast_corpus_is_reached_by_reading_one_unit(
     # Its place is in the third epoch, and the document at hand is the eighth in that unit's order.
     order = keyed_generator("documents", 0, "s", 2, documents.reads[0]).permutation(50)
     assert tokenizer.decode(window.tolist()).startswith(f"<repo_name>{documents.reads[0]}/{order[7]} epoch 2<file_sep>")
-
-
-@given(files=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=9)), max_size=4), metadata=st.booleans())
-def test_parts_are_the_document(files: list[tuple[str, str]], metadata: bool) -> None:
-    document: list[Piece] = repository_document("r", files, metadata)
-    parts = split_parts(document, 6)
-    assert [piece for part in parts for piece in part] == document
-    assert all(parts)
-    for part in parts[:-1]:
-        assert sum(1 if isinstance(piece, Special) else len(piece) for piece in part) >= 6
-
-
-@given(size=st.integers(1, 300), seed=st.integers(0, 5))
-def test_a_keyed_permutation_is_a_permutation(size: int, seed: int) -> None:
-    order = KeyedPermutation(size, "units", seed)
-    assert len(order) == size
-    assert sorted(order) == list(range(size))
-
-
-def test_keyed_permutations_are_as_different_as_shuffles() -> None:
-    """Over many keys all orders of four occur equally often: chi-squared with 23 degrees of freedom, at 1 in 1000."""
-    counts = Counter(tuple(KeyedPermutation(4, "units", key)) for key in range(2400))
-    assert len(counts) == 24
-    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 49.7
-    # Of a large one neighbours end far apart, and the elements asked for are distinct.
-    vast = KeyedPermutation(10**12, "units", 0)
-    found = [vast[index] for index in range(200)]
-    assert len(set(found)) == 200
-    assert np.std(found) == pytest.approx(10**12 / 12**0.5, rel=0.15)
-    with pytest.raises(IndexError):
-        vast[10**12]
-    # The order must never change: a run goes on with another version of the program.
-    assert list(KeyedPermutation(8, "units", 0, "source_code", 0)) == [3, 4, 5, 6, 0, 7, 2, 1]
-
-
-def test_draws_depend_on_their_key_alone() -> None:
-    def draw(*key: int | str) -> float:
-        return keyed_generator("purpose", *key).random()
-
-    assert draw(1, "a") == draw(1, "a")
-    keys = [(1, "a"), (1, "b"), (2, "a"), ("1", "a"), (1, 11), (11, 1)]
-    assert len({draw(*key) for key in keys}) == len(keys)
-    assert keyed_generator("other", 1, "a").random() != draw(1, "a")
-    # The value itself must never change: a run goes on with another version of the program.
-    assert draw(1, "a") == pytest.approx(0.7689764834684432, abs=0)
-    fractions = [keyed_fraction("lead", number) for number in range(2000)]
-    assert 0 <= min(fractions) < 0.01 < 0.99 < max(fractions) < 1
-    assert np.mean(fractions) == pytest.approx(0.5, abs=0.02)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from feed_corpora import Repositories, write_sources
+from feed_corpora import Repositories, write_records, write_sources
 from seqio import test_utils as seqio_tests
 
 from sc2jax.feed.packing import pack_row
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.feed.tasks import CuratedSource, TokenizerVocabulary, create_mixture, register_mixture
+from sc2jax.records.schemas import SCHEMAS
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -149,6 +150,19 @@ def test_every_source_of_a_mixture_is_a_task(inputs: FeedInputs, tmp_path: Path)
             seqio.TaskRegistry.remove(task.name)
 
 
+def test_rates_are_shares_of_tokens(inputs: FeedInputs, tmp_path: Path) -> None:
+    """seqio's rates count examples: a source of documents ten times as long has a tenth of the rate."""
+    texts = {"short": "x" * 9, "long": "x" * 99}  # and an end of text
+    for name, text in texts.items():
+        write_records(tmp_path / name, SCHEMAS["plain_text"], [[{"text": text}] * 3])
+    sources = [{"name": name, "folder": name, "format": "plain_text", "share": 1} for name in texts]
+    (tmp_path / "both.json").write_text(json.dumps({"sources": sources}))
+    config = dataclasses.replace(inputs.config, mixture=str(tmp_path / "both.json"))
+    mixture = create_mixture(dataclasses.replace(inputs, corpus=str(tmp_path), config=config))
+    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+    assert rates["both.short"] == pytest.approx(10 * rates["both.long"])
+
+
 def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: seqio.Mixture) -> None:
     """The pitfall: seqio's map_over_dataset gives the nth example of every shard the same seed."""
     records = json.dumps(FILES)
@@ -200,5 +214,6 @@ def test_the_vocabulary(tokenizer: Tokenizer) -> None:
     assert in_graph.numpy().tolist() == ids
     assert vocabulary.decode_tf(in_graph).numpy().decode() == text
     assert vocabulary.decode_tf(tf.stack([in_graph, in_graph])).numpy().tolist() == [text.encode()] * 2
+    assert tf.data.Dataset.from_tensors(text).map(vocabulary.encode_tf).element_spec == tf.TensorSpec((None,), tf.int32)
     assert vocabulary == TokenizerVocabulary(tokenizer)
     assert vocabulary.eos_id == Special.END_OF_TEXT

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from feed_corpora import Open
 
-from sc2jax.feed.config import FeedConfig
-
 PROGRAM = Path(__file__).with_name("two_processes.py")
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,7 +41,7 @@ def test_two_processes_hold_the_batches_of_one(
     open_feed: Open, corpus: str, tokenizer_path: str, tmp_path: Path, meshes: tuple[str, str]
 ) -> None:
     """Also where the devices that share rows are of different processes, and going on from one way to the other."""
-    whole = open_feed(batch_size=8, config=FeedConfig(row_length=64))
+    whole = open_feed(batch_size=8)
     for mesh in meshes:
         task = {"corpus": corpus, "tokenizer": tokenizer_path, "batches": 3, "mesh": mesh}
         (tmp_path / "task.json").write_text(json.dumps(task))

@@ -40,7 +40,7 @@ def main(number: int, port: str, folder: Path) -> None:
     mesh = Mesh(devices.reshape(shape), ("data", "fsdp", "sequence", "tensor"))
     rows = local_rows(mesh, BATCH, LENGTH)
     tokenizer = load_tokenizer(task["tokenizer"])
-    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(row_length=LENGTH), FormatConfig(), FimConfig(), 1)
+    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(), LENGTH, FormatConfig(), FimConfig(), 1)
     held: dict[str, np.ndarray] = {"rows": np.array(rows)}
     with open_batches(inputs, BATCH, rows=rows) as feed:
         if (folder / "state.npy").exists():

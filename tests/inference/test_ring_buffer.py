@@ -81,7 +81,7 @@ def test_greedy_completions_do_not_depend_on_their_company(params):
     together = continue_with(params, PROMPTS)
     assert [completion for prompt in PROMPTS for completion in continue_with(params, [prompt])] == together
     assert continue_with(params, PROMPTS[::-1])[::-1] == together
-    for batch_size in (1, 2, 4):
+    for batch_size in (1, 4):
         assert continue_with(params, PROMPTS, batch_size=batch_size) == together
     long = np.random.default_rng(9).integers(0, 64, 150).tolist()  # pads all others to another length
     assert continue_with(params, [long, *PROMPTS])[1:] == together

@@ -93,12 +93,14 @@ def test_a_damaged_manifest_is_named(stage):
 
 
 def test_commit_removes_parts_of_interrupted_runs_and_nothing_else(tmp_path):
-    for name in ("train/part-00000-old.parquet", "train/notes.txt", "other/part-1"):
+    listed = ("train/notes.txt", "other/part-1", "notes.unfinished")
+    stale = ("train/part-00000-old.parquet", "part-00000-old.json", ".part.7.unfinished", "train/.part.7.unfinished")
+    for name in (*listed, *stale):
         write_whole(f"{tmp_path}/{name}", b"x")
     part = write_part(str(tmp_path), "train", 0, GROUPS, SCHEMA)
     commit(str(tmp_path), Manifest("toy", "key", {}, {}, (part,), {}))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == sorted(["manifest.json", "other/part-1", "train/notes.txt", part.path])
+    assert left == sorted(["manifest.json", *listed, part.path])
 
 
 def test_the_key_depends_on_everything():

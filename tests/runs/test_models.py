@@ -20,18 +20,18 @@ from sc2jax.text.tokenizer import load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
 
 MODEL = ModelConfig(
-    vocab_size=320, context_length=16, embed_dim=16, num_layers=2, num_heads=4, num_kv_heads=2, window=8,
+    vocab_size=330, context_length=16, embed_dim=16, num_layers=2, num_heads=4, num_kv_heads=2, window=8,
     compute_dtype="bfloat16", rematerialization="full",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    """A run with a tokenizer of 310 tokens and a checkpoint of step 3."""
+    """A run with a tokenizer of 320 tokens and a checkpoint of step 3."""
     folder = tmp_path_factory.mktemp("run")
     run = open_run(Settings(), str(folder))
     text = "def f(x):\n    return x + 1\n" * 20
-    model = train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=310), 0)
+    model = train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=320), 0)
     run.do(Stage("tokenizer", 1, {}, {}, lambda at: ([write_output(at, "tokenizer.model", model)], {})))
     checkpoints = Checkpoints(f"{folder}/train/checkpoints", 1)
     table = parameter_table(MODEL)
@@ -51,7 +51,7 @@ def with_model(run: Run, **changes) -> Run:
 def test_the_shape_is_what_was_trained(run):
     trained = trained_model(run)
     assert (trained.step, trained.checkpoints) == (3, f"{run.workdir}/train/checkpoints")
-    assert (trained.config.vocab_size, trained.config.embed_dim, trained.config.window) == (320, 16, 8)
+    assert (trained.config.vocab_size, trained.config.embed_dim, trained.config.window) == (330, 16, 8)
 
 
 def test_a_model_opened_for_use_is_computed_as_the_command_says(run):
@@ -61,7 +61,7 @@ def test_a_model_opened_for_use_is_computed_as_the_command_says(run):
     assert (loaded.config.embed_dim, loaded.config.num_layers) == (16, 2)
     expected = init_params(parameter_table(MODEL), jax.random.key(5))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), loaded.params, expected))
-    assert loaded.tokenizer.vocab_size == 310
+    assert loaded.tokenizer.vocab_size == 320
     assert loaded.mesh.size == jax.device_count()
 
 
@@ -74,8 +74,8 @@ def test_a_manifest_without_a_model_is_named(run, tmp_path):
 
 def test_the_vocabulary_is_the_tokenizers_unless_the_model_has_a_larger_one(run):
     tokenizer = load_tokenizer(f"{run.workdir}/tokenizer/tokenizer.model")
-    assert fitted_model(ModelConfig(), tokenizer).vocab_size == 310
-    assert fitted_model(ModelConfig(vocab_size=310), tokenizer).vocab_size == 310
-    assert fitted_model(ModelConfig(vocab_size=311), tokenizer).vocab_size == 311
-    with pytest.raises(UserError, match=r"model\.vocab_size 309 is less than the tokenizer's 310"):
-        fitted_model(ModelConfig(vocab_size=309), tokenizer)
+    assert fitted_model(ModelConfig(), tokenizer).vocab_size == 320
+    assert fitted_model(ModelConfig(vocab_size=320), tokenizer).vocab_size == 320
+    assert fitted_model(ModelConfig(vocab_size=321), tokenizer).vocab_size == 321
+    with pytest.raises(UserError, match=r"model\.vocab_size 319 is less than the tokenizer's 320"):
+        fitted_model(ModelConfig(vocab_size=319), tokenizer)

@@ -70,7 +70,7 @@ def test_sources_are_parted_by_commas():
 @pytest.fixture(scope="module")
 def tokenizer() -> bytes:
     text = "def f(x):\n    return x + 1\n" * 20
-    return train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=310), 0)
+    return train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=320), 0)
 
 
 def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):

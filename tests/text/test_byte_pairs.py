@@ -103,6 +103,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("model.type", "Unigram"),
         ("model.dropout", 0.1),
         ("model.merges", [["\u0162", "\u0163"], ["\u0161", "\u0162"]]),
+        ("model.merges", [["\u0161", "\u0162"], ["\u0161", "\u0162"]]),
         ("model.vocab", {"\u0161": 1, "\u0162": 2, "\u0163": 3, "\u0161\u0162": 300, "\u0162\u0163": 301}),
     ],
 )

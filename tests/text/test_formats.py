@@ -127,6 +127,18 @@ def test_code_and_its_intermediate_representation_in_both_directions(records, re
     assert all(abs(counts[document] / 2000 - share) < 0.03 for document, share in shares.items())
 
 
+@pytest.mark.parametrize("code_first", [0.0, 1.0])
+@pytest.mark.parametrize("by_size", [0.0, 1.0])
+def test_rates_of_none_and_all(records, rendered, code_first: float, by_size: float) -> None:
+    record = records("intermediate")[0]
+    options = {"code_first_rate": code_first, "size_optimized_rate": by_size}
+    documents = {rendered("intermediate", record, seed, **options) for seed in range(20)}
+    assert len(documents) == 1
+    document = documents.pop()
+    assert ("<code_to_intermediate>" in document) == bool(code_first)
+    assert ("optsize" in document) == bool(by_size)
+
+
 def test_the_only_intermediate_representation_is_taken(records, rendered) -> None:
     record = records("intermediate")[1]
     assert {rendered("intermediate", record, seed) for seed in range(30)} == {

@@ -1,5 +1,6 @@
 import difflib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,19 @@ def test_hunks_lead_from_one_version_to_the_other(base: list[str], head: list[st
         patched += new
         at = start + len(old)
     assert patched + base[at:] == head
+
+
+@pytest.mark.parametrize("context", [1, 3, 9])
+def test_hunks_whose_contexts_touch_are_joined(context: int) -> None:
+    def headers(between: int) -> list[str]:
+        base = ["old", *map(str, range(between)), "old"]
+        head = ["new", *map(str, range(between)), "new"]
+        return [hunk.split("\n")[0] for hunk in hunks(base, changes(base, head), context, 0)]
+
+    touching = 2 * context
+    assert headers(touching) == [f"@@ -1,{touching + 2} +1,{touching + 2} @@"]
+    size = context + 1
+    assert headers(touching + 1) == [f"@@ -1,{size} +1,{size} @@", f"@@ -{size + 2},{size} +{size + 2},{size} @@"]
 
 
 def test_lines_end_at_newlines_alone() -> None:

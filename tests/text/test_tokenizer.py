@@ -7,7 +7,7 @@ import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Piece, Special
@@ -162,6 +162,20 @@ def test_a_byte_level_file_whose_special_tokens_text_can_forge_is_refused(tmp_pa
     byte_level([Special.FILE_SEP]).save(str(tmp_path / "wrong.json"))
     with pytest.raises(UserError, match="makes a special token of text that spells <file_sep>"):
         load_tokenizer(str(tmp_path / "wrong.json"))
+
+
+def test_what_a_byte_level_file_adds_or_cuts_off_is_left_alone(tmp_path: Path) -> None:
+    """A file may ask for special tokens around each text, and for one length of all texts."""
+    tokenizer = byte_level()
+    end = Special.END_OF_TEXT.literal
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{end} $A", special_tokens=[(end, 0)])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=8, pad_id=int(Special.FIM_PAD), pad_token=Special.FIM_PAD.literal)
+    tokenizer.save(str(tmp_path / "adding.json"))
+    loaded = load_tokenizer(str(tmp_path / "adding.json"))
+    for text in ("abc", "abcdefghijkl"):
+        assert_lossless(loaded, text)
+        assert len(loaded.encode_text(text)) == len(text)
 
 
 SWALLOWING = tokenizers.AddedToken("return", lstrip=True, special=False)

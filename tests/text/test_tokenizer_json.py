@@ -48,9 +48,9 @@ def test_source_code(
 def test_pieces_in_every_company(sentencepiece_tokenizer: Tokenizer, written: tokenizers.Tokenizer) -> None:
     ours = sentencepiece_tokenizer
     pieces = [ours.decode([token]) for token in range(len(Special) + 1 + 256, ours.vocab_size)]
-    draws = random.Random(0)
+    generator = random.Random(0)
     for _ in range(2000):
-        assert_same(ours, written, "".join(draws.choices(pieces, k=draws.randint(2, 8))))
+        assert_same(ours, written, "".join(generator.choices(pieces, k=generator.randint(2, 8))))
     # Runs, where the cuts of one piece overlap.
     for character in {character for piece in pieces for character in piece}:
         for length in range(2, 40):

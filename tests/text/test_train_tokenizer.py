@@ -51,6 +51,14 @@ def test_the_sample_is_bounded_and_independent_of_order(texts: list[str], limit:
     assert sample_texts(shuffled, limit, seed) == sample
 
 
+def test_duplicates_count_once() -> None:
+    texts = [f"text {index}" for index in range(10)]
+    assert sorted(sample_texts(texts * 3, 60, seed=0)) == texts
+    # Also where the sample has no room for every text, and one that was dropped comes again.
+    assert sample_texts(texts * 3, 30, seed=0) == sample_texts(texts, 30, seed=0)
+    assert len(set(sample_texts(texts, 30, seed=0))) == 5
+
+
 def test_another_seed_draws_another_sample() -> None:
     texts = [f"text {index:04d}" for index in range(1000)]
     drawn = sample_texts(texts, 900, seed=0)
@@ -61,6 +69,7 @@ def test_another_seed_draws_another_sample() -> None:
 
 
 def test_a_text_longer_than_the_limit_is_left_out() -> None:
+    assert sample_texts(["a" * 50], 50, seed=0) == ["a" * 50]
     assert sample_texts(["a" * 100, "b"], 50, seed=0) == ["b"]
     with pytest.raises(UserError, match="less than any text"):
         sample_texts(["a" * 100], 50, seed=0)

@@ -1,5 +1,6 @@
 """A small corpus and a tokenizer, made once by their verbs, and a way to call a verb on them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from sc2jax.cli import main
 
 SMALL = {
-    "tokenizer.vocab_size": 320,
+    "tokenizer.vocab_size": 340,
     "model.context_length": 32,
     "model.embed_dim": 16,
     "model.num_layers": 1,
@@ -76,5 +77,16 @@ def trained(inputs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("trained")
     with pytest.raises(SystemExit) as exit_info:
         main(["train", f"--workdir={folder}", *overrides(dict(inputs))])
+    assert not exit_info.value.code
+    return folder
+
+
+@pytest.fixture(scope="session")
+def measured(trained: Path, inputs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with its measures; not to be changed."""
+    folder = tmp_path_factory.mktemp("measured") / "run"
+    shutil.copytree(trained, folder)
+    with pytest.raises(SystemExit) as exit_info:
+        main(["evaluate", f"--workdir={folder}", *overrides(dict(inputs))])
     assert not exit_info.value.code
     return folder

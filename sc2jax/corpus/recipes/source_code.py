@@ -1,0 +1,144 @@
+"""The recipe for source code: from source trees to a curated corpus, in stages that each run once.
+
+    sources -> licenses -> files (decoding, language, licence, filters) -> exact -> signatures -> near -> split
+
+The stages lie below `stages/` of the output, each with its parts, its rejects and its manifest. Each is handed what its
+key is made of: the stages before it that it reads, and its own part of the config. If a run is killed, the next one
+goes on after the last stage that was complete, and the outputs are the same bytes.
+"""
+
+import errno
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sc2jax.assets import asset_path
+from sc2jax.corpus import language
+from sc2jax.corpus.config import (
+    CorpusConfig,
+    FilterConfig,
+    LicenseConfig,
+    NearConfig,
+    PartsConfig,
+    RowGroupConfig,
+    SourceConfig,
+    SplitConfig,
+)
+from sc2jax.corpus.numbered_rows import Committed
+from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.listing import Listing, list_sources
+from sc2jax.corpus.sources.machine import machine_sources
+from sc2jax.corpus.stages import licenses
+from sc2jax.corpus.stages.corpus import write_corpus
+from sc2jax.corpus.stages.exact import write_exact
+from sc2jax.corpus.stages.files import write_files
+from sc2jax.corpus.stages.licenses import write_licenses
+from sc2jax.corpus.stages.near import write_near
+from sc2jax.corpus.stages.signatures import write_signatures
+from sc2jax.corpus.stages.split import write_split
+from sc2jax.errors import UserError
+from sc2jax.records.manifest import Manifest
+from sc2jax.records.stage import Stage, Written
+from sc2jax.settings import part
+from sc2jax.storage import join
+
+VERSION = 3
+"""Raised whenever the code changes what comes out."""
+
+
+def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Manifest:
+    """Curates folders of repositories into `output`, or finds that it has been done.
+
+    Args:
+        config: the thresholds.
+        sources: local folders; none means this machine's Python (`sources/machine.py`).
+        output: where the corpus goes: `train/`, `heldout/` and `rejects/` in Parquet, and `stages/`.
+        seed: of the permutations of MinHash and of the choice among installed distributions.
+
+    Returns:
+        The manifest; its statistics hold the funnel, languages, licences and the two sides of the split.
+
+    Raises:
+        UserError: a source is missing, empty or unreadable, no file of it is usable, or the disk is full.
+    """
+    chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
+    try:
+        listing = list_sources(chosen, config.max_file_bytes, output)
+        inputs = {"listing": listing.digest, "tables": _tables_digest()}
+        write = functools.partial(_run_stages, listing=listing, config=config, seed=seed)
+        return Stage("curate", VERSION, {"corpus": config, "seed": seed}, inputs, write).run(output)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
+            ) from error
+        raise
+
+
+def _run_stages(output: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:
+    """The stages in their order, and from them the corpus."""
+    run = functools.partial(_run, output)
+    parts = {"parts_config": part(config, PartsConfig)}
+    found = run(
+        "licenses", write_licenses, {"listing": listing}, {"license_config": part(config, LicenseConfig), **parts}
+    )
+    files = run(
+        "files",
+        write_files,
+        {"listing": listing, "licenses": found},
+        {"source_config": part(config, SourceConfig), "filter_config": part(config, FilterConfig), **parts},
+    )
+    exact = run("exact", write_exact, {"files": files}, parts)
+    signatures = run(
+        "signatures",
+        write_signatures,
+        {"files": files, "exact": exact},
+        {"near_config": part(config, NearConfig), "seed": seed},
+    )
+    near = run("near", write_near, {"files": files, "exact": exact, "signatures": signatures}, parts)
+    split = run(
+        "split",
+        write_split,
+        {"files": files, "near": near, "signatures": signatures},
+        {"split_config": part(config, SplitConfig), **parts},
+    )
+    deciding = [files, exact, near, split]
+    _refuse_empty(split, deciding)
+    return write_corpus(output, files, split, deciding, part(config, RowGroupConfig), **parts)
+
+
+def _run(
+    output: str,
+    name: str,
+    write: Callable[..., Written],
+    inputs: Mapping[str, Listing | Committed],
+    settings: Mapping[str, Any],
+) -> Committed:
+    """Runs one stage: `write` is handed its inputs and settings, and nothing else, so its key holds all it reads."""
+    digests = {of: given.digest for of, given in inputs.items()}
+    if "listing" in inputs:
+        digests["tables"] = _tables_digest()
+    stage = Stage(name, VERSION, settings, digests, functools.partial(write, **inputs, **settings))
+    folder = join(output, f"stages/{name}")
+    return Committed(folder, stage.run(folder))
+
+
+def _refuse_empty(split: Committed, stages: Sequence[Committed]) -> None:
+    if split.manifest.under("train"):
+        return
+    reasons: Counter[str] = Counter()
+    for stage in stages:
+        for line in stage.manifest.statistics["funnel"]:
+            reasons.update(line["dropped"])
+    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
+    raise UserError(f"no usable file is left of the sources ({listed}); name a folder with source code in it")
+
+
+def _tables_digest() -> str:
+    """A digest of the tables in `data/` that decisions depend on."""
+    digest = hashlib.sha256()
+    for name in (*language.TABLES, *licenses.TABLES):
+        digest.update(asset_path("data", name).read_bytes())
+    return digest.hexdigest()

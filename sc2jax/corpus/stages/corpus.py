@@ -1,0 +1,105 @@
+"""The corpus itself: each side of the split as row groups of whole repositories, all rejects, and the figures."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from sc2jax.corpus.config import PartsConfig, RowGroupConfig
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.stages.split import SIDES
+from sc2jax.records.dataset import PartWriter, read_tables
+from sc2jax.records.manifest import Output
+from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
+from sc2jax.records.stage import Written
+from sc2jax.records.statistics import CorpusStatistics, SplitShare
+
+
+def write_corpus(
+    folder: str,
+    files: Committed,
+    split: Committed,
+    stages: Sequence[Committed],
+    row_group_config: RowGroupConfig,
+    parts_config: PartsConfig,
+) -> Written:
+    """Writes both sides and the rejects of all stages, and adds up the figures of the stages."""
+    rows, contents = NumberedRows.of(files, "kept"), _Contents()
+    outputs, shares = [], {}
+    for side in SIDES:
+        writer = PartWriter(folder, side, SOURCE_FILE, parts_config.part_bytes)
+        tables = rows.take(read_ids(split, side), SOURCE_FILE.names)
+        shares[side] = _write_side(writer, _row_groups(tables, row_group_config.row_group_bytes), contents)
+        outputs += writer.finish()
+    outputs += _write_rejects(folder, stages, parts_config.part_bytes)
+    statistics: CorpusStatistics = {
+        "funnel": [line for stage in stages for line in stage.manifest.statistics["funnel"]],
+        "languages": {
+            name: {"files": count, "bytes": contents.language_bytes[name]}
+            for name, count in contents.language_files.items()
+        },
+        "licenses": dict(contents.license_files),
+        "split": shares,
+    }
+    return outputs, dict(statistics)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contents:
+    """Files and bytes by language, and files by licence, of what was written; a file without one by its type."""
+
+    language_files: Counter[str] = dataclasses.field(default_factory=Counter)
+    language_bytes: Counter[str] = dataclasses.field(default_factory=Counter)
+    license_files: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        sizes = table["source_bytes"].to_pylist()
+        for language, size in zip(table["language"].to_pylist(), sizes, strict=True):
+            self.language_files[language] += 1
+            self.language_bytes[language] += size
+        for licenses, kind in zip(table["licenses"].to_pylist(), table["license_type"].to_pylist(), strict=True):
+            self.license_files.update(licenses or [kind])
+
+
+def _write_side(writer: PartWriter, row_groups: Iterator[pa.Table], contents: _Contents) -> SplitShare:
+    share: SplitShare = {"repositories": 0, "files": 0, "bytes": 0}
+    for table in row_groups:
+        writer.add(table)
+        contents.add(table)
+        share["repositories"] += len(table["repository"].unique())
+        share["files"] += table.num_rows
+        share["bytes"] += sum(table["source_bytes"].to_pylist())
+    return share
+
+
+def _write_rejects(folder: str, stages: Sequence[Committed], part_bytes: int) -> list[Output]:
+    writer = PartWriter(folder, "rejects", REJECTED_FILE, part_bytes)
+    for stage in stages:
+        for table in read_tables(stage.folder, stage.manifest, "rejects"):
+            writer.add(table)
+    return writer.finish()
+
+
+def _row_groups(tables: Iterator[pa.Table], target: int) -> Iterator[pa.Table]:
+    """Joins and cuts tables at the borders between repositories; closes a group when it has reached `target` bytes."""
+    held: list[pa.Table] = []
+    size = 0
+    for piece in _by_repository(tables):
+        if held and size >= target and piece["repository"][0] != held[-1]["repository"][0]:
+            yield pa.concat_tables(held).combine_chunks()
+            held, size = [], 0
+        held.append(piece)
+        size += piece["content"].nbytes
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _by_repository(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    for table in tables:
+        names = table["repository"].to_numpy()
+        cuts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+        for low, high in itertools.pairwise(cuts):
+            yield table.slice(low, high - low)

@@ -1,0 +1,124 @@
+"""Signatures: the MinHash signature of every text, on which near-deduplication and the split decide.
+
+The parts are sorted by language; a row is the number of a file and its signature, a column for each band.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from sc2jax.corpus.config import MIB, NearConfig
+from sc2jax.corpus.dedup.bands import optimal_bands
+from sc2jax.corpus.dedup.signatures import signatures
+from sc2jax.corpus.engine import map_units
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.records.dataset import write_part
+from sc2jax.records.manifest import Output
+from sc2jax.records.stage import Written
+
+_HELD_BYTES = 64 * MIB
+"""Signatures in memory while they are sorted by language."""
+
+_BATCH_CHARACTERS = MIB
+"""Characters that are signed at a time."""
+
+
+def write_signatures(folder: str, files: Committed, exact: Committed, near_config: NearConfig, seed: int) -> Written:
+    """Signs the texts that exact deduplication kept."""
+    schema = _schema(near_config)
+    rows = NumberedRows.of(files, "kept")
+    units, cuts = rows.units(read_ids(exact, "kept"))
+    sign = functools.partial(_sign, files=rows, config=near_config, seed=seed)
+    outputs: list[Output] = []
+    held: dict[str, list[pa.Table]] = defaultdict(list)
+    held_bytes = 0
+
+    def flush() -> None:
+        for language in sorted(held):
+            table = pa.concat_tables(held[language]).combine_chunks()
+            outputs.append(write_part(folder, _prefix(language), len(outputs), [table], schema))
+        held.clear()
+
+    signed_schema = schema.append(pa.field("language", pa.string()))
+    with map_units(units, cuts, sign, signed_schema) as signed:
+        for table in tqdm(signed, total=len(cuts), desc="near-duplicates", unit="batch", disable=None):
+            languages = table["language"].to_numpy()
+            for language in sorted(set(languages)):
+                held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
+            held_bytes += table.nbytes
+            if held_bytes > _HELD_BYTES:
+                flush()
+                held_bytes = 0
+    flush()
+    return outputs, {}
+
+
+def signed_languages(stage: Committed) -> list[str]:
+    """The languages that have signatures."""
+    return sorted({unquote(output.path.split("/")[1]) for output in stage.manifest.outputs})
+
+
+def signed_rows(stage: Committed, language: str) -> NumberedRows:
+    """The signatures of one language."""
+    return NumberedRows.of(stage, _prefix(language))
+
+
+def band_columns(signed: NumberedRows) -> list[str]:
+    """The columns that hold the bands of a signature, in their order."""
+    return [name for name in signed.schema.names if name.startswith("band_")]
+
+
+def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row numbers and whole signatures of all languages, a row group at a time."""
+    for language in signed_languages(stage):
+        signed = signed_rows(stage, language)
+        names = band_columns(signed)
+        for _, table in signed.groups(["id", *names]):
+            yield table["id"].to_numpy(), np.concatenate([as_integers(table[name]) for name in names], axis=1)
+
+
+def as_integers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of fixed-width bytes as rows of uint32."""
+    width = column.type.byte_width
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :][: len(chunk) * width]
+        for chunk in column.chunks
+    ]
+    return np.concatenate(chunks).view(np.uint32).reshape(-1, width // 4)
+
+
+def _schema(config: NearConfig) -> pa.Schema:
+    bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
+    width = pa.binary(4 * rows)
+    return pa.schema([pa.field("id", pa.int64()), *(pa.field(f"band_{band:03d}", width) for band in range(bands))])
+
+
+def _prefix(language: str) -> str:
+    return f"signatures/{quote(language, safe='')}"
+
+
+def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) -> pa.Table:
+    """The signatures of the texts of a unit that have n-grams."""
+    ids = unit["id"].to_numpy()
+    table = files.take_unit(ids, ["language", "content"])
+    schema = _schema(config)
+    texts = table["content"].to_pylist()
+    ends = np.cumsum([len(text) for text in texts])
+    cuts = np.flatnonzero(np.diff(ends // _BATCH_CHARACTERS, prepend=-1))
+    found, parts = [np.zeros(0, np.int64)], [np.zeros((0, config.near_permutations), np.uint32)]
+    for low, high in zip(cuts, [*cuts[1:], len(texts)], strict=True):
+        rows, signed = signatures(texts[low:high], config.near_ngram, config.near_permutations, seed)
+        found.append(low + rows)
+        parts.append(signed)
+    rows, signed = np.concatenate(found), np.concatenate(parts)
+    width = schema.field("band_000").type.byte_width // 4
+    columns = [pa.array(ids[rows])]
+    for band in range(len(schema) - 1):
+        values = np.ascontiguousarray(signed[:, band * width : (band + 1) * width])
+        columns.append(pa.Array.from_buffers(pa.binary(4 * width), len(rows), [None, pa.py_buffer(values)]))
+    return pa.table(columns, schema).append_column("language", table["language"].take(pa.array(rows)))

@@ -1,0 +1,283 @@
+import dataclasses
+import errno
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from sc2jax.corpus.config import CorpusConfig
+from sc2jax.corpus.recipes import source_code
+from sc2jax.corpus.recipes.source_code import curate
+from sc2jax.corpus.stages import exact, files, licenses, signatures
+from sc2jax.errors import UserError
+from sc2jax.records import manifest as manifests
+from sc2jax.records.manifest import read_manifest
+from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
+
+CONFIG = CorpusConfig(row_group_bytes=4000, part_bytes=20_000)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def ngrams(text: str) -> set[tuple[str, ...]]:
+    tokens = re.split(r"\W", text.lower())
+    return set(zip(*(tokens[place:] for place in range(5)), strict=False))
+
+
+@pytest.fixture
+def source(plant: Callable[..., str], program: Callable[..., str], edited: Callable[..., str]) -> str:
+    """Twenty-four repositories with duplicates, near-duplicates and a licence among them."""
+    tree = {}
+    for number in range(24):
+        for part in range(3):
+            tree[f"repository{number:02d}/part{part}.py"] = program(number * 3 + part)
+        tree[f"repository{number:02d}/near.py"] = edited(program(number), number, 2)
+    tree["repository01/copy.py"] = tree["repository20/part1.py"]
+    tree["repository02/table.csv"] = "a,b\n"
+    return plant("source", tree)
+
+
+def test_corpus_on_disk(
+    source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
+    monkeypatch.setattr(signatures, "_HELD_BYTES", 20_000)  # so that signatures are written in several parts
+    output = str(tmp_path / "corpus")
+    manifest = curate(CONFIG, [source], output, 3)
+    sides = {side: rows_of(output, manifest, side) for side in ("train", "heldout", "rejects")}
+    assert manifest.statistics["split"] == {
+        side: {
+            "repositories": len({row["repository"] for row in sides[side]}),
+            "files": len(sides[side]),
+            "bytes": sum(row["source_bytes"] for row in sides[side]),
+        }
+        for side in ("train", "heldout")
+    }
+    assert manifest.statistics["funnel"][0]["files_in"] == sum(map(len, sides.values()))
+    kept = sides["train"] + sides["heldout"]
+    assert manifest.statistics["languages"] == {
+        "Python": {"files": len(kept), "bytes": sum(row["source_bytes"] for row in kept)}
+    }
+    signed = read_manifest(f"{output}/stages/signatures").outputs
+    assert len(signed) > 2
+    assert sum(part.rows for part in signed) == 24 * 4, "each text once"
+    assert len(manifest.under("train")) > 2, "several parts"
+    for side in ("train", "heldout"):
+        seen: set[str] = set()
+        for output_ in manifest.under(side):
+            part = pq.ParquetFile(f"{output}/{output_.path}")
+            assert part.schema_arrow.equals(SOURCE_FILE)
+            for group in range(part.num_row_groups):
+                rows = part.read_row_group(group).to_pylist()
+                names = {row["repository"] for row in rows}
+                assert not names & seen, "a repository never straddles a row group"
+                seen |= names
+                keys = [(row["repository"], row["path"]) for row in rows]
+                assert keys == sorted(keys)
+    assert pq.read_schema(f"{output}/{manifest.under('rejects')[0].path}").equals(REJECTED_FILE)
+    reasons = [row["reason"] for row in sides["rejects"]]
+    assert reasons.count("exact_duplicate") == 1
+    assert reasons.count("near_duplicate") == 24
+    assert reasons.count("excluded_extension") == 1
+
+
+def test_no_near_duplicate_crosses_the_split(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    edited: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """Near-duplicates of every similarity around the threshold, in one language and in two."""
+    tree = {}
+    for number in range(60):
+        tree[f"first{number}/a.py"] = program(number)
+        tree[f"second{number}/b.{('py', 'pyi', 'js')[number % 3]}"] = edited(program(number), number, 1 + number % 9)
+    config = dataclasses.replace(CONFIG, heldout_fraction=0.5)
+    manifest = curate(config, [plant("pairs", tree)], str(tmp_path / "corpus"), 0)
+    train, heldout, rejects = (
+        rows_of(str(tmp_path / "corpus"), manifest, side) for side in ("train", "heldout", "rejects")
+    )
+    across = [row for row in rejects if row["reason"] == "near_duplicate_across_split"]
+    assert len(across) >= 8
+    assert len(train) > 20
+    assert len(heldout) > 10
+    grams = [(ngrams(row["content"])) for row in train]
+    for row in heldout:
+        own = ngrams(row["content"])
+        assert max(len(own & other) / len(own | other) for other in grams) < 0.7
+
+
+def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    edited: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files of another language stand before, so that a file's rank is not that of its place among its duplicates."""
+    monkeypatch.setattr(licenses, "detect", lambda *_: "MIT")
+    monkeypatch.setattr(exact, "_PASS_ROWS", 3)
+    monkeypatch.setattr(files, "_UNIT_BYTES", 9000)  # so that duplicates stand in several row groups
+    monkeypatch.setattr(signatures, "_BATCH_CHARACTERS", 2000)
+    tree = {"a/LICENSE.md": "MIT"} | {f"a/{number}.js": program(100 + number) for number in range(5)}
+    for number in range(6):
+        free, licensed = f"b{number}", f"c{number}"
+        tree |= {f"{free}/copy.py": program(number), f"{free}/near.py": program(20 + number)}
+        tree |= {f"{licensed}/copy.py": program(number), f"{licensed}/near.py": edited(program(20 + number), 0, 1)}
+        tree[f"{licensed}/LICENSE.md"] = "MIT"
+    manifest = curate(CONFIG, [plant("source", tree)], str(tmp_path / "corpus"), 0)
+    lost = {
+        (row["repository"], row["path"], row["reason"], row["detail"])
+        for row in rows_of(str(tmp_path / "corpus"), manifest, "rejects")
+        if row["path"].endswith(".py")
+    }
+    assert lost == {
+        (f"b{number}", f"{kind}.py", reason, f"kept c{number}: {kind}.py")
+        for number in range(6)
+        for kind, reason in (("copy", "exact_duplicate"), ("near", "near_duplicate"))
+    }
+
+
+def test_the_same_bytes_whatever_the_order_of_sources(
+    plant: Callable[..., str], program: Callable[..., str], tmp_path: Path
+) -> None:
+    one = plant("one", {f"a{n}/x.py": program(n) for n in range(5)})
+    two = plant("two", {f"b{n}/x.py": program(n + 2) for n in range(5)})
+    curate(CONFIG, [one, two], str(tmp_path / "first"), 0)
+    curate(CONFIG, [two, one], str(tmp_path / "second"), 0)
+    assert contents(tmp_path / "first") == contents(tmp_path / "second")
+
+
+def test_curating_what_was_curated_drops_nothing(
+    source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], plant: Callable[..., str]
+) -> None:
+    output = str(tmp_path / "corpus")
+    manifest = curate(CONFIG, [source], output, 0)
+    kept = rows_of(output, manifest, "train") + rows_of(output, manifest, "heldout")
+    again = plant("again", {f"{row['repository']}/{row['path']}": row["content"] for row in kept})
+    second = curate(CONFIG, [again], str(tmp_path / "second"), 0)
+    assert not any(line["dropped"] for line in second.statistics["funnel"])
+    assert second.statistics["split"] == manifest.statistics["split"]
+    assert [o.sha256 for o in second.under("train")] == [o.sha256 for o in manifest.under("train")]
+
+
+def test_a_finished_corpus_is_left_alone_and_an_edited_file_is_seen(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "corpus"
+    first = curate(CONFIG, [source], str(output), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(source_code, "_run_stages", lambda *_, **__: pytest.fail("nothing was to be done"))
+        assert curate(CONFIG, [source], str(output), 0).digest == first.digest
+    Path(source, "repository05/part0.py").write_text("brand_new = file_of(its_own)\n")
+    assert curate(CONFIG, [source], str(output), 0).digest != first.digest
+
+
+def test_a_changed_threshold_reruns_only_what_depends_on_it(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "corpus")
+    curate(CONFIG, [source], output, 0)
+    monkeypatch.setattr(source_code, "write_files", lambda *_, **__: pytest.fail("the files need not be read again"))
+    changed = dataclasses.replace(CONFIG, heldout_fraction=0.3)
+    manifest = curate(changed, [source], output, 0)
+    assert manifest.statistics["split"]["heldout"]["repositories"] > 3
+
+
+@pytest.mark.parametrize("survives", [0, 1, 3, 7, 12])
+def test_killed_anywhere_and_run_again_gives_the_same_bytes(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survives: int
+) -> None:
+    """A kill leaves some whole files, perhaps half of one under another name, and never a manifest too early."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    curate(CONFIG, [source], str(whole), 0)
+    write, written = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        written.append(target)
+        if len(written) > survives:
+            raise KeyboardInterrupt
+        return write(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill cleans nothing up
+        with pytest.raises(KeyboardInterrupt):
+            curate(CONFIG, [source], str(broken), 0)
+    assert len(written) == survives + 1
+    (broken / "train").mkdir(exist_ok=True)
+    (broken / "train" / "part-00000-0123456789abcdef.parquet").write_bytes(b"half a fi")
+    curate(CONFIG, [source], str(broken), 0)
+    assert contents(broken) == contents(whole)
+
+
+def test_a_full_disk_leaves_nothing_that_counts(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = str(tmp_path / "corpus")
+    fsync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"disk that holds .*corpus is full"):
+        curate(CONFIG, [source], output, 0)
+    assert not (tmp_path / "corpus" / manifests.MANIFEST).exists()
+    assert not [path for path in contents(tmp_path / "corpus") if path.endswith(".unfinished")]
+    assert curate(CONFIG, [source], output, 0).statistics["funnel"][-1]["files_out"] > 0
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+def test_a_damaged_part_is_made_again_or_named(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    """A small part is compared with its digest before its stage is skipped; a large one betrays itself when read."""
+    output = tmp_path / "corpus"
+    expected = curate(CONFIG, [source], str(output), 0)
+    if not small:
+        monkeypatch.setattr(manifests, "_READ_WHOLE", 0)
+    (output / manifests.MANIFEST).unlink()
+    (output / "stages/signatures" / manifests.MANIFEST).unlink()
+    part = next((output / "stages/files/kept").iterdir())
+    content = bytearray(part.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    part.write_bytes(content)
+    if small:
+        assert curate(CONFIG, [source], str(output), 0).digest == expected.digest
+        return
+    with pytest.raises(UserError, match=rf"{part.name} is damaged"):
+        curate(CONFIG, [source], str(output), 0)
+
+
+def test_a_source_without_a_usable_file(plant: Callable[..., str], tmp_path: Path) -> None:
+    root = plant("src", {"pkg/data.bin": b"\0\1", "pkg/table.csv": "1,2\n"})
+    with pytest.raises(UserError, match=r"no usable file is left of the sources .*nul_byte 1"):
+        curate(CONFIG, [root], str(tmp_path / "corpus"), 0)
+    assert not (tmp_path / "corpus" / manifests.MANIFEST).exists()
+
+
+def test_a_single_repository_holds_nothing_out(
+    plant: Callable[..., str], program: Callable[..., str], tmp_path: Path
+) -> None:
+    root = plant("src", {"only/a.py": program(0), "only/b.py": program(1)})
+    split = curate(CONFIG, [root], str(tmp_path / "corpus"), 0).statistics["split"]
+    assert (split["train"]["files"], split["heldout"]["files"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_lines", 0), ("min_alphabetic", 1.5), ("keep_license_types", ("any",)), ("max_distribution_bytes", -1)],
+)
+def test_config_refuses_what_makes_no_sense(field: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"corpus.{field} is"):
+        dataclasses.replace(CONFIG, **{field: value})

@@ -1,0 +1,69 @@
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from source_listings import LIMIT, licensed, names
+
+from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.listing import list_sources
+
+
+def test_packages_of_a_plain_folder(plant: Callable[..., str]) -> None:
+    root = plant(
+        "src",
+        {
+            "pkg/b.py": "b",
+            "pkg/sub/a.py": "a",
+            "pkg/__pycache__/b.pyc": "no",
+            ".hg/store": "no",
+            "module.py": "m",
+            "pkg/.hidden": "h",
+        },
+    )
+    Path(root, "pkg/link.py").symlink_to(f"{root}/module.py")
+    Path(root, "loop").symlink_to("/")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind(os.path.relpath(f"{root}/pkg/s"))
+    listing = list_sources([SourceFolder(root)], LIMIT)
+    assert names(listing) == [("module.py", "module.py"), ("pkg", ".hidden"), ("pkg", "b.py"), ("pkg", "sub/a.py")]
+    assert listing.files["source_bytes"].to_pylist() == [1] * 4
+    assert set(listing.files["revision"].to_pylist()) == {""}
+
+
+def test_only_and_without(plant: Callable[..., str]) -> None:
+    root = plant("src", {"a/x": "1", "b/x": "2", "c/x": "3"})
+    assert names(list_sources([SourceFolder(root, only=("a", "c"))], LIMIT)) == [("a", "x"), ("c", "x")]
+    assert names(list_sources([SourceFolder(root, without=("a",))], LIMIT)) == [("b", "x"), ("c", "x")]
+
+
+def test_license_files_of_distributions(plant: Callable[..., str]) -> None:
+    root = plant(
+        "site-packages",
+        {
+            "pkg/a.py": "1",
+            "pkg/vendor/LICENSE": "2",
+            "six.py": "3",
+            "other/b.py": "4",
+            "LICENSE": "of whom?",
+            "pkg-1.0.dist-info/RECORD": "pkg/a.py,,\nsix.py,,\n../../bin/tool,,\npkg-1.0.dist-info/RECORD,,\n",
+            "pkg-1.0.dist-info/licenses/LICENSE.txt": "5",
+            "other-2.egg-info/top_level.txt": "other\n",
+            "other-2.egg-info/COPYING": "6",
+        },
+    )
+    listing = list_sources([SourceFolder(root)], LIMIT)
+    assert {repository for repository, _ in names(listing)} == {"pkg", "six.py", "other", "LICENSE"}
+    assert licensed(listing) == {
+        ("pkg", "vendor", "LICENSE"),
+        ("pkg", "", "LICENSE.txt"),
+        ("six.py", "", "LICENSE.txt"),
+        ("other", "", "COPYING"),
+        ("LICENSE", "", "LICENSE"),
+    }
+
+
+def test_loose_licenses_cover_all_packages(plant: Callable[..., str]) -> None:
+    root = plant("lib", {"a/x.py": "1", "b.py": "2", "LICENSE.txt": "3"})
+    found = licensed(list_sources([SourceFolder(root)], LIMIT))
+    assert found == {(name, "", "LICENSE.txt") for name in ("a", "b.py", "LICENSE.txt")}

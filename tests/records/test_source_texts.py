@@ -1,0 +1,74 @@
+"""Texts of source files are compared with their digests and edits wherever they are read."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sc2jax.errors import UserError
+from sc2jax.records.dataset import read_row_group, read_tables, write_part
+from sc2jax.records.edits import Edit, Replacement, edit_text
+from sc2jax.records.manifest import Manifest, Output
+from sc2jax.records.schemas import SOURCE_FILE
+
+
+def source_file(path: str, text: str, edits: list[Edit] | None = None) -> dict[str, Any]:
+    return dict.fromkeys(SOURCE_FILE.names, "") | {
+        "repository": "owner/project",
+        "path": path,
+        "content": text,
+        "source_bytes": 1,
+        "licenses": [],
+        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "edits": [dataclasses.asdict(edit) for edit in edits or []],
+    }
+
+
+REDACTED, EDITS = edit_text("key = 'é😀'", [], [Replacement(7, 9, "<KEY>", "secrets")])
+FILES = [source_file("a.py", ""), source_file("b.py", "é😀\n"), source_file("c.py", REDACTED, EDITS)]
+
+
+def write(folder: Path, *groups: list[dict[str, Any]], schema: pa.Schema = SOURCE_FILE) -> Output:
+    tables = [pa.Table.from_pylist(rows, SOURCE_FILE).select(schema.names) for rows in groups]
+    return write_part(str(folder), "train", 0, tables, schema)
+
+
+def test_whole_records_come_back(tmp_path: Path) -> None:
+    part = write(tmp_path, FILES[:2], FILES[2:])
+    manifest = Manifest("toy", "key", {}, {}, (part,), {})
+    rows = [row for table in read_tables(str(tmp_path), manifest, "train") for row in table.to_pylist()]
+    assert rows == FILES
+    assert [Edit(**edit) for edit in rows[2]["edits"]] == EDITS
+
+
+@pytest.mark.parametrize("columns", [["content"], ["path", "content", "language"], ["edits", "content"], ["path"]])
+def test_only_the_wanted_columns_come_back_in_their_order(tmp_path: Path, columns: list[str]) -> None:
+    assert read_row_group(str(tmp_path), write(tmp_path, FILES), 0, columns).column_names == columns
+
+
+@pytest.mark.parametrize("columns", [None, ["content"]])
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"content": "other"}, f"its text has the sha256 {hashlib.sha256(b'other').hexdigest()} instead of "),
+        ({"text_sha256": ""}, "instead of "),
+        ({"edits": [dataclasses.asdict(Edit(1, 9, 1, 2, "pii"))]}, "cannot be one of its text of 3 characters"),
+    ],
+)
+def test_a_changed_text_is_named(tmp_path: Path, changed: dict[str, Any], what: str, columns: list[str] | None) -> None:
+    part = write(tmp_path, FILES[:1], [FILES[0], FILES[2], FILES[1] | changed])
+    read_row_group(str(tmp_path), part, 0, columns)
+    with pytest.raises(
+        UserError, match=rf"{part.path} is damaged: row group 1, row 2 \(owner/project/b.py\): .*{what}"
+    ):
+        read_row_group(str(tmp_path), part, 1, columns)
+    assert len(read_row_group(str(tmp_path), part, 1, ["path"])) == 3, "where no text is read none is compared"
+
+
+def test_parts_without_a_record_of_edits_are_of_an_earlier_version(tmp_path: Path) -> None:
+    part = write(tmp_path, FILES, schema=SOURCE_FILE.remove(SOURCE_FILE.get_field_index("edits")))
+    with pytest.raises(UserError, match=r"written by an earlier version; run curate again"):
+        read_row_group(str(tmp_path), part, 0, ["content"])
