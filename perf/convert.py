@@ -1,9 +1,9 @@
-"""How long the conversion of a model of real size takes, and how much memory: a random one, there and back.
+"""Time and memory that converting a model of real size takes: random weights, imported and exported again.
 
     python perf/convert.py --size=3b --folder=/tmp/convert
 
 Writes a model with random bfloat16 weights in Hugging Face's format, runs `sc2jax convert` both ways in processes of
-their own, and compares every byte of what comes back. Needs about 3 times 2 bytes a parameter of disk: 19 GB for 3B.
+their own, and compares every byte of the result. Needs about 3 times 2 bytes of disk per parameter: 19 GB for 3B.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BLOCK_ROWS = 1024
 
 
 def main() -> None:
-    """Prints one line a direction."""
+    """Prints one line per direction."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="3b", help="3b, 7b or 15b")
     parser.add_argument("--folder", type=Path, required=True, help="where to work; deleted at the end")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def write_random_model(model: ModelConfig, folder: Path) -> tuple[int, int]:
-    """Writes the model a block at a time; returns the bytes of its largest tensor and of all."""
+    """Writes the model block by block; returns the bytes of its largest tensor and of all tensors."""
     tensors = [Tensor(name, "BF16", parameter.hf_shape) for name, (parameter, _) in tensor_parameters(model).items()]
     files = split_into_files(tensors, FILE_BYTES)
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def write_random_model(model: ModelConfig, folder: Path) -> tuple[int, int]:
 
 
 def measure(program: str) -> tuple[float, int]:
-    """Seconds and peak resident bytes of a Python program in a process of its own."""
+    """Seconds and peak resident bytes of a Python program, run in its own process."""
     started = time.monotonic()
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.DEVNULL)

@@ -4,8 +4,8 @@
 
 The model: 26 M parameters (hidden 512, 8 layers, 8 heads, 2 key-value heads, vocabulary 8192), float32, random weights.
 Training: sequence 512, batch 4, one step is forward, backward, clipping and AdamW. Decoding: greedy, 128 tokens after a
-prompt of 64. Each contender lives in a process of its own and is asked by turns, so that a machine that slows down
-slows all of them; the best round counts. Prints tokens per second and ratios to ours.
+prompt of 64. Each contender has its own process and they take turns, so that a machine that slows down slows all of
+them; the best round counts. Prints tokens per second and ratios to ours.
 """
 
 import argparse
@@ -138,7 +138,7 @@ CONTENDERS = {"sc2jax": ours, "torch eager": lambda: theirs(False), "torch compi
 def serve(name: str) -> None:
     """Answers each task read from standard input with its tokens per second."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # so that what libraries print is not taken for an answer
     tasks = CONTENDERS[name]()
     for task in TASKS:
         tasks[task]()  # compile and warm up
@@ -150,7 +150,7 @@ def serve(name: str) -> None:
 
 
 def main() -> None:
-    """Asks every contender by turns and prints a table."""
+    """Lets the contenders take turns and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with torch and transformers")
     parser.add_argument("--rounds", type=int, default=3)

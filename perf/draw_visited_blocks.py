@@ -13,7 +13,7 @@ COLOURS = {"full": "#4c78a8", "piece": "#9ecae9", "triangle": "#f58518"}
 
 
 def rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
-    """In units of one position."""
+    """A rectangle, in units of one position."""
     scale = PIXELS / 1024
     numbers = " ".join(
         f'{name}="{value * scale:.1f}"' for name, value in (("x", x), ("y", y), ("width", width), ("height", height))

@@ -1,7 +1,7 @@
-"""Compiles for a TPU that is not there, with the TPU's own compiler.
+"""Compiles for a TPU with the TPU's own compiler, on a machine without one.
 
-Needs libtpu (`pip install "sc2jax[tpu]"`) and no TPU. To see what the compiler made of each Pallas kernel in a function
-of one's own, where `subject(1024, 512)` returns the function and a tuple of `jax.ShapeDtypeStruct` arguments:
+Needs libtpu (`pip install "sc2jax[tpu]"`). To see what the compiler makes of each Pallas kernel in any function, where
+`subject(1024, 512)` returns the function and a tuple of `jax.ShapeDtypeStruct` arguments:
 
     python perf/tpu_compiler.py v5e my_kernels.py:subject '[1024, 512]'
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from tpu_schedule import CHIPS, Kernel, read_kernel
 
-# Without these libtpu looks for a machine's metadata and takes its lock, and jax looks for a TPU.
+# Without these libtpu asks for the machine's metadata and takes a lock, and jax looks for a TPU.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -49,7 +49,7 @@ def compile_for(chip: str, function: Callable, *abstract_args: Any) -> Any:
 
 
 def dump(chip: str, subject: str, arguments: Sequence[Any], folder: Path) -> dict[str, Any]:
-    """Compiles `subject` in a process of its own, whose environment and flags do not leak, into `folder`."""
+    """Compiles `subject` in its own process, with only its own environment and flags, and dumps into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     flags = f"--xla_mosaic_dump_to={folder} --xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
     command = [
@@ -61,7 +61,7 @@ def dump(chip: str, subject: str, arguments: Sequence[Any], folder: Path) -> dic
         "--only-compile",
         str(folder / "compiled.json"),
     ]
-    # A program from jax's cache would leave no dump, and the caller's other settings of jax are not the subject's.
+    # A program from jax's cache would leave no dump, and the caller's other jax settings must not apply.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment = inherited | ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags}
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)

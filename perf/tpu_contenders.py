@@ -1,4 +1,4 @@
-"""The attention kernels that `tpu_kernels.py` compares, each with what its grid does.
+"""The attention kernels that `tpu_kernels.py` compares, each with a description of its grid.
 
 A contender is a function of a shape and of its own settings that returns a `Subject`: what to compile, and for every
 Pallas kernel in it the grid, how often each `pl.when` is taken and which block of which operand a step needs. A `Case`
@@ -28,7 +28,7 @@ class Shape:
 
     @property
     def visible_pairs(self) -> int:
-        """Of a query and a key, over all query heads."""
+        """How many pairs of a query and a key are visible, over all query heads."""
         return self.query_heads * int(np.minimum(np.arange(self.sequence) + 1, self.window).sum())
 
     def blocks_needed(self, block_q: int, block_kv: int) -> int:
@@ -39,7 +39,7 @@ class Shape:
         return self.query_heads * int(visible.sum())
 
     def least_bytes(self, query_tensors: int, kv_tensors: int, statistics: int) -> int:
-        """With each bfloat16 tensor of queries' or keys' shape and each float32 number a query moved once."""
+        """If each bfloat16 tensor of queries' or keys' shape and each float32 value per query is moved once."""
         rows = query_tensors * self.query_heads + kv_tensors * self.kv_heads
         return self.sequence * (rows * self.head_size * 2 + statistics * self.query_heads * 4)
 
@@ -51,7 +51,7 @@ SHAPES = {
 }
 
 
-# The block of an operand that a grid step needs, an array or number a coordinate; or the bytes a kernel copies itself.
+# The block of an operand that a grid step needs, by coordinate; or the bytes that a kernel copies itself.
 Blocks = Sequence[np.ndarray | int] | int
 
 
@@ -64,7 +64,7 @@ class Launch:
     branches: Sequence[tuple[str, int]]  # each `pl.when` in program order, with how often it is taken
     operands: Mapping[
         int, Blocks
-    ]  # inputs and then outputs, numbered as the listing does; one not named stays where it is
+    ]  # inputs, then outputs, numbered as in the listing; those not named stay where they are
     blocks: Mapping[int, tuple[int, int]]  # side of a block of the score matrix -> visited and needed, over all heads
     flops: int  # of the visited blocks
     split: bool = False  # over the cores of a device: the grid has a parallel dimension
@@ -79,7 +79,7 @@ class Subject:
     launches: Sequence[Launch]
     visible_flops: int
     least_bytes: int
-    bytes_around: int = 0  # that XLA moves for what belongs to the call and is done outside of the kernels
+    bytes_around: int = 0  # that XLA moves for the parts of the call that are outside the kernels
 
 
 def _splash(shape: Shape, settings: Mapping[str, Any], heads: int, save_residuals: bool = False) -> Any:
@@ -136,9 +136,9 @@ def splash_forward(shape: Shape, block: int, compute: int) -> Subject:
 def splash_backward(shape: Shape, block: int, compute: int, fused: bool) -> Subject:
     """JAX's splash attention's backward: one kernel for all gradients, or one for dk and dv and one for dq.
 
-    XLA computes the row sums of out * d_out before it, a float32 a query, and adds the fused kernel's gradients of the
-    queries, a tensor a key block. Both passes count as moved; the output of the forward is among the least of any
-    backward.
+    Before it, XLA computes the row sums of out * d_out, one float32 per query; after it, it adds up the fused kernel's
+    gradients of the queries, one tensor per key block. The traffic of both counts; the output of the forward pass
+    counts among the least bytes of any backward pass.
     """
     settings = {"block_q": block, "block_kv": block, "block_q_dkv": block, "block_kv_dkv": block}
     settings |= {"block_kv_dkv_compute": compute, "use_fused_bwd_kernel": fused}
@@ -165,7 +165,7 @@ def splash_backward(shape: Shape, block: int, compute: int, fused: bool) -> Subj
 
 
 def _least_backward(shape: Shape) -> int:
-    """The bytes of q, out, d_out and d_q; k, v, d_k and d_v; one statistic a query."""
+    """The bytes of q, out, d_out and d_q; k, v, d_k and d_v; one statistic per query."""
     return shape.least_bytes(4, 4, 1)
 
 
@@ -235,7 +235,7 @@ def _window_arguments(shape: Shape, rotates: bool, segmented: bool) -> tuple[Any
 def _window_branches(shape: Shape, plan: Any, segmented: bool) -> list[tuple[str, int]]:
     """What both kernels do for a query block of a head: the diagonal, the loop over full blocks, the edges.
 
-    With segments each block has two programs, and a row of one segment takes the one that compares none.
+    With segments each block has two programs; a row of one segment takes the one that compares nothing.
     """
     heads, blocks = shape.query_heads, range(plan.query_blocks)
 
@@ -399,6 +399,6 @@ CASES = {
 
 
 def subject(case: str, shape: str) -> tuple[Callable, tuple[Any, ...]]:
-    """For `tpu_compiler.py`, which compiles in a process of its own."""
+    """For `tpu_compiler.py`, which compiles in its own process."""
     chosen = CASES[case].subject(SHAPES[shape])
     return chosen.function, chosen.arguments

@@ -2,10 +2,10 @@
 
     python perf/tpu_decode.py [--chips v5e,v5p]
 
-The 15B shape with a full cache of 4096 keys: 48 query heads, 4 key-value heads of 128, bfloat16. Thousands of cycles:
-the least in which the memory can deliver keys and values; XLA's estimate of its own program; the kernel's bundles, of
-the busier core, with what XLA does around it. A kernel whose bundles are fewer than the memory's cycles waits for the
-memory, which is all that it can do.
+The 15B shape with a full cache of 4096 keys: 48 query heads, 4 key-value heads of 128, bfloat16. Figures are thousands
+of cycles: the fewest in which the memory can deliver keys and values; XLA's estimate for its own program; and the
+kernel's bundles on the busier core, with what XLA does around it. A kernel with fewer bundles than the memory needs
+cycles is as fast as the memory.
 """
 
 import argparse

@@ -2,16 +2,17 @@
 
     python perf/tpu_kernels.py [--chips v5e,v5p] [--shape "15b 16384"] [--cases splash] [--regions]
 
-A row is a case of `tpu_contenders.py` on a chip, compiled in a process of its own:
+A row is a case of `tpu_contenders.py` on a chip, compiled in its own process:
 
-- FLOPs that the mask leaves to do, the least HBM bytes (every tensor moved once, angles and segment ids not at all) and
-  those moved over the least;
-- blocks of the score matrix visited and needed, where a kernel computes pieces of a block also these, and the VMEM of
-  the largest kernel;
-- bundles and cycles of the whole call on one core, in millions (`tpu_schedule.py` says how they differ), each over the
-  floor: the cycles that the matrix units of all the cores of the device need at their peak for the visible pairs;
-- the compiler's estimate, in millions of cycles, for what XLA does around the kernels (of a backward: also around the
-  forward that it needs).
+- the FLOPs of the visible pairs, the least HBM bytes (every tensor moved once, angles and segment ids left out), and
+  the ratio of the bytes moved to the least;
+- blocks of the score matrix visited and needed, and pieces where a kernel computes parts of a block; the VMEM of the
+  largest kernel;
+- bundles and cycles of the whole call on one core, in millions (`tpu_schedule.py` says how they differ), each also
+  relative to the floor: the cycles that the matrix units of all cores of the device need at their peak for the visible
+  pairs;
+- the compiler's estimate, in millions of cycles, for what XLA does around the kernels (for a backward pass also around
+  the forward pass that it needs).
 """
 
 import argparse
@@ -42,7 +43,7 @@ COLUMNS = (
 
 
 def moves(blocks: Blocks, steps: int) -> int:
-    """How often a window moves: when its block is not the one of the step before."""
+    """How often a window moves: whenever its block differs from that of the step before."""
     if isinstance(blocks, int):
         return 0
     index = np.stack([np.broadcast_to(np.asarray(part), steps) for part in blocks])
@@ -53,13 +54,13 @@ def moved_bytes(operand: Operand, blocks: Blocks, steps: int) -> int:
     """Between HBM and VMEM: the pipeline copies a window when it moves."""
     if isinstance(blocks, int):
         return blocks
-    if operand.in_vmem:  # XLA has put it there
+    if operand.in_vmem:  # where XLA has put it
         return operand.bytes
     return operand.window_bytes * moves(blocks, steps)
 
 
 def launch_bytes(kernel: Kernel, launch: Launch) -> int:
-    """All that one call of a kernel moves."""
+    """What one call of a kernel moves in all."""
     steps = int(np.prod(launch.grid))
     stays: Blocks = (0,)
     return sum(

@@ -1,4 +1,4 @@
-"""The memory of the training loss on a TPU that is not there: all logits at once beside chunks of tokens.
+"""The memory that the training loss takes on a TPU, without one: all logits at once, and chunks of tokens.
 
     python perf/tpu_loss.py [--chip=v5e] [--tokens=8192]
 
@@ -16,7 +16,7 @@ WORDS = 49152
 
 
 def temporary_bytes(chip: str, tokens: int, embed: int, chunk: int) -> int:
-    """What value and gradients need beside arguments and results; chunk 0 is all logits at once."""
+    """The memory needed beside arguments and results; chunk 0 is all logits at once."""
     import jax
     import jax.numpy as jnp
 

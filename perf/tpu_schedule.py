@@ -1,13 +1,13 @@
 """Reads the TPU compiler's own schedule of a Pallas kernel.
 
-The compiler writes its last listing of a kernel one very long instruction word ("bundle") a line, with the branches in
-it; here the listing becomes a tree of loops and predicated regions, each with its bundles, its work for the matrix
-units and how often it is executed.
+The compiler's last listing of a kernel has one very long instruction word ("bundle") per line, branches included. Here
+the listing becomes a tree of loops and predicated regions, each with its bundles, its work for the matrix units and how
+often it is executed.
 
-A bundle takes a cycle at the best. On v5e and v5p bundles alone can even beat the chip's peak: the compiler sends a
-product of 16 rows every 11 or 12 bundles to a unit that takes 16 cycles for it. It does so in XLA's own matrix product
-too, where XLA's estimate of the cycles agrees with 16. `cycles` therefore lets each matrix unit take its time and hand
-on its backlog. No waiting for copies or for results is in either figure.
+A bundle takes at least one cycle. On v5e and v5p a count of bundles can even beat the chip's peak: every 11 or 12
+bundles the compiler sends a product of 16 rows to a unit that needs 16 cycles for it. It does the same in XLA's own
+matrix product, where XLA's estimate of the cycles agrees with 16. `cycles` therefore gives each matrix unit the time it
+needs and carries its backlog forward. Neither figure includes waiting for copies or for results.
 """
 
 import math
@@ -20,7 +20,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Chip:
-    """What a JAX device of a TPU generation consists of, as far as the schedule shows it."""
+    """The parts of a TPU generation's JAX device that matter for the schedule."""
 
     topology: str
     options: Mapping[str, Any]
@@ -49,7 +49,7 @@ _ROWS = {"bf16": 16, "f32": 8}  # of a packed vector register that one matrix-un
 
 
 class MissedLoopError(Exception):
-    """The bundles read cannot have done the work: part of the program was not counted, or not often enough."""
+    """The counted bundles cannot have done the work: part of the program is missing or was counted too rarely."""
 
 
 @dataclass(eq=False)
@@ -138,10 +138,9 @@ class Kernel:
 
         `branches` names, in program order, the predicated regions inside a grid step that hold vector instructions
         (what `pl.when` became) and the loops whose ends are no constants, with how often each is executed on one core.
-        A loop that may turn no time at all stands inside a region of its own, which is named too. `copies` says how
-        often the window of an operand moves on one core, which is copied around the step if XLA has put the operand
-        into VMEM. Regions that only start copies are taken to be executed every time: they are a
-        few bundles.
+        A loop that may be executed no time at all is inside a region of its own, which is named too. `copies` says how
+        often the window of an operand moves on one core; if XLA has put the operand into VMEM, the window is copied
+        around the step. Regions that only start copies are counted as executed every time: they are a few bundles.
         """
         waiting, counts = list(branches), {}
         copying = [
@@ -207,7 +206,7 @@ class Kernel:
         return {"bundles": bundles, "cycles": cycles, "matrix_flops": done}
 
     def tree(self, counts: Mapping[Region, tuple[str, int]] | None = None) -> str:
-        """A line a region: where it is, its bundles and cycles, the matrix units' share and the fullest other slots."""
+        """One line per region: its place, bundles and cycles, the matrix units' share and the fullest other slots."""
         lines = [f"{self.name}: {len(self.bundles)} bundles, {self.vmem_bytes / 2**20:.2f} MiB of VMEM"]
 
         def visit(region: Region, depth: int) -> None:
@@ -350,7 +349,7 @@ def _regions(bundles: list[str], delay: int) -> Region:
 
 
 def _trips(body: list[str]) -> int | None:
-    """How often a loop that counts from 0 by 1 turns; None when its end is not a constant."""
+    """How often a loop that counts from 0 by 1 is executed; None if its end is not a constant."""
     text = "\n".join(body)
     tests = _EXIT.findall(body[-1]) or [test for bundle in body for test in _EXIT.findall(bundle)]
     if not tests:

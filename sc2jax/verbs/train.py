@@ -65,9 +65,18 @@ def _train(run: Run, folder: str, key: str) -> Written:
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
     run.write_config(folder, ["corpus", "tokenizer", *(["tokenize"] if settings.feed.tokenized else [])])
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
-    where = {"row_length": row_length, "folder": folder, "key": key, "seed": settings.seed}
     try:
-        result = train(feed, table, loss, settings.training, mesh, **where)
+        result = train(
+            feed,
+            table,
+            loss,
+            settings.training,
+            mesh,
+            row_length=row_length,
+            folder=folder,
+            key=key,
+            seed=settings.seed,
+        )
     finally:
         feed.close()
     log = Path(folder, METRICS).read_bytes()

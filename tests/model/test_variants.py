@@ -1,6 +1,7 @@
 """Every kind of attention, window, output and dropout is an override of one model, and each learns.
 
-That each converts is tested in tests/interop, that each decodes in tests/inference.
+That each converts is tested in tests/interop, that each decodes in tests/inference, and the gradients of most of them
+are compared with transformers' in test_parity.py: those learn in the slow run only.
 """
 
 import dataclasses
@@ -36,11 +37,11 @@ TRAINING = TrainingConfig(steps=40, batch_size=4, peak_learning_rate=3e-2, warmu
 @pytest.mark.parametrize(
     "change",
     [
-        {"num_kv_heads": 4},
+        pytest.param({"num_kv_heads": 4}, marks=pytest.mark.slow),
         {"num_kv_heads": 1},
-        {"window": 0},
-        {"window": 1},
-        {"tie_embeddings": False},
+        pytest.param({"window": 0}, marks=pytest.mark.slow),
+        pytest.param({"window": 1}, marks=pytest.mark.slow),
+        pytest.param({"tie_embeddings": False}, marks=pytest.mark.slow),
         {"embedding_dropout": 0.1, "attention_dropout": 0.1, "residual_dropout": 0.1},
         {"head_dim": 8, "mlp_dim": 24},
     ],

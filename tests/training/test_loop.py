@@ -31,6 +31,20 @@ def run(folder, feed, model, training, mesh, key="a key"):
     return train(feed, parameter_table(model), loss, training, mesh, **where)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, model, training, mesh, make_feed):
+    """The folder of a finished run, and its result."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder, make_feed(), model, training, mesh)
+
+
+@pytest.fixture
+def whole(finished, tmp_path):
+    """A copy of that folder, `tmp_path / "whole"`, and the result."""
+    shutil.copytree(finished[0], tmp_path / "whole")
+    return tmp_path / "whole", finished[1]
+
+
 def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
     """The last step ends neither a line nor the steps between checkpoints, and leaves both all the same."""
     training = dataclasses.replace(training, steps=7, log_every=2, checkpoint_every=4)
@@ -50,29 +64,27 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
     assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
 
 
-def test_resumes_onto_another_mesh(tmp_path, model, training, mesh, make_feed):
-    whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
-    feed = make_feed()
-    feed.stop_after = 5
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "moved", feed, model, training, mesh)
+def test_resumes_onto_another_mesh(tmp_path, whole, model, training, make_feed):
+    """From the checkpoint that the run on one device left at step 6."""
+    folder, result = whole
+    expected = read_metrics(str(folder))
+    shutil.rmtree(folder / "checkpoints/8")
     eight = create_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    assert run(tmp_path / "moved", make_feed(), model, training, eight).steps == whole.steps
-    one, other = (read_metrics(str(tmp_path / name)) for name in ("whole", "moved"))
-    np.testing.assert_allclose([row["loss"] for row in one], [row["loss"] for row in other], rtol=1e-4)
+    assert run(folder, make_feed(), model, training, eight).steps == result.steps
+    found = read_metrics(str(folder))
+    assert [row["step"] for row in found] == [row["step"] for row in expected]
+    np.testing.assert_allclose([row["loss"] for row in found], [row["loss"] for row in expected], rtol=1e-4)
 
 
-def test_a_finished_run_does_nothing_more(tmp_path, model, training, mesh, make_feed):
-    first = run(tmp_path, make_feed(), model, training, mesh)
+def test_a_finished_run_does_nothing_more(whole, model, training, mesh, make_feed):
     feed = make_feed()
-    assert run(tmp_path, feed, model, training, mesh) == first
+    assert run(whole[0], feed, model, training, mesh) == whole[1]
     assert feed.count == 8  # put at the end, and nothing drawn
 
 
-def test_another_key_is_refused(tmp_path, model, training, mesh, make_feed):
-    run(tmp_path, make_feed(), model, training, mesh)
+def test_another_key_is_refused(whole, model, training, mesh, make_feed):
     with pytest.raises(UserError, match="another config or other inputs"):
-        run(tmp_path, make_feed(), model, training, mesh, key="another key")
+        run(whole[0], make_feed(), model, training, mesh, key="another key")
 
 
 def stored_parameters(checkpoint):
@@ -114,14 +126,14 @@ def damage_parameters(checkpoint, damage):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, model, training, mesh, make_feed, damage):
-    whole = run(tmp_path, make_feed(), model, training, mesh)
-    newest = tmp_path / "checkpoints" / "8"
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, model, training, mesh, make_feed, damage):
+    folder, result = whole
+    newest = folder / "checkpoints" / "8"
     damage_parameters(newest, damage)
     with pytest.raises(UserError, match=r"checkpoints/8 cannot be restored.*delete that folder to go on from step 6"):
-        run(tmp_path, make_feed(), model, training, mesh)
+        run(folder, make_feed(), model, training, mesh)
     shutil.rmtree(newest)
-    assert run(tmp_path, make_feed(), model, training, mesh) == whole
+    assert run(folder, make_feed(), model, training, mesh) == result
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed):

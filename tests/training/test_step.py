@@ -10,15 +10,15 @@ import pytest
 
 from sc2jax.errors import UserError
 from sc2jax.model.loss import next_token_loss, token_losses
-from sc2jax.model.params import parameter_table
+from sc2jax.model.params import Parameter, parameter_table
+from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.loop import local_rows, place_batch
 from sc2jax.training.optimizer import learning_rate_schedule
-from sc2jax.training.step import batch_sharding, compile_train_step, init_state
+from sc2jax.training.step import batch_sharding, compile_train_step, init_state, train_step
 
 MESHES = {
-    "one device": (MeshConfig(), 1),
     "data": (MeshConfig(data=8, fsdp=1), 8),
     "fsdp": (MeshConfig(fsdp=8), 8),
     "tensor": (MeshConfig(fsdp=2, tensor=4), 8),
@@ -46,20 +46,20 @@ def run_steps(model, training, mesh, feed, count):
 
 
 @pytest.fixture(scope="module")
-def single(model, training, request):
-    mesh = create_mesh(MeshConfig(), jax.devices()[:1])
-    feed = request.getfixturevalue("make_feed_module")()
-    return run_steps(model, training, mesh, feed, 4)
+def single(model, training, make_feed):
+    """What four steps on one device give."""
+    return run_steps(model, training, create_mesh(MeshConfig(), jax.devices()[:1]), make_feed(), 4)
 
 
-@pytest.fixture(scope="module")
-def make_feed_module(model, training):
-    from conftest import CountingFeed  # pyright: ignore[reportAttributeAccessIssue]
-
-    return lambda: CountingFeed(list(range(8)), training.batch_size, model.context_length, model.vocab_size)
-
-
-@pytest.mark.parametrize("name", [name for name in MESHES if name != "one device"])
+# Meshes of several axes first; each axis alone is what to look at when one of them fails.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data x fsdp x tensor",
+        "fsdp x sequence x tensor",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("data", "fsdp", "tensor", "sequence")),
+    ],
+)
 def test_every_mesh_trains_to_the_same_losses(name, model, training, single, make_feed):
     config, devices = MESHES[name]
     state, losses = run_steps(model, training, create_mesh(config, jax.devices()[:devices]), make_feed(), 4)
@@ -71,16 +71,25 @@ def test_every_mesh_trains_to_the_same_losses(name, model, training, single, mak
     )
 
 
-@pytest.mark.parametrize("change", [{"loss_chunk": 0}, {"loss_chunk": 5}], ids=str)
-def test_the_loss_in_chunks_trains_like_the_whole(change, model, training, single, make_feed):
-    training = dataclasses.replace(training, **change)
-    _, losses = run_steps(model, training, create_mesh(MeshConfig(fsdp=4, sequence=2)), make_feed(), 4)
+@pytest.mark.parametrize("chunk", [0, 5])
+def test_the_loss_in_chunks_trains_like_the_whole(chunk, model, training, single, make_feed):
+    """On one device; tests/model/test_loss.py has the meshes."""
+    training = dataclasses.replace(training, loss_chunk=chunk)
+    _, losses = run_steps(model, training, create_mesh(MeshConfig(), jax.devices()[:1]), make_feed(), 4)
     np.testing.assert_allclose(losses, single[1], rtol=2e-5)
 
 
+def test_the_kernels_for_tpus_train_like_plain_jax(model, training, single, make_feed):
+    """With the interpreted kernels on eight devices, beside plain JAX on one."""
+    kernels = dataclasses.replace(model, attention="pallas")
+    mesh = create_mesh(MeshConfig(data=1, fsdp=2, sequence=2, tensor=2))
+    _, losses = run_steps(kernels, training, mesh, make_feed(), 4)
+    np.testing.assert_allclose(losses, single[1], rtol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"fsdp": 2, "sequence": 2, "tensor": 2}], ids=str)
-def test_the_kernels_for_tpus_train_like_the_reference(sizes, model, training, make_feed):
-    """Twenty steps with the interpreted kernels on eight devices, beside the reference on one."""
+def test_twenty_steps_with_the_kernels_for_tpus_equal_the_reference(sizes, model, training, make_feed):
     plain = dataclasses.replace(model, attention="reference")
     _, expected = run_steps(plain, training, create_mesh(MeshConfig(), jax.devices()[:1]), make_feed(), 20)
     kernels = dataclasses.replace(model, attention="pallas")
@@ -170,3 +179,19 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(model, training):
     mesh = create_mesh(MeshConfig(data=8, fsdp=1))
     with pytest.raises(UserError, match="12 elements"):
         local_rows(mesh, 12, model.context_length)
+
+
+def test_the_loss_draws_anew_in_each_step_and_follows_the_seed(training):
+    table = (Parameter(("scale",), (1,), (rules.EMBED,), "ones", False),)
+
+    def drawn(step, seed):
+        state = init_state(table, training, create_mesh(MeshConfig(), jax.devices()[:1]), seed=0)
+        state = dataclasses.replace(state, step=jnp.int32(step))
+
+        def loss(params, batch, key):
+            return jnp.sum(params["scale"]) * jax.random.uniform(key), jnp.ones(())
+
+        return float(train_step(state, {}, table, loss, training, seed)[1]["loss"])
+
+    assert drawn(3, 1) == drawn(3, 1)
+    assert len({drawn(3, 1), drawn(4, 1), drawn(3, 2)}) == 3
