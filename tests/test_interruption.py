@@ -16,6 +16,7 @@ from sc2jax.records.manifest import read_manifest
 
 STAGES = ("curate", "tokenizer", "train", "evaluate", "complete", "report")
 FOLDER = {"curate": "corpus"}
+PARTS = {"evaluate": ("evaluate/bits_per_byte", "evaluate/infilling")}
 KILLS = int(os.environ.get("SC2JAX_KILLS", "2"))
 """Moments a stage is killed at; each in a folder of its own, followed by the same command."""
 
@@ -43,14 +44,17 @@ def run(stage: str, source: Path, workdir: Path) -> float:
 
 
 def digests(stage: str, workdir: Path) -> dict[str, str]:
-    """The manifest's digest, and that of every file that the manifest lists."""
-    folder = workdir / FOLDER.get(stage, stage)
-    manifest = read_manifest(str(folder))
-    files = {
-        output.path: hashlib.sha256((folder / output.path).read_bytes()).hexdigest() for output in manifest.outputs
-    }
-    assert files == {output.path: output.sha256 for output in manifest.outputs}
-    return files | {"manifest": manifest.digest}
+    """The digests of a stage's manifests, and those of every file that they list."""
+    found: dict[str, str] = {}
+    for name in PARTS.get(stage, (stage,)):
+        folder = workdir / FOLDER.get(name, name)
+        manifest = read_manifest(str(folder))
+        files = {
+            output.path: hashlib.sha256((folder / output.path).read_bytes()).hexdigest() for output in manifest.outputs
+        }
+        assert files == {output.path: output.sha256 for output in manifest.outputs}
+        found |= {f"{name}/{path}": digest for path, digest in files.items()} | {name: manifest.digest}
+    return found
 
 
 @pytest.fixture(scope="module")

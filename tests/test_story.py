@@ -18,6 +18,7 @@ from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import load_tokenizer
 
+MEASURES = ("bits_per_byte", "infilling")
 TINY = {
     "tokenizer.vocab_size": 384,
     "model.context_length": 64,
@@ -107,7 +108,7 @@ def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pyte
 
     # The model becomes scores and completions, and everything becomes a page.
     sc2jax("evaluate", source, tmp_path)
-    scores = json.loads((tmp_path / "evaluate" / "scores.json").read_text())
+    scores = {name: json.loads((tmp_path / "evaluate" / name / "scores.json").read_text()) for name in MEASURES}
     assert 0 < scores["bits_per_byte"]["total"]["model"] < 8
     assert scores["infilling"]["model"]["samples"] == 4
     sc2jax("complete", source, tmp_path)

@@ -84,15 +84,18 @@ def _write(folder: epath.Path, path: tuple[str, ...], array: StreamedArray) -> i
         shape=array.shape,
         chunk_layout=ts.ChunkLayout(chunk_shape=chunk),
     ).result()
-    total, pending = 0, None
-    for index, block in array.blocks(chunk):
-        written = store[index].write(block)
-        total += block_sum(block, index, array.shape)
-        if pending is not None:
-            pending.result()
-        pending = written
-    if pending is not None:
-        pending.result()
+    total = 0
+    pending: list[Any] = []
+    try:
+        for index, block in array.blocks(chunk):
+            pending.append(store[index].write(block))
+            total += block_sum(block, index, array.shape)
+            if len(pending) > 1:
+                pending.pop(0).result()
+    finally:
+        # Also after a failure: a write under way would come back into a folder that is being deleted.
+        for written in pending:
+            written.result()
     return total % 2**32
 
 
