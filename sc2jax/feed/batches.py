@@ -23,7 +23,7 @@ from sc2jax.feed.streams import Source, Stream
 from sc2jax.records.manifest import canonical_json
 from sc2jax.settings import decisive
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
 
 
 def open_batches(
@@ -83,7 +83,7 @@ class Batches:
     def __iter__(self) -> "Batches":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> HostBatch:
         if self._closed:
             raise ValueError("the feed is closed")
         started = time.perf_counter()
@@ -160,7 +160,7 @@ class _Producer:
         self._streams = [[create(stream) for stream in range(row, count, batch_size)] for row in rows]
         self._batches = 0
 
-    def produce(self) -> Batch:
+    def produce(self) -> HostBatch:
         turn = self._batches % len(self._streams[0])
         rows = [of_row[turn].next_row() for of_row in self._streams]
         self._batches += 1
@@ -188,7 +188,7 @@ class _Background:
     """
 
     def __init__(self, producer: _Producer, depth: int) -> None:
-        self._ready: queue.SimpleQueue[tuple[Batch, list[list[int]]] | BaseException] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[HostBatch, list[list[int]]] | BaseException] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)
         self._error: BaseException | None = None
         ending = threading.Event()
@@ -198,7 +198,7 @@ class _Background:
         self.stop = weakref.finalize(self, _end, thread, self._free, ending)
         thread.start()
 
-    def take(self) -> tuple[Batch, list[list[int]]]:
+    def take(self) -> tuple[HostBatch, list[list[int]]]:
         if self._error is None:
             item = self._ready.get()
             if not isinstance(item, BaseException):
@@ -210,7 +210,7 @@ class _Background:
 
 def _fill(
     producer: _Producer,
-    ready: "queue.SimpleQueue[tuple[Batch, list[list[int]]] | BaseException]",
+    ready: "queue.SimpleQueue[tuple[HostBatch, list[list[int]]] | BaseException]",
     free: threading.Semaphore,
     ending: threading.Event,
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 
 METRICS = "metrics.jsonl"
@@ -38,11 +39,8 @@ class MetricsLog:
 
     def __init__(self, folder: str, step: int) -> None:
         """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
-        temporary = Path(folder, METRICS + ".tmp")
-        temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
-        temporary.replace(Path(folder, METRICS))
+        storage.write_whole(storage.join(folder, METRICS), "".join(map(_line, kept)).encode())
         self._file = Path(folder, METRICS)
         self._timing = Path(folder, TIMING)
         self._tokens = kept[-1]["tokens"] if kept else 0
