@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,16 @@ class Completion:
 
     ids: list[int]
     finished: bool
+
+
+class Choice(TypedDict):
+    """How tokens are chosen and when to stop: the arguments that `generate` and `stream` share and explain."""
+
+    max_new_tokens: int
+    stop_ids: frozenset[int]
+    temperature: NotRequired[float]
+    top_p: NotRequired[float]
+    seed: NotRequired[int]
 
 
 def generate(

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Unpack
 
 import numpy as np
 from jax.sharding import Mesh
 
-from sc2jax.inference.generate import Completion, generate, stream
+from sc2jax.inference.generate import Choice, Completion, generate, stream
 from sc2jax.inference.score import token_log_likelihoods
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
@@ -23,59 +24,22 @@ class LoadedModel:
     mesh: Mesh
 
     def complete(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stop_ids: frozenset[int],
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 16,
+        self, prompts: Sequence[Sequence[int]], *, batch_size: int = 16, **choice: Unpack[Choice]
     ) -> list[Completion]:
         """Continues each prompt with tokens that the tokenizer knows; the arguments are those of `generate`.
 
         Raises:
             UserError: an empty prompt, a token that the model does not know, or a number out of range.
         """
-        return generate(
-            self.params,
-            self.config,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_ids,
-            vocab_size=self.tokenizer.vocab_size,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            batch_size=batch_size,
-        )
+        known = self.tokenizer.vocab_size
+        return generate(self.params, self.config, prompts, vocab_size=known, batch_size=batch_size, **choice)
 
-    def stream(
-        self,
-        prompt: Sequence[int],
-        *,
-        max_new_tokens: int,
-        stop_ids: frozenset[int],
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-    ) -> Iterator[int]:
-        """Yields the tokens with which `complete` continues a single prompt, each as soon as it is chosen.
+    def stream(self, prompt: Sequence[int], **choice: Unpack[Choice]) -> Iterator[int]:
+        """The tokens with which `complete` continues a prompt, each as soon as it is chosen.
 
         If there are fewer than `max_new_tokens`, a stop token was reached.
         """
-        return stream(
-            self.params,
-            self.config,
-            prompt,
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_ids,
-            vocab_size=self.tokenizer.vocab_size,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-        )
+        return stream(self.params, self.config, prompt, vocab_size=self.tokenizer.vocab_size, **choice)
 
     def score(self, rows: Sequence[Sequence[int]], *, batch_size: int) -> list[np.ndarray]:
         """The log-likelihood of every token but the first of each row; see `token_log_likelihoods`."""

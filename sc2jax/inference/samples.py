@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from sc2jax.errors import UserError
 from sc2jax.inference.config import CompletionConfig
@@ -11,6 +11,7 @@ from sc2jax.text.formats import FORMATS, repository_prompt
 from sc2jax.text.special_tokens import Piece
 
 if TYPE_CHECKING:
+    from sc2jax.inference.generate import Choice
     from sc2jax.inference.loaded_model import LoadedModel
 
 LEAST_LINES = 8
@@ -53,7 +54,7 @@ def complete_prompt(
     prompt = model.tokenizer.encode(_prompt(config, config.prompt, config.suffix))
     text = model.tokenizer.stream()
     ids: list[int] = []
-    for token in model.stream(prompt, **_options(config, seed)):
+    for token in model.stream(prompt, **_choice(config, seed)):
         ids.append(token)
         show(text.push(token))
     show(text.finish())
@@ -81,7 +82,7 @@ def samples_from_files(
         _around_a_line(chosen[-1][1], config.context_characters),
     ]
     prompts = [model.tokenizer.encode(_prompt(config, before, after)) for before, after in shown]
-    completions = model.complete(prompts, **_options(config, seed))
+    completions = model.complete(prompts, **_choice(config, seed))
     return [
         _sample(before, after, model.tokenizer.decode(completion.ids), completion.finished)
         for (before, after), completion in zip(shown, completions, strict=True)
@@ -94,7 +95,7 @@ def _prompt(config: CompletionConfig, before: str, after: str) -> list[Piece]:
     )
 
 
-def _options(config: CompletionConfig, seed: int) -> dict[str, Any]:
+def _choice(config: CompletionConfig, seed: int) -> "Choice":
     return {
         "max_new_tokens": config.max_new_tokens,
         "stop_ids": FORMATS["repository"].stops,
