@@ -50,6 +50,8 @@ def test_seqio_finds_the_mixture_and_its_task(mixture: seqio.Mixture) -> None:
     task = seqio.get_mixture_or_task("repositories.source_code")
     assert task is mixture.tasks[0]
     assert set(task.splits) == {"train", "heldout"}
+    # Documents bring their own end of text.
+    assert not task.output_features["targets"].add_eos
 
 
 def test_an_epoch_of_the_task_is_every_repository(

@@ -99,6 +99,8 @@ def test_what_is_undone_leaves_no_edit() -> None:
     text, edits = edit_text("abc", [], [Replacement(1, 1, "inserted", "a")])
     assert edit_text(text, edits, [Replacement(1, 9, "", "b")]) == ("abc", [])
     assert edit_text("abc", [], [Replacement(1, 1, "", "a")]) == ("abc", [])
+    text, edits = edit_text("abc", [], [Replacement(1, 2, "B", "a")])
+    assert edit_text(text, edits, [Replacement(2, 2, "", "b")]) == (text, edits)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sc2jax.assets import asset_path
 from sc2jax.records.dataset import read_tables, write_part
 from sc2jax.records.manifest import Manifest
-from sc2jax.records.schemas import SCHEMAS, record_sha256
+from sc2jax.records.schemas import REJECTED_FILE, SCHEMAS, record_sha256
 
 
 @pytest.fixture(params=sorted(SCHEMAS))
@@ -52,3 +52,8 @@ def test_digests_are_those_of_the_records(kind: str) -> None:
 def test_provenance(kind: str) -> None:
     expected = {"swhid", "revision", "text_sha256"} if kind == "source_file" else {"url", "snapshot", "record_sha256"}
     assert expected | {"licenses", "license_type"} <= set(SCHEMAS[kind].names)
+
+
+def test_everything_of_a_rejected_file_is_known() -> None:
+    assert not any(field.nullable for field in REJECTED_FILE)
+    assert not any(field.nullable for field in SCHEMAS["source_file"])

@@ -97,6 +97,15 @@ def test_a_stage_whose_output_is_gone_or_changed_is_done_again(kitchen, tmp_path
     assert (tmp_path / "b" / "cake").read_bytes() == b"cake"
 
 
+def test_a_megabyte_with_one_changed_bit_is_not_whole(kitchen, tmp_path):
+    def write(folder: str):
+        return [write_output(folder, "large", bytes(2**20))], {}
+
+    kitchen.stage(write=write).run(str(tmp_path))
+    (tmp_path / "large").write_bytes(bytes(2**20 - 1) + b"\1")
+    assert kitchen.stage().done(str(tmp_path)) is None
+
+
 def test_a_stage_that_is_not_intact_beside_its_outputs_is_done_again(kitchen, tmp_path):
     def intact(manifest) -> bool:
         assert manifest.statistics == {"cakes": 1}

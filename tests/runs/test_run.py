@@ -55,6 +55,13 @@ def test_a_stage_is_done_once_and_its_config_stands_beside_it(tmp_path, capsys):
     assert config["paths"]["corpus"] == ""
 
 
+def test_a_stage_that_is_complete_keeps_the_config_that_made_it(tmp_path):
+    stage(open_run(settings(source="a"), str(tmp_path)), "corpus")
+    before = (tmp_path / "corpus/config.json").read_bytes()
+    stage(open_run(settings(source="b"), str(tmp_path)), "corpus")
+    assert (tmp_path / "corpus/config.json").read_bytes() == before
+
+
 def test_a_saved_config_names_the_folders_that_were_read_and_no_others(tmp_path):
     run = open_run(Settings(), str(tmp_path))
     stage(run, "complete", inputs={"corpus/issues": "1", "train": "2"})

@@ -56,6 +56,13 @@ def test_hunks_whose_contexts_touch_are_joined(context: int) -> None:
     assert headers(touching + 1) == [f"@@ -1,{size} +1,{size} @@", f"@@ -{size + 2},{size} +{size + 2},{size} @@"]
 
 
+def test_a_change_joins_the_hunk_before_it_and_no_earlier_one() -> None:
+    base = [str(line) for line in range(40)]
+    head = ["new" if line in (1, 20, 24, 28, 38) else text for line, text in enumerate(base)]
+    found = [hunk.split("\n")[0] for hunk in hunks(base, changes(base, head), 2, 0)]
+    assert found == ["@@ -1,4 +1,4 @@", "@@ -19,13 +19,13 @@", "@@ -37,4 +37,4 @@"]
+
+
 def test_lines_end_at_newlines_alone() -> None:
     assert split_lines("a\r\nb\x0cc\u2028d\n") == ["a\r", "b\x0cc\u2028d"]
     assert split_lines("a\n\n") == ["a", ""]
