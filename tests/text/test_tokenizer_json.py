@@ -1,5 +1,6 @@
 """The tokenizer.json of a SentencePiece model, opened by the library `tokenizers`, against SentencePiece itself."""
 
+import json
 import random
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
-from sc2jax.text.tokenizer_json import tokenizer_json
+from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,12 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, training_texts: list
     assert load_tokenizer(str(path)).vocab_size == 1024
     with pytest.raises(UserError, match=r"cannot be written as tokenizer\.json"):
         tokenizer_json(str(path), path.read_bytes())
+
+
+def test_transformers_is_told_to_leave_spaces_as_they_are() -> None:
+    assert json.loads(tokenizer_config_json()) == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "clean_up_tokenization_spaces": False,
+    }
