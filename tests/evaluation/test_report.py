@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sc2jax.evaluation.report import render_report, visible
+from sc2jax.evaluation.report import render_report, shortened, visible
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</pre>"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -133,6 +133,12 @@ def test_isolates_are_written_out_on_the_page(run: dict[str, Any]) -> None:
 def test_any_text_can_be_written_as_utf8(run: dict[str, Any]) -> None:
     run["samples"][0]["completion"] = "\ud800\x00"
     assert "␀" in render_report(**run).encode().decode()
+
+
+def test_a_long_text_keeps_its_start_or_its_end() -> None:
+    assert shortened("abcdef", 3) == "abc …"
+    assert shortened("abcdef", -3) == "… def"
+    assert shortened("abc", 3) == shortened("abc", -3) == "abc"
 
 
 def test_long_texts_keep_the_page_small(run: dict[str, Any]) -> None:
