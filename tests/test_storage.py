@@ -25,6 +25,13 @@ def test_a_failure_leaves_what_was_there_before(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept"]
 
 
+def test_what_came_beside_it_meanwhile_stays_after_a_failure(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path / "a/b/c")):
+        (tmp_path / "a/notes").write_text("x")
+        raise KeyboardInterrupt
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "notes"]
+
+
 def test_leftovers_of_a_killed_run_are_removed_and_content_is_not(tmp_path):
     (tmp_path / "a.unfinished").mkdir()
     (tmp_path / "a.unfinished/old").write_text("x")
