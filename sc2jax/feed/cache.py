@@ -97,7 +97,7 @@ class CachedDocuments:
         UserError: they are damaged, and damage is not to be skipped.
     """
 
-    def __init__(self, folder: str, source: WrittenDocuments, *, skip_damaged: bool = False) -> None:
+    def __init__(self, folder: str, source: WrittenDocuments, *, skip_damaged: bool) -> None:
         epochs = read_manifest(folder).statistics["epochs"]
         self._renderings = [
             Units(folder, f"{source.name}/{_epoch(epoch)}", TOKENIZED.names, skip_damaged=skip_damaged)
