@@ -7,7 +7,15 @@ import pytest
 
 from sc2jax.assets import asset_path
 from sc2jax.cli import parse
-from sc2jax.config import Settings, check_key, default_config, load_config, settings_json, to_settings
+from sc2jax.config import (
+    Settings,
+    check_key,
+    default_config,
+    differing_keys,
+    load_config,
+    settings_json,
+    to_settings,
+)
 from sc2jax.errors import UserError
 
 
@@ -144,3 +152,10 @@ def test_saved_configs_are_json_with_sorted_keys():
     text = settings_json(Settings())
     assert json.loads(text)["training"]["beta2"] == 0.95
     assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
+
+
+def test_keys_that_differ_are_named_by_their_dots():
+    config = {"a": {"b": 1, "c": [2]}, "d": 0}
+    assert differing_keys(config, {"a": {"b": 1, "c": [2], "more": 3}, "d": 0}) == []
+    assert differing_keys(config, {"a": {"b": 2, "c": [2]}}) == ["a.b", "d"]
+    assert differing_keys(config, {"a": {"b": 1, "c": [3]}, "d": False}) == ["a.c"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def numbers() -> list[tuple[str, str, Any]]:
 def test_no_section_takes_a_number_outside_of_its_range(section, name, value):
     with pytest.raises(UserError, match=rf"{section}\.{name}( is)? {value}"):
         dataclasses.replace(getattr(Settings(), section), **{name: value})
+
+
+def test_defaults_are_of_the_types_that_fields_declare():
+    for section in SECTIONS:
+        kind = type(getattr(Settings(), section))
+        for name, declared in typing.get_type_hints(kind).items():
+            assert type(getattr(kind, name)) is (typing.get_origin(declared) or declared), f"{section}.{name}"
 
 
 def test_every_number_has_a_range_below():

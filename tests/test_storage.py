@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all, on local disk and in an object store."""
 
+import os
+
 import fsspec
 import pytest
 
@@ -91,6 +93,13 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
         write_whole(str(tmp_path / "file"), b"x")
     assert error.value.filename == str(tmp_path / "file")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number).st_size))
+    write_whole(str(tmp_path / "file"), b"content")
+    assert synced == [7]
 
 
 def test_what_a_killed_write_leaves_is_known_by_its_name(tmp_path, monkeypatch):

@@ -54,8 +54,9 @@ def test_running_mean_is_symmetric() -> None:
     assert running_mean(line, 7) == pytest.approx(line)
 
 
-@pytest.mark.parametrize(
-    ("value", "label"), [(0.0, "0"), (0.0005, "0.0005"), (700, "700"), (10_000, "10k"), (12_000, "12k"), (1e6, "1M"), (1.5e6, "1.5M"), (2e9, "2G")]
-)
+LABELS = {0.0: "0", 0.0005: "0.0005", 700: "700", 1e4: "10k", 12e3: "12k", 1e6: "1M", 1.5e6: "1.5M", 2e9: "2G"}
+
+
+@pytest.mark.parametrize(("value", "label"), LABELS.items())
 def test_tick_labels_are_short(value: float, label: str) -> None:
     assert tick_label(value) == label

@@ -61,6 +61,10 @@ def test_the_manifest_says_what_was_given_and_what_was_written(kitchen, tmp_path
     assert written["inputs"] == {"flour": "f"}
     assert written["statistics"] == {"cakes": 1}
     assert [output["path"] for output in written["outputs"]] == ["a", "b/cake"]
+    assert [(output["bytes"], output["rows"], output["row_groups"]) for output in written["outputs"]] == [
+        (6, 0, 0),
+        (4, 0, 0),
+    ]
     parts = {"stage": "bake", "version": 1, "config": written["config"], "inputs": written["inputs"]}
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     assert written["key"] == hashlib.sha256(text.encode()).hexdigest()
