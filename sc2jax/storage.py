@@ -1,7 +1,7 @@
 """Files and folders, local or in an object store: the one place that joins paths and opens, writes and deletes files.
 
 A path may be local or a URL such as gs://bucket/run; fsspec opens either, and nothing else here imports it. A file is
-written whole or not at all: readers see the old content or the new.
+written whole or not at all: readers see the old content or the new. Checkpoints are the exception: Orbax writes them.
 """
 
 import contextlib
@@ -84,26 +84,32 @@ def write_whole(path: str, content: bytes) -> None:
     """Writes a whole file or nothing, on local disk and object stores alike.
 
     An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
-    target, are synced, and take its name in one step; fsspec's own transactions go through the machine's temporary
-    folder, from where a file may have to be copied, and a kill would leave half of it.
+    target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
+    where a file may have to be copied, and a kill would leave half of it.
     """
     fs, target = fsspec.core.url_to_fs(path)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(target, content)
         return
-    final = Path(target)
-    unfinished = final.with_name(f".{final.name}.{os.getpid()}{_UNFINISHED}")
+    with new_file(Path(target)) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file on the local disk to write into, which takes its name at the end, synced, or leaves nothing."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(final)
+        unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
         if isinstance(error, OSError) and not error.filename:
-            error.filename = path  # a full disk does not say what it refused
+            error.filename = str(path)  # a full disk does not say what it refused
         raise
 
 

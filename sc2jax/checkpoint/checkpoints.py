@@ -149,7 +149,7 @@ class Checkpoints:
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
             return self._manager.restore(step, args=args)
-        except Exception as error:  # Orbax raises this very class for an array that cannot be read.
+        except Exception as error:  # Orbax raises a plain Exception for an array that cannot be read.
             raise self._damaged(step, (str(error).strip() or repr(error)).splitlines()[0][:300]) from error
 
     def _verify(self, step: int, name: str, tree: Any, described: Any) -> None:
@@ -161,6 +161,8 @@ class Checkpoints:
             )
 
     def _damaged(self, step: int, what: str) -> UserError:
+        if step not in self._manager.all_steps():
+            return UserError(f"{self._folder} holds no checkpoint of step {step}; run the stage that wrote it again")
         older = [other for other in self._manager.all_steps() if other < step]
         rest = f"to go on from step {max(older)}" if older else "to start anew"
         return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")

@@ -15,7 +15,7 @@ class HeldoutConfig:
     )
     max_bytes: int = setting(
         300_000,
-        "UTF-8 bytes of held-out text to measure, about 90,000 tokens; 0 leaves bits per byte out.",
+        "UTF-8 bytes of held-out text to measure, about 90,000 tokens; 0 leaves every measure out.",
         unit="bytes",
         at_least=0,
     )

@@ -45,10 +45,12 @@ def render_report(
     infilling: Infilling | NotMeasured,
     samples: Sequence[CompletionSample],
     provenance: Provenance,
+    others: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The whole page as text, to be written as UTF-8.
 
-    `parameters` is the model's size, `metrics` are the lines of its training log.
+    `parameters` is the model's size, `metrics` are the lines of its training log; `others` are measures without a
+    picture of their own on the page: their names and what they found, in a sentence.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -83,6 +85,7 @@ def render_report(
         infilling=infilling,
         infill_rows=_language_exact(infilling),
         infill_samples=_shown(infilling),
+        others=others,
         samples=samples,
         provenance=provenance,
         settings=list(_flat(provenance["config"])),

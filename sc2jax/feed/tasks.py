@@ -22,7 +22,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.documents import DocumentWriter, characters
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.sources import FeedInputs, document_writer, open_units
-from sc2jax.feed.units import SPLITS
+from sc2jax.records.schemas import SPLITS
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, Tokenizer
 

@@ -14,8 +14,6 @@ from sc2jax.errors import UserError
 from sc2jax.records.dataset import read_row_group, refuse_missing
 from sc2jax.records.manifest import Output, read_manifest
 
-SPLITS = ("train", "heldout")
-
 
 class Unit:
     """The records of one row group, by document: `group_by` names the column that a document's rows share, if any."""

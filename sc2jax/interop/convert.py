@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.streamed import save_streamed
 from sc2jax.errors import UserError
@@ -141,7 +142,7 @@ def export_model(
             f"saved, {wrong[0]} among them; nothing was written"
         )
     for name, content in beside.items():
-        (target / name).write_bytes(content)
+        storage.write_whole(str(target / name), content)
     return files
 
 

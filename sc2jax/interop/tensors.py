@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
@@ -171,7 +172,7 @@ def write_file(folder: Path, file: TensorFile, rows: Callable[[Tensor], Iterable
     Raises:
         OSError: the disk is full, for example.
     """
-    with (folder / file.name).open("wb") as out:
+    with storage.new_file(folder / file.name) as out:
         out.write(_header(file))
         for tensor in file.tensors:
             start = out.tell()

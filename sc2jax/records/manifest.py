@@ -54,7 +54,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """The sha256 of the outputs: what a later stage depends on. Equal bytes give an equal digest."""
-        return _sha256([dataclasses.asdict(output) for output in self.outputs])
+        return sha256_of([dataclasses.asdict(output) for output in self.outputs])
 
     def under(self, prefix: str) -> list[Output]:
         """The outputs in the sub-folder `prefix`, in order of their paths."""
@@ -64,7 +64,7 @@ class Manifest:
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """The sha256 of all that a stage's outputs depend on; `version` is raised when its code changes them."""
-    return _sha256({"stage": stage, "version": version, "config": config, "inputs": inputs})
+    return sha256_of({"stage": stage, "version": version, "config": config, "inputs": inputs})
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -94,7 +94,8 @@ def is_finished(folder: str) -> bool:
 def completed(folder: str, key: str) -> Manifest | None:
     """The manifest of `folder` if it is complete for `key` and its outputs are whole, else None.
 
-    Small outputs are read and compared; of larger ones, which carry checksums of their own, the sizes are.
+    Small outputs are read and their digests compared. Larger ones carry checksums of their own, which are verified when
+    they are read; here only their sizes are compared.
     """
     if not is_finished(folder):
         return None
@@ -141,5 +142,6 @@ def canonical_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def _sha256(value: Any) -> str:
+def sha256_of(value: Any) -> str:
+    """The sha256 of a value in canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

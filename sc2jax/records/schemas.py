@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from sc2jax.records.manifest import canonical_json
 
+SPLITS = ("train", "heldout")
+"""The sides of a corpus, each a folder of its own: what is trained on, and what is kept from training."""
+
 
 def _structures(**fields: pa.DataType) -> pa.DataType:
     """A list of structures in which a field without a value is null."""

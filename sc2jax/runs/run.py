@@ -5,7 +5,9 @@ reads the manifests of those before it.
 """
 
 import dataclasses
+import json
 from collections.abc import Collection
+from typing import Any
 
 from sc2jax import storage
 from sc2jax.config import CONFIG_FILE, Settings, settings_json
@@ -38,6 +40,8 @@ class Run:
         done = stage.done(folder)
         if done is not None:
             say("complete already")
+            if not saved_config(folder):  # a kill came between the commit and the config, or somebody removed it
+                self.write_config(folder, stage.inputs)
             return done
         manifest = stage.run(folder)
         self.write_config(folder, stage.inputs)
@@ -66,6 +70,15 @@ def open_run(settings: Settings, workdir: str) -> Run:
     for path in (workdir, *(run.folder(stage) for stage in NAMED)):
         storage.refuse_unknown_kind(path)
     return run
+
+
+def saved_config(folder: str) -> dict[str, Any]:
+    """The config beside a stage; empty where it is missing or damaged."""
+    try:
+        values = json.loads(storage.read_bytes(join(folder, CONFIG_FILE)))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def source_folders(settings: Settings) -> list[str]:

@@ -10,13 +10,12 @@ from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import input_digests, read_json
+from sc2jax.runs.inputs import SAMPLES, input_digests, read_json
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
 from sc2jax.settings import part
 
 VERSION = 2
-SAMPLES = "samples.json"
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -24,8 +23,14 @@ def run(settings: Settings, workdir: str) -> None:
     this, wanted = open_run(settings, workdir), settings.completion
     if wanted.prompt or wanted.suffix:
         model = open_model(this)
-        show_text(_opening(wanted.prompt, wanted.suffix))
-        sample = complete_prompt(model, wanted, settings.seed, show_text)
+        unshown = [_opening(wanted.prompt, wanted.suffix)]
+
+        def show(piece: str) -> None:
+            # The opening comes with the first piece, for the model may refuse the prompt.
+            show_text("".join([*unshown, piece]))
+            unshown.clear()
+
+        sample = complete_prompt(model, wanted, settings.seed, show)
         show_text(_end(sample["finish"], wanted.suffix))
         return
     this.do(_stage(this))

@@ -4,7 +4,7 @@ Reads the folders of `paths.source` (this machine's Python where it is empty); w
 """
 
 from sc2jax.config import Settings
-from sc2jax.corpus.recipes.source_code import curate
+from sc2jax.corpus.recipes.source_code import curation
 from sc2jax.errors import UserError
 from sc2jax.runs.run import open_run, say, source_folders
 
@@ -16,8 +16,7 @@ def run(settings: Settings, workdir: str) -> None:
     sources = source_folders(settings)
     if settings.paths.source and not sources:
         raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
-    manifest = curate(settings.corpus, sources, folder, settings.seed)
-    this.write_config(folder, [])
+    manifest = this.do(curation(settings.corpus, sources, folder, settings.seed), "corpus")
     first, last = manifest.statistics["funnel"][0], manifest.statistics["funnel"][-1]
     split = manifest.statistics["split"]
     say(

@@ -8,34 +8,30 @@ from collections.abc import Callable
 
 from sc2jax.config import Settings
 from sc2jax.evaluation.heldout import read_files
-from sc2jax.evaluation.measures import bits_per_byte, infilling
+from sc2jax.evaluation.measures import load
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import input_digests, read_json
+from sc2jax.runs.inputs import MEASURED, SCORES, input_digests, read_json
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.settings import part
-
-MEASURES = {"bits_per_byte": bits_per_byte, "infilling": infilling}
-SCORES = "scores.json"
 
 
 def run(settings: Settings, workdir: str) -> None:
     """Does every measure and says what it found."""
     this = open_run(settings, workdir)
-    model = functools.cache(lambda: open_model(this))  # opened once, and not where every measure is done
-    for name, measure in MEASURES.items():
-        folder = f"evaluate/{name}"
+    model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
+    for name, folder in MEASURED.items():
         this.do(_stage(this, name, model), folder)
-        say(measure.summary(read_json(this.folder(folder), SCORES)))
+        say(load(name).summary(read_json(this.folder(folder), SCORES)))
 
 
 def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
-    settings, measure = run.settings, MEASURES[name]
+    settings, measure = run.settings, load(name)
     section = part(settings.evaluation, measure.Config)
-    inputs = input_digests(run, name)
+    inputs = input_digests(run, MEASURED[name])
 
     def write(folder: str) -> Written:
         corpus = run.folder("corpus")

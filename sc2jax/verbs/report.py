@@ -7,14 +7,13 @@ from pathlib import Path
 
 import sc2jax
 from sc2jax.config import CONFIG_FILE, Settings
+from sc2jax.evaluation.measures import load
 from sc2jax.evaluation.report import render_report
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import FOLLOWS, input_digests, read_json
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, SAMPLES, SCORES, input_digests, read_json
 from sc2jax.runs.run import open_run, say
 from sc2jax.training.metrics import read_metrics
-from sc2jax.verbs.complete import SAMPLES
-from sc2jax.verbs.evaluate import MEASURES, SCORES
 
 VERSION = 2
 PAGE = "index.html"
@@ -28,11 +27,14 @@ def run(settings: Settings, workdir: str) -> None:
     def write(folder: str) -> Written:
         manifests = {stage: read_manifest(this.folder(stage)) for stage in FOLLOWS["report"]}
         train = this.folder("train")
+        scores = {name: read_json(this.folder(folder), SCORES) for name, folder in MEASURED.items()}
         page = render_report(
             corpus=dict(manifests["corpus"].statistics),  # pyright: ignore[reportArgumentType]
             parameters=manifests["train"].statistics["parameters"],
             metrics=read_metrics(train),
-            **{name: read_json(this.folder(f"evaluate/{name}"), SCORES) for name in MEASURES},
+            bits_per_byte=scores.pop("bits_per_byte"),
+            infilling=scores.pop("infilling"),
+            others=[(name, load(name).summary(found)) for name, found in scores.items()],
             samples=read_json(this.folder("complete"), SAMPLES),
             provenance={
                 "version": sc2jax.__version__,

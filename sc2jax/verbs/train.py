@@ -3,15 +3,15 @@
 Reads `corpus/` and `tokenizer/`; writes `train/`: checkpoints, metrics.jsonl, timing.jsonl.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sc2jax import storage
+from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
-from sc2jax.config import CONFIG_FILE, Settings, differing_keys
+from sc2jax.config import Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.model.loss import next_token_loss
@@ -19,9 +19,10 @@ from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import feed_inputs, input_digests, open_tokenizer, read_json
+from sc2jax.runs.inputs import feed_inputs, input_digests, open_tokenizer
 from sc2jax.runs.models import PARAMETERS, fitted_model
-from sc2jax.runs.run import Run, open_run, say
+from sc2jax.runs.run import Run, open_run, saved_config, say
+from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, read_metrics
 
@@ -42,7 +43,8 @@ def run(settings: Settings, workdir: str) -> None:
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
 
     def write(folder: str) -> Written:
-        refuse_other_run(folder, stage.config)
+        refuse_other_run(folder, stage)
+        this.write_config(folder, inputs)
         return _train(this, folder, stage.key)
 
     def intact(manifest: Manifest) -> bool:
@@ -63,7 +65,6 @@ def _train(run: Run, folder: str, key: str) -> Written:
     size, row_length = settings.training.batch_size, settings.model.context_length
     table = parameter_table(settings.model)
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
-    run.write_config(folder, ["corpus", "tokenizer", *(["tokenize"] if settings.feed.tokenized else [])])
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
     try:
         result = train(
@@ -94,18 +95,21 @@ def _train(run: Run, folder: str, key: str) -> Written:
     return outputs, statistics
 
 
-def refuse_other_run(folder: str, config: Mapping[str, Any]) -> None:
-    """Refuses to go on from checkpoints that were made with another model, training, feed or seed.
+def refuse_other_run(folder: str, stage: Stage) -> None:
+    """Refuses to go on from checkpoints that were made with another model, training, feed or seed, or other inputs.
 
     Raises:
-        UserError: naming the keys that differ.
+        UserError: naming the keys of the config that differ.
     """
-    path = Path(folder, CONFIG_FILE)
-    if not path.exists() or not any(Path(folder, CHECKPOINTS).glob("[0-9]*")):
+    if not Path(folder, CHECKPOINTS).is_dir():
         return
-    differing = differing_keys(json.loads(canonical_json(config)), read_json(folder, CONFIG_FILE))
-    if differing:
-        raise UserError(
-            f"{folder} holds a run with another {', '.join(differing)}; give another --workdir, or delete {folder} to "
-            "train anew"
-        )
+    with contextlib.closing(Checkpoints(join(folder, CHECKPOINTS), kept=1)) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None or checkpoints.read_key(step) == stage.key:
+            return
+    theirs = saved_config(folder)
+    differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
+    raise UserError(
+        f"{folder} holds a run with {'another ' + ', '.join(differing) if differing else 'other inputs'}; give another "
+        f"--workdir, or delete {folder} to train anew"
+    )

@@ -186,6 +186,11 @@ def test_no_aim_of_ours_stands_on_the_page(run: dict[str, Any]) -> None:
     assert not re.search(r"\b(goals?|aims?|targets?)\b", text)
 
 
+def test_a_measure_without_a_picture_is_a_sentence(run: dict[str, Any]) -> None:
+    page = render_report(**run, others=[("line_count", "12 lines <counted>")])
+    assert "<h3>line count</h3>\n<p>12 lines &lt;counted&gt;</p>" in page
+
+
 def test_an_empty_run_still_has_a_page(run: dict[str, Any]) -> None:
     run["corpus"] = {"funnel": [], "languages": {}, "licenses": {}, "split": {}}
     run["metrics"], run["parameters"] = [], 0

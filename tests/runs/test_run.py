@@ -7,9 +7,11 @@ import pytest
 
 from sc2jax.config import PathsConfig, Settings, load_config, to_settings
 from sc2jax.errors import UserError
+from sc2jax.feed.config import FeedConfig
+from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, input_digests, read_json, tokenizer_path
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, _digest, input_digests, read_json, tokenizer_path
 from sc2jax.runs.run import Run, open_run, source_folders
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
@@ -91,11 +93,50 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
     run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
     assert tokenizer_path(run) == f"{tmp_path}/tokenizer/tokenizer.model"
     written = read_manifest(f"{tmp_path}/tokenizer").outputs[0].sha256
-    assert input_digests(run, "train") == {"corpus": corpus.digest, "tokenizer": written}
+    mixture = input_digests(run, "train").pop("mixture")
+    assert input_digests(run, "train") == {"mixture": mixture, "corpus": corpus.digest, "tokenizer": written}
     assert input_digests(run, "tokenize") == input_digests(run, "train")
     trained = stage(run, "train", b"weights")
-    for name in ("bits_per_byte", "infilling", "complete"):
+    for name in (*MEASURED.values(), "complete"):
         assert input_digests(run, name) == {"corpus": corpus.digest, "tokenizer": written, "train": trained.digest}
+
+
+def test_training_depends_on_what_the_mixture_says_and_on_the_tokens_it_reads(tmp_path, tokenizer):
+    mixture = tmp_path / "mine.json"
+    feed = FeedConfig(mixture=str(mixture), tokenized=True)
+    run = open_run(dataclasses.replace(Settings(), feed=feed), str(tmp_path))
+    stage(run, "corpus")
+    run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
+    tokens = stage(run, "tokenize")
+    found = []
+    for epochs in (1, 2):
+        mixture.write_text(json.dumps({"sources": [{"name": "a", "format": "file", "share": 1, "max_epochs": epochs}]}))
+        found.append(input_digests(run, "train"))
+        assert found[-1]["tokenize"] == tokens.digest
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {"mixture"}
+    assert "tokenize" not in input_digests(run, "tokenize")
+
+
+def test_what_a_model_does_depends_on_its_shape_too(tmp_path):
+    digests = set()
+    for number, window in enumerate((0, 64)):
+        run = open_run(Settings(), str(tmp_path / str(number)))
+        stage(run, "corpus")
+        model = ModelConfig(vocab_size=8, context_length=64, window=window)
+        run.do(Stage("train", 1, {"model": model}, {}, lambda folder: ([write_output(folder, "weights", b"same")], {})))
+        digests.add(_digest(read_manifest(run.folder("train"))))
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[1]"])
+def test_the_config_beside_a_complete_stage_comes_back(tmp_path, damage):
+    run = open_run(Settings(), str(tmp_path))
+    stage(run, "corpus")
+    path = tmp_path / "corpus/config.json"
+    before = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage)
+    stage(run, "corpus")
+    assert path.read_bytes() == before
 
 
 def test_the_report_reads_every_stage(tmp_path):
@@ -120,5 +161,5 @@ def test_a_tokenizer_stage_without_a_tokenizer_is_named(tmp_path):
 def test_a_damaged_json_file_of_a_stage_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "scores.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"scores\.json cannot be read .* run its stage again"):
+    with pytest.raises(UserError, match=r"scores\.json cannot be read .* run the stage that wrote it again"):
         read_json(str(tmp_path), "scores.json")

@@ -79,3 +79,33 @@ def test_a_run_goes_on_with_another_way_to_compute(call, run):
     assert manifest["operation"]["training"]["loss_chunk"] == 0
     assert "attention" not in manifest["config"]["model"]
     assert manifest["config"]["model"]["compute_dtype"] == "float32"
+
+
+def test_a_refused_run_leaves_the_config_of_the_one_that_is_there(call, run):
+    (run / "train" / "manifest.json").unlink()
+    config = run / "train" / "config.json"
+    before = config.read_bytes()
+    assert call("train", run, **{"training.beta2": 0.9})[0] == 2
+    assert config.read_bytes() == before
+    config.unlink()
+    status, _, errors = call("train", run, **{"training.beta2": 0.9})
+    assert status == 2
+    assert "holds a run with other inputs" in errors
+    assert call("train", run)[0] == 0
+
+
+def test_a_run_on_tokens_is_done_again_when_they_are_and_runs_elsewhere_by_its_config(call, tmp_path):
+    from sc2jax.cli import main
+
+    tokenized = {"feed.tokenized": True, "training.steps": 2, "training.checkpoint_every": 2}
+    assert call("tokenize", tmp_path)[0] == 0
+    assert call("train", tmp_path, **tokenized)[0] == 0
+    with pytest.raises(SystemExit) as exit_info:
+        main(["train", f"--config={tmp_path}/train/config.json", f"--workdir={tmp_path}/elsewhere"])
+    assert not exit_info.value.code
+    log_path = Path("train", "metrics.jsonl")
+    assert (tmp_path / "elsewhere" / log_path).read_bytes() == (tmp_path / log_path).read_bytes()
+    assert call("tokenize", tmp_path, **{"tokenize.epochs": 2})[0] == 0
+    status, _, errors = call("train", tmp_path, **tokenized)
+    assert status == 2
+    assert "holds a run with other inputs" in errors

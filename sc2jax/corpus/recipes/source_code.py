@@ -49,32 +49,40 @@ VERSION = 3
 
 
 def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Manifest:
-    """Curates folders of repositories into `output`, or finds that it has been done.
+    """Curates folders of repositories into `output`, or finds that it has been done; see `curation`."""
+    return curation(config, sources, output, seed).run(output)
+
+
+def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Stage:
+    """The stage that curates folders of repositories into a corpus.
 
     Args:
         config: the thresholds.
         sources: local folders; none means this machine's Python (`sources/machine.py`).
-        output: where the corpus goes: `train/`, `heldout/` and `rejects/` in Parquet, and `stages/`.
+        output: where the corpus will go: `train/`, `heldout/` and `rejects/` in Parquet, and `stages/`.
         seed: of the permutations of MinHash and of the choice among installed distributions.
 
     Returns:
-        The manifest; its statistics hold the funnel, languages, licences and the two sides of the split.
+        The stage; the statistics of its manifest hold the funnel, languages, licences and the two sides of the split.
 
     Raises:
-        UserError: a source is missing, empty or unreadable, no file of it is usable, or the disk is full.
+        UserError: a source is missing, empty or unreadable; when it is run, no file is usable, or the disk is full.
     """
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
-    try:
-        listing = list_sources(chosen, config.max_file_bytes, output)
-        inputs = {"listing": listing.digest, "tables": _tables_digest()}
-        write = functools.partial(_run_stages, listing=listing, config=config, seed=seed)
-        return Stage("curate", VERSION, {"corpus": config, "seed": seed}, inputs, write).run(output)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    listing = list_sources(chosen, config.max_file_bytes, output)
+    inputs = {"listing": listing.digest, "tables": _tables_digest()}
+
+    def write(folder: str) -> Written:
+        try:
+            return _run_stages(folder, listing, config, seed)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise UserError(
-                f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
+                f"the disk that holds {folder} is full; make room and run the same command again (finished stages stay)"
             ) from error
-        raise
+
+    return Stage("curate", VERSION, {"corpus": config, "seed": seed}, inputs, write)
 
 
 def _run_stages(output: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:

@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from sc2jax.corpus.config import PartsConfig, RowGroupConfig
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
-from sc2jax.corpus.stages.split import SIDES
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.manifest import Output
-from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
+from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE, SPLITS
 from sc2jax.records.stage import Written
 from sc2jax.records.statistics import CorpusStatistics, SplitShare
 
@@ -29,7 +28,7 @@ def write_corpus(
     """Writes both sides and the rejects of all stages, and adds up the figures of the stages."""
     rows, contents = NumberedRows.of(files, "kept"), _Contents()
     outputs, shares = [], {}
-    for side in SIDES:
+    for side in SPLITS:
         writer = PartWriter(folder, side, SOURCE_FILE, parts_config.part_bytes)
         tables = rows.take(read_ids(split, side), SOURCE_FILE.names)
         shares[side] = _write_side(writer, _row_groups(tables, row_group_config.row_group_bytes), contents)

@@ -12,8 +12,6 @@ from sc2jax.corpus.outcomes import funnel_line, write_duplicates, write_ids
 from sc2jax.corpus.stages.signatures import signature_batches
 from sc2jax.records.stage import Written
 
-SIDES = ("train", "heldout")
-
 _REASON = "near_duplicate_across_split"
 
 

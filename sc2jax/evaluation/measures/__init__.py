@@ -1,0 +1,16 @@
+"""The measures, a file each; a new one is a file here and its name in `MEASURES`.
+
+Each has a `VERSION`, raised when a change to it changes its results; its `Config`, one of the bases of
+`EvaluationConfig`; `measure(model, splits, config, seed)`; and `summary(result)`, the result in a sentence.
+"""
+
+import importlib
+from typing import Any
+
+MEASURES = ("bits_per_byte", "infilling")
+"""In the order in which they are taken."""
+
+
+def load(name: str) -> Any:
+    """The module of a measure."""
+    return importlib.import_module(f"{__name__}.{name}")

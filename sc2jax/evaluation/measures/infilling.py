@@ -107,8 +107,9 @@ class HiddenLine:
 
 def measure(model: "LoadedModel", splits: Splits, config: InfillingConfig, seed: int) -> Infilling | NotMeasured:
     """Hides a seeded choice of held-out lines; the module's docstring says which qualify and what counts as right."""
-    if not config.infill_samples:
-        return NotMeasured(measured=False, reason="switched off (evaluation.infill_samples is 0)")
+    for name in ("infill_samples", "max_bytes"):
+        if not getattr(config, name):
+            return NotMeasured(measured=False, reason=f"switched off (evaluation.{name} is 0)")
     hidden = choose_lines(splits("heldout"), config, seed)
     if not hidden:
         return NotMeasured(

@@ -181,8 +181,9 @@ def test_no_line_no_figure(byte_tokenizer: Tokenizer) -> None:
     for text in ("", "x", "only_line = 1\n", "\n\n\n", "a1\n{\n}\nb1\n"):
         result = measured(model, [CodeFile("r", "p", "Python", text)], CONFIG, 0)
         assert result["measured"] is False and "line" in result["reason"]
-    off = measured(model, FILES, InfillingConfig(infill_samples=0), 0)
-    assert off["measured"] is False and "infill_samples" in off["reason"]
+    for name in ("infill_samples", "max_bytes"):
+        off = measured(model, FILES, InfillingConfig(**{name: 0}), 0)
+        assert off["measured"] is False and name in off["reason"]
 
 
 @given(st.lists(st.text("ab ", max_size=9), max_size=9), st.lists(st.text("ab ", max_size=9), max_size=9))
