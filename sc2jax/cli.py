@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         status = run([argument for argument in arguments if argument != "--debug"])
     except (Exception, KeyboardInterrupt) as error:
-        # A library may have made another error of the interruption.
+        # A library may have turned the interruption into an error of its own.
         cause = KeyboardInterrupt() if _interrupted.is_set() else error
         if not isinstance(cause, (UserError, OSError, KeyboardInterrupt)):
             raise

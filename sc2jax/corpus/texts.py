@@ -108,7 +108,7 @@ class Texts:
         changes = np.flatnonzero(inside[1:] != inside[:-1])
         begins, stops = changes[::2], changes[1::2]
         total, longest = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
-        long_enough = stops - begins >= shortest  # most are not, and cutting a run makes it no longer
+        long_enough = stops - begins >= shortest  # drop most runs before they are cut at the ends of texts
         begins, stops = self._cut_at_texts(begins[long_enough], stops[long_enough])
         counts = stops - begins
         keep = counts >= shortest

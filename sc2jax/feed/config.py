@@ -27,7 +27,7 @@ class FeedConfig:
     )
     streams_per_row: int = setting(
         1,
-        "Virtual streams that a row of the batch reads by turns. A stream follows one repository at a time, so a small "
+        "Streams that each row of the batch takes turns reading. A stream follows one repository at a time, so a small "
         "batch sees few of them at once; with more streams it sees more. Each holds one row group a source in memory.",
         at_least=1,
     )

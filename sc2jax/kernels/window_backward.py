@@ -189,7 +189,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     @pl.when((g == pl.num_programs(3) - 1) & (i >= plan.reach))
     def _() -> None:
         slot = jax.lax.rem(i - plan.reach, plan.slots)
-        # The queries in these sums carry the scale, which belongs there, and log2 e, which does not.
+        # The queries were multiplied by the scale and by log2 e; the keys' gradient wants the scale alone.
         d_k = d_k_ring[slot] * (1 / LOG2_E)
         d_k = rotated(d_k, leaving_angles_ref[0], backwards=True) if rotates else d_k
         d_k_ref[0] = d_k.astype(d_k_ref.dtype)

@@ -87,7 +87,7 @@ def by_segments(bounds: tuple[Any, Any] | None, i: Any, j: Any, attend: Callable
     """Calls `attend(compares)` for query block i and key block j, unless they have no segment in common.
 
     `compares` tells whether segments must be compared pair by pair: not if both blocks lie in one segment. `bounds`
-    holds the smallest and the largest segment id of each key block; without it all is one segment.
+    holds the smallest and the largest segment id of each key block; None if the row is one segment.
     """
     if bounds is None:
         attend(False)

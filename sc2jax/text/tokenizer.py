@@ -223,7 +223,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
 
     try:
         model = tokenizers.Tokenizer.from_str(content.decode())
-    except Exception as error:  # The library raises this very class.
+    except Exception as error:  # The library raises a plain Exception.
         raise _damaged(path) from error
     for token in Special:
         if model.token_to_id(token.literal) != int(token):

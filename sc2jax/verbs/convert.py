@@ -31,7 +31,7 @@ HUGGINGFACE = "huggingface"
 def run(settings: Settings, workdir: str) -> None:
     """Converts in the direction that the config names."""
     this, convert = open_run(settings, workdir), settings.convert
-    if bool(convert.from_huggingface) == bool(convert.to_huggingface):
+    if len([folder for folder in (convert.from_huggingface, convert.to_huggingface) if folder]) != 1:
         raise UserError(
             "name one folder: --config.convert.from_huggingface=DIR to read a model into the workdir, or "
             "--config.convert.to_huggingface=DIR to write the workdir's model"

@@ -39,7 +39,7 @@ def run(settings: Settings, workdir: str) -> None:
             provenance={
                 "version": sc2jax.__version__,
                 "manifests": {stage: manifest.digest for stage, manifest in manifests.items()},
-                # Where the folders lie is no part of what was done: the page is the same wherever it is made.
+                # Without paths, so that the same run gives the same page wherever it lies.
                 "config": {name: value for name, value in read_json(train, CONFIG_FILE).items() if name != "paths"},
             },
         )
