@@ -136,7 +136,7 @@ def _kernel(*references: Any, plan: WindowPlan, scale: float, rotates: bool, seg
     def attend(
         slot: Any, strip: int, queries: int, first: int, last: int, distance: int | None, compares: bool
     ) -> None:
-        """A strip of queries with the keys from `first` to `last` of a block; no `distance`: all of them are visible."""
+        """A strip of queries with the keys `first` to `last` of a block, all visible where `distance` is None."""
         rows = pl.ds(strip, queries)
         chunk = plan.chunk if distance is None else plan.edge
         for start in range(first, last, chunk):
