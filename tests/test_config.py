@@ -92,8 +92,9 @@ def test_a_config_file_that_sets_what_does_not_exist_is_refused(tmp_path):
         "from sc2jax.config import default_config\n"
         "def get_config():\n    config = default_config()\n    config.training.stepz = 3\n    return config\n"
     )
-    with pytest.raises(UserError, match="stepz"):
+    with pytest.raises(UserError, match="stepz") as error:
         load_config(str(path))
+    assert str(error.value).count("Did you mean") == 1
     path.write_text(path.read_text().replace("stepz = 3", "steps = 'three'"))
     with pytest.raises(UserError, match=r"mine\.py"):
         load_config(str(path))
@@ -140,6 +141,11 @@ def test_a_damaged_saved_config_is_refused(tmp_path, content, hint):
     path.write_text(content)
     with pytest.raises(UserError, match=hint):
         load_config(str(path))
+
+
+def test_a_saved_config_that_is_missing_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"there is no config file {tmp_path}/config.json"):
+        load_config(f"{tmp_path}/config.json")
 
 
 def test_check_key_knows_sections_from_fields():

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sc2jax.errors import UserError
-from sc2jax.records.dataset import open_part, read_row_group, read_tables, write_part
+from sc2jax.records.dataset import PartWriter, open_part, read_row_group, read_tables, write_part
 from sc2jax.records.manifest import (
     MANIFEST,
     Manifest,
@@ -113,3 +113,17 @@ def test_the_key_depends_on_everything():
     }
     assert len(keys) == 5
     assert stage_key("a", 1, {"x": 1, "y": 2}, {}) == stage_key("a", 1, {"y": 2, "x": 1}, {})
+
+
+@pytest.mark.parametrize(
+    ("limit", "parts"), [(1, [1, 1, 1, 1, 1]), (20, [1, 1, 1, 1, 1]), (21, [2, 2, 1]), (41, [3, 2])]
+)
+def test_a_part_is_closed_when_it_has_grown_to_its_limit(tmp_path, limit, parts):
+    numbers = pa.schema([pa.field("number", pa.int32(), nullable=False)])
+    writer = PartWriter(str(tmp_path), "kept", numbers, limit)
+    for first in range(0, 25, 5):
+        writer.add(pa.table({"number": range(first, first + 5)}, numbers))  # 20 bytes each
+        writer.add(numbers.empty_table())
+    written = writer.finish()
+    assert [output.row_groups for output in written] == parts
+    assert [output.path[:15] for output in written] == [f"kept/part-0000{index}" for index in range(len(parts))]

@@ -57,3 +57,5 @@ def test_provenance(kind: str) -> None:
 def test_everything_of_a_rejected_file_is_known() -> None:
     assert not any(field.nullable for field in REJECTED_FILE)
     assert not any(field.nullable for field in SCHEMAS["source_file"])
+    edit = SCHEMAS["source_file"].field("edits").type.value_type
+    assert not any(field.nullable for field in edit)

@@ -12,7 +12,7 @@ from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, _digest, input_digests, read_json, tokenizer_path
-from sc2jax.runs.run import Run, open_run, source_folders
+from sc2jax.runs.run import Run, open_run, say, source_folders
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
 
@@ -69,6 +69,12 @@ def test_a_saved_config_names_the_folders_that_were_read_and_no_others(tmp_path)
     stage(run, "complete", inputs={"corpus/issues": "1", "train": "2"})
     saved = to_settings(load_config(str(tmp_path / "complete/config.json")))
     assert saved.paths == PathsConfig(corpus=f"{tmp_path}/corpus", train=f"{tmp_path}/train")
+
+
+def test_a_line_about_a_stage_names_the_folder_that_it_filled(capsys):
+    say("3 files", "run/corpus")
+    say("done")
+    assert capsys.readouterr().out == "      3 files -> run/corpus\n      done\n"
 
 
 def test_sources_are_parted_by_commas():

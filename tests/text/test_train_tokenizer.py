@@ -83,3 +83,7 @@ def test_a_text_longer_than_the_limit_is_left_out() -> None:
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError):
         TokenizerConfig(**bad)
+
+
+def test_the_smallest_vocabulary_has_one_token_beside_those_that_must_be_there() -> None:
+    assert TokenizerConfig(vocab_size=38 + 1 + 256 + 1).vocab_size == 296
