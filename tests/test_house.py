@@ -81,3 +81,9 @@ def test_nearly_all_functions_fit_on_a_screen():
     )
     assert lengths[len(lengths) // 2] <= 10
     assert sum(length > 60 for length in lengths) / len(lengths) < 0.01
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
