@@ -15,6 +15,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sc2jax.model import cache as kv_cache
 from sc2jax.model.cache import EMPTY, Cache, cache_slots, decode_step, unstack
@@ -111,8 +112,16 @@ def prefill(
     return _choose(read, logits_BV[:, :choices], stop_ids)
 
 
-def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array) -> DecodeState:
-    """Copies prefilled sequences into slots of a running batch, over whatever the slots held."""
+def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array | np.ndarray) -> DecodeState:
+    """Puts prefilled sequences into slots of a running batch, in place of what was there.
+
+    Where a NumPy array says that every slot is replaced, in its order, the sequences are the new state uncopied.
+    """
+    if isinstance(slots_B, np.ndarray) and np.array_equal(slots_B, np.arange(len(state.tokens_B))):
+        layers = list if isinstance(state.cache.k_LBKSH, list) else jnp.asarray
+        old = prefilled.cache
+        return dataclasses.replace(prefilled, cache=Cache(layers(old.k_LBKSH), layers(old.v_LBKSH), old.positions_BS))
+    slots_B = jnp.asarray(slots_B)
 
     def put(slots: jax.Array, sequences: jax.Array, sequence: jax.Array, axis: int = 0) -> jax.Array:
         value = jax.lax.dynamic_index_in_dim(sequences, sequence, axis, keepdims=True)

@@ -192,7 +192,7 @@ def _start(
     total_length = T + max_new_tokens
     prefilled = prefill(params, prompts, stop_ids, config, total_length=total_length, choices=choices)
     params, state = free_slots(params, config, B, total_length)
-    return params, insert(state, prefilled, jnp.arange(B))
+    return params, insert(state, prefilled, np.arange(B))
 
 
 _step = jax.jit(step, static_argnames=("config", "choices"), donate_argnames="state")
