@@ -8,6 +8,7 @@ fit into memory are saved block by block (`streamed.py`) and read in parts (`ope
 
 import dataclasses
 import logging
+import re
 from typing import Any
 
 import jax
@@ -38,14 +39,16 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: str, kept: int) -> None:
-        """Opens the folder, which is made if it is missing; the newest `kept` checkpoints stay."""
+    def __init__(self, folder: str, kept: int = 0) -> None:
+        """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
+
+        Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
+        """
         self._folder = folder
-        self._manager = ocp.CheckpointManager(
-            folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True),
-            item_names=(PARAMS, OPTIMIZER, PROGRESS),
-        )
+        if kept:
+            _sweep(epath.Path(folder))
+        options = ocp.CheckpointManagerOptions(max_to_keep=kept or None, read_only=not kept)
+        self._manager = ocp.CheckpointManager(folder, options=options, item_names=(PARAMS, OPTIMIZER, PROGRESS))
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -180,3 +183,13 @@ class Checkpoints:
 
 def _save_args(stacked: bool) -> ocp.SaveArgs:
     return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if stacked else ())
+
+
+def _sweep(folder: epath.Path) -> None:
+    """Deletes half-written checkpoints.
+
+    Orbax would do it on a thread of its own that nobody waits for: opened twice, it trips over itself.
+    """
+    for entry in folder.iterdir() if folder.exists() else ():
+        if re.fullmatch(r"\d+\.orbax-checkpoint-tmp(-\d+)?", entry.name):
+            entry.rmtree()

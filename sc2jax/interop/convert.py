@@ -120,7 +120,7 @@ def export_model(
         if len(files) > 1:
             beside[INDEX] = index_json(files)
     sums: dict[str, int] = {}
-    checkpoints = Checkpoints(checkpoints_folder, kept=1)
+    checkpoints = Checkpoints(checkpoints_folder)
     progress = tqdm(total=len(parameters), desc="convert", unit="tensor", disable=None)
 
     def rows(tensor: Tensor) -> Iterator[np.ndarray]:

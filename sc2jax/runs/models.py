@@ -70,7 +70,7 @@ def open_model(run: Run) -> LoadedModel:
     settings, trained = run.settings, trained_model(run)
     config = dataclasses.replace(trained.config, **dataclasses.asdict(part(settings.model, Computation)))
     mesh = create_mesh(settings.mesh)
-    checkpoints = Checkpoints(trained.checkpoints, kept=settings.training.checkpoints_kept)
+    checkpoints = Checkpoints(trained.checkpoints)
     try:
         params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
     finally:

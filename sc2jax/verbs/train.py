@@ -103,7 +103,7 @@ def refuse_other_run(folder: str, stage: Stage) -> None:
     """
     if not Path(folder, CHECKPOINTS).is_dir():
         return
-    with contextlib.closing(Checkpoints(join(folder, CHECKPOINTS), kept=1)) as checkpoints:
+    with contextlib.closing(Checkpoints(join(folder, CHECKPOINTS))) as checkpoints:
         step = checkpoints.latest_step()
         if step is None or checkpoints.read_key(step) == stage.key:
             return

@@ -67,9 +67,20 @@ def test_the_newest_are_kept(saved):
         assert checkpoints.latest_step() == 4
 
 
-def test_an_empty_folder_has_no_step(tmp_path):
-    with opened(tmp_path / "new") as checkpoints:
+@pytest.mark.parametrize("kept", [0, 2])
+def test_an_empty_folder_has_no_step(tmp_path, kept):
+    with opened(tmp_path / "new", kept) as checkpoints:
         assert checkpoints.latest_step() is None
+    assert (tmp_path / "new").is_dir() == bool(kept)
+
+
+def test_a_writer_deletes_what_an_interrupted_save_left_and_nothing_else(tmp_path):
+    (tmp_path / "20.orbax-checkpoint-tmp" / "params" / "ocdbt.process_0").mkdir(parents=True)
+    (tmp_path / "mine.orbax-checkpoint-tmp").mkdir()
+    with opened(tmp_path, kept=0):
+        assert len(list(tmp_path.iterdir())) == 2  # a reader may look while another process writes
+    with opened(tmp_path):
+        assert [entry.name for entry in tmp_path.iterdir()] == ["mine.orbax-checkpoint-tmp"]
 
 
 @pytest.mark.parametrize("sizes", [{"data": 1, "fsdp": 4, "tensor": 2}, {"data": 8, "fsdp": 1}], ids=str)
