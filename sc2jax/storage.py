@@ -6,6 +6,7 @@ written whole or not at all: readers see the old content or the new. Checkpoints
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -21,6 +22,23 @@ _UNFINISHED = ".unfinished"
 def join(folder: str, path: str) -> str:
     """A path or URL below a folder."""
     return f"{folder.rstrip('/')}/{path}"
+
+
+def inside(folder: str, path: str) -> str:
+    """A path that comes out of a file (a manifest, an index, an archive), below the folder that it is relative to.
+
+    Raises:
+        UserError: it is absolute, climbs with `..`, or leaves the folder over a link.
+    """
+    parts = path.split("/")
+    joined = join(folder, path)
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise UserError(f"{folder} names a file {path!r}, which is no path below it; nothing of it was read or written")
+    if not is_url(folder):
+        root = os.path.realpath(folder)
+        if os.path.commonpath([root, os.path.realpath(joined)]) != root:
+            raise UserError(f"{joined} is a link that leaves {folder}; nothing of it was read or written")
+    return joined
 
 
 def is_url(path: str) -> bool:
@@ -46,12 +64,15 @@ def refuse_unknown_kind(path: str) -> None:
 
 
 def open_file(path: str) -> BinaryIO:
-    """A file for reading.
+    """A regular file for reading.
 
     Raises:
         FileNotFoundError: there is none.
+        UserError: it is no regular file: a pipe would be waited for without end.
     """
     fs, local = fsspec.core.url_to_fs(path)
+    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(local).stat().st_mode):
+        raise UserError(f"{path} is no regular file; put a file there, or name another")
     return cast("BinaryIO", fs.open(local, "rb"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BOTTOM = {"storage", "assets", "settings", "errors"}
+BOTTOM = {"storage", "json_files", "display", "assets", "settings", "errors"}
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
@@ -24,6 +24,8 @@ ARROWS = {
     "parallel": set(),
     "checkpoint": set(),
     "storage": {"errors"},
+    "json_files": {"storage", "errors"},
+    "display": set(),
     "settings": {"errors"},
     "assets": set(),
     "errors": set(),

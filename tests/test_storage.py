@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from sc2jax.errors import UserError
-from sc2jax.storage import file_sizes, is_unfinished, join, new_folder, read_bytes, write_whole
+from sc2jax.storage import file_sizes, inside, is_unfinished, join, new_folder, read_bytes, write_whole
 
 
 def test_a_folder_takes_its_name_at_the_end(tmp_path):
@@ -118,3 +118,34 @@ def test_what_a_killed_write_leaves_is_known_by_its_name(tmp_path, monkeypatch):
     assert not is_unfinished("file")
     assert not is_unfinished("notes.unfinished")
     assert not is_unfinished(".hidden")
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "..", "a\0b"])
+def test_a_path_from_a_file_that_climbs_is_refused(tmp_path, path):
+    for folder in (str(tmp_path), "memory://bucket/run"):
+        with pytest.raises(UserError, match="no path below it"):
+            inside(folder, path)
+
+
+def test_a_path_from_a_file_is_below_its_folder(tmp_path):
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+    assert inside(str(tmp_path), "a/b.txt") == f"{tmp_path}/a/b.txt"
+    assert inside(str(tmp_path), "linked/b.txt") == f"{tmp_path}/linked/b.txt"
+    assert inside("memory://bucket/run", "a..b/c") == "memory://bucket/run/a..b/c"
+    (tmp_path / "root").symlink_to(tmp_path / "a")  # the folder itself may be reached over a link
+    assert inside(str(tmp_path / "root"), "b") == f"{tmp_path}/root/b"
+
+
+@pytest.mark.parametrize("target", ["/etc", "..", "../sibling"])
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path, target):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(target)
+    with pytest.raises(UserError, match="is a link that leaves"):
+        inside(str(tmp_path / "folder"), "link/passwd")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UserError, match="no regular file"):
+            read_bytes(str(path))
