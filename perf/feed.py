@@ -168,7 +168,7 @@ def make_corpus(folder: Path, megabytes: int) -> str:
             size += len(text)
     row_groups = (pa.Table.from_pylist(rows, SOURCE_FILE) for rows in tables)
     output = write_part(str(folder), "train", 0, row_groups, SOURCE_FILE)
-    commit(str(folder), Manifest("perf", "feed", {}, {}, (output,), {}))
+    commit(str(folder), Manifest("perf", {}, {}, (output,), {}))
     return str(folder)
 
 
@@ -201,7 +201,7 @@ def make_tokens(folder: Path, inputs: FeedInputs) -> str:
     """The documents of an epoch encoded ahead."""
     sources = open_documents(inputs, read_mixture(inputs.config.mixture))
     outputs, statistics = write_tokens(str(folder), sources, epochs=1)
-    manifest = Manifest("tokenize", "", token_inputs(sources), token_config(sources), tuple(outputs), statistics)
+    manifest = Manifest("tokenize", token_inputs(sources), token_config(sources), tuple(outputs), statistics)
     commit(str(folder), manifest)
     return str(folder)
 

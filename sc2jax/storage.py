@@ -5,7 +5,10 @@ written whole or not at all: readers see the old content or the new. Checkpoints
 """
 
 import contextlib
+import hashlib
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from sc2jax.errors import UserError
 
 _UNFINISHED = ".unfinished"
+_BLOCK_BYTES = 2**20
 
 
 def join(folder: str, path: str) -> str:
@@ -101,6 +105,45 @@ def file_sizes(folder: str) -> dict[str, int]:
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
 
 
+def names(folder: str) -> list[str]:
+    """The names of the files and folders directly in a folder, sorted; none if there is no such folder."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if not fs.isdir(local):
+        return []
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(local, detail=False))
+
+
+def files_below(folder: str) -> list[str]:
+    """The files at any depth below a folder, relative to it and sorted; a link is one file, wherever it leads."""
+    fs, root = fsspec.core.url_to_fs(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return sorted(path.removeprefix(root.rstrip("/") + "/") for path in fs.find(root))
+    found = []
+    for parent, folders, files in os.walk(root):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        found += [Path(parent, name).relative_to(root).as_posix() for name in (*files, *links)]
+    return sorted(found)
+
+
+def sha256_of_file(path: str) -> str:
+    """The sha256 of a file's content, read a block at a time.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder and those above it; an object store has none to make."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    fs.makedirs(local, exist_ok=True)
+
+
 def write_whole(path: str, content: bytes) -> None:
     """Writes a whole file or nothing, on local disk and object stores alike.
 
@@ -117,12 +160,23 @@ def write_whole(path: str, content: bytes) -> None:
         file.write(content)
 
 
+def create_file(path: str, content: bytes) -> None:
+    """Writes a file that must not exist: of several processes that try, one succeeds.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    fs, target = fsspec.core.url_to_fs(path)
+    fs.pipe_file(target, content, mode="create")
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file on the local disk to write into, which takes its name at the end, synced, or leaves nothing."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
+    # A name that nobody can have given: what is written over or deleted here is never somebody else's.
+    unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -134,44 +188,47 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def is_unfinished(name: str) -> bool:
-    """Whether a file's name is one that `write_whole` gives to what it has not finished."""
-    return name.startswith(".") and name.endswith(_UNFINISHED)
-
-
 def delete_file(path: str) -> None:
     """Deletes a file."""
     fs, local = fsspec.core.url_to_fs(path)
     fs.rm_file(local)
 
 
-@contextlib.contextmanager
-def new_folder(folder: str) -> Iterator[str]:
-    """A folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
+def delete_if_empty(folder: str) -> None:
+    """Deletes a local folder in which nothing is left; an object store has none."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if isinstance(fs, LocalFileSystem):
+        with contextlib.suppress(OSError):
+            Path(local).rmdir()
 
-    Nothing can be renamed in an object store: there the folder is written in place, and its manifest, written last, is
-    what makes it count.
+
+def delete_folder(folder: str) -> None:
+    """Deletes a folder with all that is in it, if there is one; a link in it goes, and not what it leads to."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if fs.exists(local):
+        fs.rm(local, recursive=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: str) -> Iterator[Path]:
+    """A local folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
 
     Raises:
-        UserError: there is a folder of that name with something in it.
+        UserError: there is something of that name already, other than an empty folder.
     """
-    fs, root = fsspec.core.url_to_fs(folder)
-    if fs.exists(root) and fs.ls(root):
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
-    is_local = isinstance(fs, LocalFileSystem)
-    unfinished = f"{root}{_UNFINISHED}" if is_local else folder
-    parents = [parent for parent in Path(root).parents if is_local and not parent.exists()]
-    if is_local and fs.exists(unfinished):
-        fs.rm(unfinished, recursive=True)
-    fs.makedirs(unfinished, exist_ok=True)
+    parents = [parent for parent in target.absolute().parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
+    unfinished.mkdir()
     try:
         yield unfinished
-        if is_local:
-            Path(unfinished).replace(root)
+        unfinished.replace(target)
     except BaseException:
-        if fs.exists(unfinished):
-            fs.rm(unfinished, recursive=True)
+        shutil.rmtree(unfinished)
         for parent in parents:
-            if parent.exists() and not any(parent.iterdir()):
+            with contextlib.suppress(OSError):
                 parent.rmdir()
         raise

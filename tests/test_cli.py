@@ -89,8 +89,9 @@ def test_a_full_disk_and_ctrl_c_say_what_to_do():
 
 
 def test_a_damaged_log_is_named(tmp_path):
-    (tmp_path / METRICS).write_text('{"step": 1}\ngarbage\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+    row = '{"step": 1, "tokens": 1, "loss": 1, "gradient_norm": 1, "learning_rate": 1, "feed": {}}'
+    (tmp_path / METRICS).write_text(row + "\ngarbage\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
         read_metrics(str(tmp_path))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BOTTOM = {"storage", "json_files", "display", "assets", "settings", "errors"}
+BOTTOM = {"storage", "json_files", "locks", "display", "assets", "settings", "errors"}
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
@@ -25,6 +25,7 @@ ARROWS = {
     "checkpoint": set(),
     "storage": {"errors"},
     "json_files": {"storage", "errors"},
+    "locks": {"json_files", "storage", "errors"},
     "display": set(),
     "settings": {"errors"},
     "assets": set(),

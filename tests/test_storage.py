@@ -1,12 +1,25 @@
 """Files and folders appear whole or not at all, on local disk and in an object store."""
 
+import hashlib
 import os
 
-import fsspec
 import pytest
 
 from sc2jax.errors import UserError
-from sc2jax.storage import file_sizes, inside, is_unfinished, join, new_folder, read_bytes, write_whole
+from sc2jax.storage import (
+    create_file,
+    delete_folder,
+    delete_if_empty,
+    file_sizes,
+    files_below,
+    inside,
+    join,
+    names,
+    new_folder,
+    read_bytes,
+    sha256_of_file,
+    write_whole,
+)
 
 
 def test_a_folder_takes_its_name_at_the_end(tmp_path):
@@ -34,26 +47,16 @@ def test_what_came_beside_it_meanwhile_stays_after_a_failure(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "notes"]
 
 
-def test_leftovers_of_a_killed_run_are_removed_and_content_is_not(tmp_path):
+def test_nothing_beside_a_new_folder_is_touched(tmp_path):
     (tmp_path / "a.unfinished").mkdir()
-    (tmp_path / "a.unfinished/old").write_text("x")
+    (tmp_path / "a.unfinished/theirs").write_text("x")
     with new_folder(str(tmp_path / "a")) as folder:
-        assert not list((tmp_path / folder).iterdir())
-        (tmp_path / folder / "file").write_text("x")
-    with pytest.raises(UserError, match="exists and is not empty"), new_folder(str(tmp_path / "a")):
-        pass
-    assert (tmp_path / "a/file").exists()
-
-
-def test_object_stores_are_written_in_place_and_cleaned(tmp_path):
-    store = fsspec.filesystem("memory")
-    with new_folder("memory://bucket/a") as folder:
-        assert folder == "memory://bucket/a"
-        store.pipe_file(f"{folder}/file", b"x")
-    with pytest.raises(KeyboardInterrupt), new_folder("memory://bucket/b") as folder:
-        store.pipe_file(f"{folder}/file", b"x")
-        raise KeyboardInterrupt
-    assert store.find("/bucket") == ["/bucket/a/file"]
+        (folder / "file").write_text("x")
+    for name in ("a", "a/file"):
+        with pytest.raises(UserError, match="exists and is not empty"), new_folder(str(tmp_path / name)):
+            pass
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["a.unfinished/theirs", "a/file"]
 
 
 def test_paths_below_a_folder_have_one_slash_between():
@@ -102,22 +105,42 @@ def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path, monkeypat
     assert synced == [7]
 
 
-def test_what_a_killed_write_leaves_is_known_by_its_name(tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
+@pytest.mark.parametrize("root", ["", "memory://exclusive"])
+def test_of_several_that_create_a_file_one_succeeds(tmp_path, root):
+    path = f"{root or tmp_path}/lock"
+    create_file(path, b"first")
+    with pytest.raises(FileExistsError):
+        create_file(path, b"second")
+    assert read_bytes(path) == b"first"
 
-    def kill(*_: object) -> None:
-        raise Killed
 
-    monkeypatch.setattr("pathlib.Path.replace", kill)
-    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
-    with pytest.raises(Killed):
-        write_whole(str(tmp_path / "file"), b"x")
-    (left,) = tmp_path.iterdir()
-    assert is_unfinished(left.name)
-    assert not is_unfinished("file")
-    assert not is_unfinished("notes.unfinished")
-    assert not is_unfinished(".hidden")
+@pytest.mark.parametrize("root", ["", "memory://walked"])
+def test_what_lies_in_a_folder(tmp_path, root):
+    folder = root or str(tmp_path / "walked")
+    for name in ("a/b/c", "a/d", "e"):
+        write_whole(f"{folder}/{name}", b"x")
+    assert names(folder) == ["a", "e"]
+    assert files_below(folder) == ["a/b/c", "a/d", "e"]
+    assert names(f"{folder}/none") == files_below(f"{folder}/none") == []
+    if not root:
+        (tmp_path / "walked/link").symlink_to(tmp_path)
+        assert files_below(folder) == ["a/b/c", "a/d", "e", "link"]
+
+
+def test_a_folder_is_deleted_and_not_what_its_links_lead_to(tmp_path):
+    write_whole(f"{tmp_path}/kept/file", b"x")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/link").symlink_to(tmp_path / "kept")
+    delete_folder(str(tmp_path / "gone"))
+    delete_folder(str(tmp_path / "gone"))
+    delete_if_empty(str(tmp_path / "kept"))
+    assert files_below(str(tmp_path)) == ["kept/file"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 + 1])
+def test_the_digest_of_a_file_is_read_block_by_block(tmp_path, size):
+    write_whole(f"{tmp_path}/file", bytes(size))
+    assert sha256_of_file(f"{tmp_path}/file") == hashlib.sha256(bytes(size)).hexdigest()
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "..", "a\0b"])

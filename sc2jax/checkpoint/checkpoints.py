@@ -6,7 +6,6 @@ half-written one is never taken for complete; the fingerprints find one that was
 fit into memory are saved block by block (`streamed.py`) and read in parts (`open_array`).
 """
 
-import dataclasses
 import logging
 import re
 from typing import Any
@@ -19,21 +18,14 @@ from etils import epath
 
 from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store
 from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.checkpoint.progress import Described, Progress, describe
+from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.errors import UserError
 
 # Orbax logs every failed write of every array with a traceback, itself and through asyncio, and then raises one:
 # that one is reported.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What is saved beside the arrays: `key` names the run's config and inputs."""
-
-    step: int
-    key: str
-    feed_position: np.ndarray
 
 
 class Checkpoints:
@@ -54,13 +46,17 @@ class Checkpoints:
         """The step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.
 
         Raises:
             UserError: the checkpoint is damaged.
         """
-        return self._restore(step, ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()}))[PROGRESS]["key"]
+        return self._described(step).key
 
     def save(self, progress: Progress, params: Any, optimizer_state: Any, stacked: Any) -> None:
         """Saves in the background; waits first for the save before it.
@@ -70,16 +66,11 @@ class Checkpoints:
         Raises:
             OSError: the disk is full, for example; the checkpoint is then not committed.
         """
-        described = {
-            "step": progress.step,
-            "key": progress.key,
-            "feed_position": progress.feed_position.tolist(),
-            "fingerprints": {PARAMS: fingerprint(params), OPTIMIZER: fingerprint(optimizer_state)},
-        }
+        fingerprints = {PARAMS: fingerprint(params), OPTIMIZER: fingerprint(optimizer_state)}
         args = {
             PARAMS: ocp.args.StandardSave(params, jax.tree.map(_save_args, stacked)),
             OPTIMIZER: ocp.args.StandardSave(optimizer_state),
-            PROGRESS: ocp.args.JsonSave(described),
+            PROGRESS: ocp.args.JsonSave(describe(progress, fingerprints)),
         }
         with disk_errors(self._folder):
             self._manager.save(progress.step, args=ocp.args.Composite(**args))
@@ -117,8 +108,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged.
         """
-        restored = self._restore(step, ocp.args.Composite(**{PROGRESS: ocp.args.JsonRestore()}))
-        return restored[PROGRESS]["fingerprints"][PARAMS]
+        return dict(self._described(step).fingerprints[PARAMS])
 
     def restore(self, step: int, abstract_params: Any, abstract_optimizer: Any) -> tuple[Progress, Any, Any]:
         """The checkpoint of a step, placed as the abstract arrays' shardings say.
@@ -126,17 +116,15 @@ class Checkpoints:
         Raises:
             UserError: it is damaged or has another shape.
         """
+        described = self._described(step)
         args = {
             PARAMS: ocp.args.StandardRestore(abstract_params),
             OPTIMIZER: ocp.args.StandardRestore(abstract_optimizer),
-            PROGRESS: ocp.args.JsonRestore(),
         }
         restored = self._restore(step, ocp.args.Composite(**args))
-        described = restored[PROGRESS]
         for name in (PARAMS, OPTIMIZER):
             self._verify(step, name, restored[name], described)
-        position = np.asarray(described["feed_position"], np.int64)
-        return Progress(described["step"], described["key"], position), restored[PARAMS], restored[OPTIMIZER]
+        return described.progress, restored[PARAMS], restored[OPTIMIZER]
 
     def restore_params(self, step: int, abstract_params: Any) -> Any:
         """The parameters alone.
@@ -144,10 +132,15 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged or has another shape.
         """
-        args = {PARAMS: ocp.args.StandardRestore(abstract_params), PROGRESS: ocp.args.JsonRestore()}
-        restored = self._restore(step, ocp.args.Composite(**args))
-        self._verify(step, PARAMS, restored[PARAMS], restored[PROGRESS])
+        described = self._described(step)
+        restored = self._restore(step, ocp.args.Composite(**{PARAMS: ocp.args.StandardRestore(abstract_params)}))
+        self._verify(step, PARAMS, restored[PARAMS], described)
         return restored[PARAMS]
+
+    def _described(self, step: int) -> Described:
+        if step not in self._manager.all_steps():
+            raise self._damaged(step, "")
+        return read_described(self._folder, step)
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
@@ -155,8 +148,8 @@ class Checkpoints:
         except Exception as error:  # Orbax raises a plain Exception for an array that cannot be read.
             raise self._damaged(step, (str(error).strip() or repr(error)).splitlines()[0][:300]) from error
 
-    def _verify(self, step: int, name: str, tree: Any, described: Any) -> None:
-        found, expected = fingerprint(tree), described["fingerprints"][name]
+    def _verify(self, step: int, name: str, tree: Any, described: Described) -> None:
+        found, expected = fingerprint(tree), described.fingerprints.get(name, {})
         wrong = sorted(path for path in expected if found.get(path) != expected[path])
         if wrong:
             raise self._damaged(

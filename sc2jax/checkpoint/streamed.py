@@ -14,6 +14,7 @@ from etils import epath
 
 from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store
 from sc2jax.checkpoint.fingerprints import Index, block_sum
+from sc2jax.checkpoint.progress import Progress, describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
         _finish(temporary.create())
         try:
             fingerprints = _write_parameters(temporary.get() / PARAMS, arrays)
-            described = {"step": step, "key": key, "feed_position": [], "fingerprints": {PARAMS: fingerprints}}
+            described = describe(Progress(step, key, np.zeros((0, 0), np.int64)), {PARAMS: fingerprints})
             (temporary.get() / PROGRESS).mkdir()
             ocp.JsonCheckpointHandler().save(temporary.get() / PROGRESS, args=ocp.args.JsonSave(described))
             _finish(temporary.finalize())

@@ -8,15 +8,18 @@ hand has nothing to do.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.storage import join
+from sc2jax.json_files import read_json
+from sc2jax.storage import inside, join
 
 MANIFEST = "manifest.json"
 _READ_WHOLE = 4 * 2**20
+_CONTENT_NAMED = re.compile(r"part-\d+-([0-9a-f]{16})\.\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Output:
     """One file that a stage wrote: its path relative to the stage's folder, and what is needed to check it.
 
     `rows`, `row_groups` and `footer_sha256` are those of a Parquet part: a dataset of many parts can be addressed by
-    row group without opening them, and pages carry checksums, but a footer does not.
+    row group without opening them, and pages carry checksums, but a footer does not. A file that is no `result` says
+    how the work was done, on which machine or how fast; nothing follows from it.
     """
 
     path: str
@@ -33,6 +37,7 @@ class Output:
     rows: int = 0
     row_groups: int = 0
     footer_sha256: str = ""
+    result: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,6 @@ class Manifest:
     """
 
     stage: str
-    key: str
     inputs: Mapping[str, str]
     config: Mapping[str, Any]
     outputs: tuple[Output, ...]
@@ -52,9 +56,14 @@ class Manifest:
     operation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def key(self) -> str:
+        """The digest of all that the outputs depend on."""
+        return stage_key(self.stage, self.version, self.config, self.inputs)
+
+    @property
     def digest(self) -> str:
-        """The sha256 of the outputs: what a later stage depends on. Equal bytes give an equal digest."""
-        return sha256_of([dataclasses.asdict(output) for output in self.outputs])
+        """The sha256 of the results: what a later stage depends on. Equal bytes give an equal digest."""
+        return sha256_of([dataclasses.asdict(output) for output in self.outputs if output.result])
 
     def under(self, prefix: str) -> list[Output]:
         """The outputs in the sub-folder `prefix`, in order of their paths."""
@@ -67,23 +76,39 @@ def stage_key(stage: str, version: int, config: Mapping[str, Any], inputs: Mappi
     return sha256_of({"stage": stage, "version": version, "config": config, "inputs": inputs})
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sealed(Manifest):
+    """A manifest as it lies on disk, with the sha256 of all that it says."""
+
+    sha256: str = ""
+
+
+def manifest_json(manifest: Manifest) -> bytes:
+    """The content of a manifest's file."""
+    said = dataclasses.asdict(manifest)
+    return (canonical_json(said | {"sha256": sha256_of(said)}, indent=1) + "\n").encode()
+
+
 def read_manifest(folder: str) -> Manifest:
     """The manifest of a complete folder.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is none, it cannot be read, or it is not the one that was written.
     """
     path = join(folder, MANIFEST)
+    remedy = f"delete {folder} and run its stage again"
     try:
-        fields = json.loads(storage.read_bytes(path))
-        outputs = tuple(Output(**output) for output in fields.pop("outputs"))
-        return Manifest(outputs=outputs, **fields)
+        sealed = read_json(path, _Sealed, remedy)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} holds no {MANIFEST}: the stage that writes it was not run or did not finish; run it (again)"
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {folder} and run its stage again") from error
+    manifest = Manifest(**{field.name: getattr(sealed, field.name) for field in dataclasses.fields(Manifest)})
+    if sha256_of(dataclasses.asdict(manifest)) != sealed.sha256:
+        raise UserError(f"{path} is not what its stage wrote: its sha256 is another; {remedy}")
+    for output in manifest.outputs:
+        inside(folder, output.path)
+    return manifest
 
 
 def is_finished(folder: str) -> bool:
@@ -107,23 +132,61 @@ def completed(folder: str, key: str) -> Manifest | None:
         parent, _, name = output.path.rpartition("/")
         if sizes[parent].get(name) != output.bytes:
             return None
-        if output.bytes <= _READ_WHOLE:
-            content = storage.read_bytes(join(folder, output.path))
-            if hashlib.sha256(content).hexdigest() != output.sha256:
-                return None
+        if output.bytes <= _READ_WHOLE and storage.sha256_of_file(join(folder, output.path)) != output.sha256:
+            return None
     return manifest
+
+
+def read_output(folder: str, manifest: Manifest, path: str) -> bytes:
+    """One small file of a stage.
+
+    Raises:
+        UserError: the stage wrote none of that name, or it is not what was written.
+    """
+    full = join(folder, path)
+    output = next((output for output in manifest.outputs if output.path == path), None)
+    if output is None:
+        raise UserError(f"{join(folder, MANIFEST)} lists no {path}; delete {folder} and run its stage again")
+    try:
+        content = storage.read_bytes(full)
+    except FileNotFoundError as error:
+        raise UserError(f"{full} is missing; run the stage that wrote it again") from error
+    if hashlib.sha256(content).hexdigest() != output.sha256:
+        raise UserError(f"{full} is not what its stage wrote; delete it and run the stage again")
+    return content
 
 
 def commit(folder: str, manifest: Manifest) -> Manifest:
-    """Writes the manifest in one atomic step, then removes parts of earlier runs that it does not list."""
-    storage.write_whole(join(folder, MANIFEST), canonical_json(dataclasses.asdict(manifest), indent=1).encode())
+    """Writes the manifest in one atomic step, then deletes what only earlier runs wrote.
+
+    That is what an earlier manifest lists, and parts that none ever listed: their names carry the digest of what is in
+    them, so that no file of somebody else is taken for one.
+    """
+    earlier = read_manifest(folder) if is_finished(folder) else None
+    storage.write_whole(join(folder, MANIFEST), manifest_json(manifest))
     kept = {output.path for output in manifest.outputs}
-    for parent in _parents(manifest) | {""}:
-        for name in storage.file_sizes(join(folder, parent)):
+    listed = {output.path for output in earlier.outputs} if earlier else set()
+    parents = _parents(manifest) | (_parents(earlier) if earlier else set())
+    for parent in parents:
+        below = join(folder, parent) if parent else folder
+        for name in storage.file_sizes(below):
             path = join(parent, name) if parent else name
-            if path not in kept and (name.startswith("part-") or storage.is_unfinished(name)):
+            if path not in kept and (path in listed or _is_our_part(join(below, name))):
                 storage.delete_file(join(folder, path))
+    for above in sorted({above for parent in parents for above in _chain(parent)}, reverse=True):
+        storage.delete_if_empty(join(folder, above))
     return manifest
+
+
+def _is_our_part(path: str) -> bool:
+    named = _CONTENT_NAMED.fullmatch(path.rpartition("/")[2])
+    return named is not None and storage.sha256_of_file(path).startswith(named[1])
+
+
+def _chain(path: str) -> list[str]:
+    """A folder and those above it, relative to the stage's, which is not among them."""
+    parts = path.split("/")
+    return ["/".join(parts[: index + 1]) for index in range(len(parts)) if path]
 
 
 def _parents(manifest: Manifest) -> set[str]:
@@ -131,10 +194,10 @@ def _parents(manifest: Manifest) -> set[str]:
     return {output.path.rpartition("/")[0] for output in manifest.outputs}
 
 
-def write_output(folder: str, path: str, content: bytes) -> Output:
+def write_output(folder: str, path: str, content: bytes, *, result: bool = True) -> Output:
     """Writes one file of a stage and returns its entry for the manifest."""
     storage.write_whole(join(folder, path), content)
-    return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), result=result)
 
 
 def canonical_json(value: Any, indent: int | None = None) -> str:

@@ -8,7 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sc2jax.records.manifest import Manifest, Output, commit, completed, stage_key
+from sc2jax.records.manifest import Manifest, Output, completed, stage_key, write_output
+from sc2jax.records.stage_folder import claimed
 from sc2jax.settings import decisive, incidental
 
 Written = tuple[list[Output], dict[str, Any]]
@@ -25,8 +26,12 @@ class Stage:
         settings: the sections of the config that it reads, and values such as the seed, by name. What a section's
             fields declare as deciding the result goes into the key; the rest stands in the manifest.
         inputs: the digests of what it reads, by name.
-        write: writes the files into a folder, and returns them with the stage's statistics.
+        write: writes the files into the folder that it is given, from where they are moved to the stage's own when all
+            is done; returns them with the stage's statistics.
         intact: looks at what the stage left beside the outputs of a manifest, such as checkpoints.
+        notes: files that say how the work was done, such as its resolved config: they are committed, and checked,
+            like the outputs, but nothing depends on them.
+        keeps: the names of files and folders that it leaves beside its outputs.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Stage:
     inputs: Mapping[str, str]
     write: Callable[[str], Written]
     intact: Callable[[Manifest], bool] = lambda _: True
+    notes: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -58,22 +65,31 @@ class Stage:
         return manifest if manifest is not None and self.intact(manifest) else None
 
     def run(self, folder: str) -> Manifest:
-        """Does the work in a folder and commits it, unless it is done."""
+        """Does the work in a folder and commits it, unless it is done.
+
+        Raises:
+            UserError: the folder holds something else, or another process is writing in it.
+        """
         done = self.done(folder)
         if done is not None:
             return done
-        outputs, statistics = self.write(folder)
-        manifest = Manifest(
-            stage=self.name,
-            version=self.version,
-            key=self.key,
-            inputs=dict(self.inputs),
-            config=self.config,
-            operation=self.operation,
-            outputs=tuple(sorted(outputs, key=lambda output: output.path)),
-            statistics=statistics,
-        )
-        return commit(folder, manifest)
+        with claimed(folder, self.name) as claim:
+            done = self.done(folder)  # another process may have been quicker, or a commit have been interrupted
+            if done is not None:
+                return done
+            outputs, statistics = self.write(claim.unfinished)
+            outputs += [write_output(claim.unfinished, name, note, result=False) for name, note in self.notes.items()]
+            manifest = Manifest(
+                stage=self.name,
+                version=self.version,
+                inputs=dict(self.inputs),
+                config=self.config,
+                operation=self.operation,
+                outputs=tuple(sorted(outputs, key=lambda output: output.path)),
+                statistics=statistics,
+            )
+            claim.commit(manifest, self.keeps)
+            return manifest
 
 
 def _is_section(value: Any) -> bool:

@@ -13,9 +13,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from tqdm import tqdm
 
-from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.checkpoint.fingerprints import fingerprint
+from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.model.params import Table, stacked_mask
 from sc2jax.training.config import TrainingConfig
@@ -107,12 +108,12 @@ def train(
     place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
-        state = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
-        log = MetricsLog(folder, int(state.step)) if jax.process_index() == 0 else None
+        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
+        log = MetricsLog(folder, int(state.step), log_sha256) if jax.process_index() == 0 else None
         step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
 
         def save(state: TrainState, position: np.ndarray) -> None:
-            progress = Progress(int(state.step), key, whole_position(position))
+            progress = Progress(int(state.step), key, whole_position(position), log.sha256 if log else "")
             checkpoints.save(progress, state.params, state.optimizer_state, stacked_mask(table))
 
         state = _run(feed, state, step, place, save, log, training)
@@ -131,23 +132,27 @@ def _start(
     folder: str,
     key: str,
     seed: int,
-) -> TrainState:
+) -> tuple[TrainState, str]:
+    """The state to go on from, and the digest of the log up to there."""
     step = checkpoints.latest_step()
     if step is None:
-        return init_state(table, training, mesh, seed)
+        return init_state(table, training, mesh, seed), ""
     abstract = jax.tree.map(
         lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
         jax.eval_shape(lambda: init_state(table, training, mesh, seed)),
         state_shardings(table, training, mesh),
     )
-    if checkpoints.read_key(step) != key:
+    # All of them, for the oldest ones are deleted as new ones come.
+    other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
+    if other:
         raise UserError(
-            f"{folder} holds checkpoints of a run with another config or other inputs; give another --workdir, or "
-            f"delete {folder} to train anew"
+            f"{folder} holds checkpoints of a run with another config or other inputs (step {other[-1]}); give another "
+            f"--workdir, or delete {folder} to train anew"
         )
     progress, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
     feed.restore(progress.feed_position)
-    return TrainState(jax.device_put(np.int32(progress.step), abstract.step.sharding), params, optimizer_state)
+    start = jax.device_put(np.int32(progress.step), abstract.step.sharding)
+    return TrainState(start, params, optimizer_state), progress.log_sha256
 
 
 def _run(

@@ -1,33 +1,51 @@
 """The training log: one JSON line for every few steps, with the same bytes however often the run was interrupted."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.json_files import decode_json
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 
 
-def read_metrics(folder: str) -> list[dict[str, Any]]:
-    """The complete lines of a run's log, oldest first.
+class Row(TypedDict):
+    """A line of the log: what the steps since the last line came to, and what the feed did since the start."""
+
+    step: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+    feed: Mapping[str, Any]
+
+
+def read_metrics(folder: str) -> list[Row]:
+    """The complete lines of a run's log, oldest first; none if there is no log.
 
     Raises:
         UserError: a line is damaged.
     """
     path = Path(folder, METRICS)
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its newline is unfinished
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); delete its manifest.json and run `sc2jax train` again"
-        ) from error
+    return metrics_of(path.read_bytes(), str(path)) if path.exists() else []
+
+
+def metrics_of(content: bytes, where: str) -> list[Row]:
+    """The complete lines of a log; a line without its newline is unfinished.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    remedy = "delete its folder and run `sc2jax train` again"
+    return [
+        decode_json(line, Row, f"{where}, line {number},", remedy)
+        for number, line in enumerate(content.split(b"\n")[:-1], start=1)
+    ]
 
 
 class MetricsLog:
@@ -37,15 +55,33 @@ class MetricsLog:
     line is what the whole feed has read and dropped since the start of the run.
     """
 
-    def __init__(self, folder: str, step: int) -> None:
-        """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again."""
-        kept = [row for row in read_metrics(folder) if row["step"] <= step]
-        storage.write_whole(storage.join(folder, METRICS), "".join(map(_line, kept)).encode())
+    def __init__(self, folder: str, step: int, sha256: str = "") -> None:
+        """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again.
+
+        Raises:
+            UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint.
+        """
         self._file = Path(folder, METRICS)
         self._timing = Path(folder, TIMING)
-        self._tokens = kept[-1]["tokens"] if kept else 0
+        written = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() and step else []
+        rows = metrics_of(b"".join(written), str(self._file))
+        kept = sum(row["step"] <= step for row in rows)
+        content = b"".join(written[:kept])
+        self._sha256 = hashlib.sha256(content)
+        if sha256 and self._sha256.hexdigest() != sha256:
+            raise UserError(
+                f"{self._file} does not hold the lines that were written up to step {step}: some are missing or "
+                f"changed; bring it back, or delete {folder} to train anew"
+            )
+        storage.write_whole(str(self._file), content)
+        self._tokens = rows[kept - 1]["tokens"] if kept else 0
         self._pending: list[dict[str, float]] = []
         self._seconds = self._waited = 0.0
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all lines so far."""
+        return self._sha256.hexdigest()
 
     def add(self, metrics: dict[str, float], seconds: float, waited: float) -> None:
         """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
@@ -74,11 +110,12 @@ class MetricsLog:
             "tokens_per_second": round(tokens / max(self._seconds, 1e-9), 1),
             "feed_wait_seconds": round(self._waited, 4),
         }
-        for path, line in ((self._file, row), (self._timing, speed)):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(_line(line))
+        for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
+            with path.open("ab") as file:
+                file.write(line)
+        self._sha256.update(_line(row))
         self._pending, self._seconds, self._waited = [], 0.0, 0.0
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, sort_keys=True) + "\n"
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, sort_keys=True).encode() + b"\n"

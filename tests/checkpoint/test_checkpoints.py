@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig

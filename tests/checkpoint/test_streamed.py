@@ -6,8 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.fingerprints import fingerprint
+from sc2jax.checkpoint.progress import Progress
 from sc2jax.checkpoint.streamed import StreamedArray, save_streamed
 from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig

@@ -56,7 +56,7 @@ def test_files_come_from_the_split_that_was_asked_for(tmp_path) -> None:
         write_part(str(tmp_path), split, 0, [source_files([(split, "a.py", "é"), (split, "b.py", "")])], SOURCE_FILE)
         for split in ("train", "heldout")
     ]
-    manifest = Manifest("corpus", "key", {}, {}, tuple(outputs), {})
+    manifest = Manifest("corpus", {}, {}, tuple(outputs), {})
     files = list(read_files(str(tmp_path), manifest, "heldout"))
     assert files == [CodeFile("heldout", "a.py", "Python", "é"), CodeFile("heldout", "b.py", "Python", "")]
     assert [file.bytes for file in files] == [2, 0]

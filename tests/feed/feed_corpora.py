@@ -46,7 +46,7 @@ def write_corpus(folder: Path, parts: Sequence[Sequence[Repositories]], heldout:
     ]
     if heldout:
         outputs.append(write_part(str(folder), "heldout", 0, [_table(heldout)], SOURCE_FILE))
-    commit(str(folder), Manifest("curate", "key", {}, {}, tuple(outputs), {}))
+    commit(str(folder), Manifest("curate", {}, {}, tuple(outputs), {}))
     return str(folder)
 
 
@@ -83,7 +83,7 @@ def write_records(folder: Path, schema: pa.Schema, row_groups: Sequence[Sequence
     empty = {field.name: [] if pa.types.is_list(field.type) else "" for field in schema}
     tables = (pa.Table.from_pylist([empty | dict(record) for record in group], schema) for group in row_groups)
     output = write_part(str(folder), "train", 0, tables, schema)
-    commit(str(folder), Manifest("curate", "key", {}, {}, (output,), {}))
+    commit(str(folder), Manifest("curate", {}, {}, (output,), {}))
     return str(folder)
 
 

@@ -20,7 +20,7 @@ def tokenize(inputs: FeedInputs, folder: Path, epochs: int) -> str:
     sources = open_documents(inputs, read_mixture("repositories"))
     outputs, statistics = write_tokens(str(folder), sources, epochs)
     assert statistics["epochs"] == epochs
-    manifest = Manifest("tokenize", "key", token_inputs(sources), token_config(sources), tuple(outputs), statistics)
+    manifest = Manifest("tokenize", token_inputs(sources), token_config(sources), tuple(outputs), statistics)
     commit(str(folder), manifest)
     return str(folder)
 

@@ -14,7 +14,8 @@ import tokenizers
 from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
-from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.progress import Progress
 from sc2jax.cli import run
 from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
@@ -171,7 +172,7 @@ def trained(tmp_path) -> ModelConfig:
     checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
-    commit(str(tmp_path / "run/train"), Manifest("train", "key", {}, config, (), {"steps": 1}))
+    commit(str(tmp_path / "run/train"), Manifest("train", {}, config, (), {"steps": 1}))
     return model
 
 
@@ -207,7 +208,7 @@ def test_an_exported_model_is_read_again_with_its_own_tokenizer(tmp_path, traine
 def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, statistics):
     write_folder(tmp_path / "source")
     convert_in(tmp_path / "source", tmp_path / "run")
-    commit(str(tmp_path / "run/train"), Manifest("curate", "key", {}, config, (), statistics))
+    commit(str(tmp_path / "run/train"), Manifest("curate", {}, config, (), statistics))
     with pytest.raises(UserError, match="describes no model of this version"):
         convert_out(tmp_path / "out", tmp_path / "run")
     settings = to_settings(load_config("quickstart"))

@@ -1,6 +1,7 @@
 """Manifests and datasets: what is not committed does not count, and damage is named."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from sc2jax.records.dataset import PartWriter, open_part, read_row_group, read_t
 from sc2jax.records.manifest import (
     MANIFEST,
     Manifest,
+    Output,
     commit,
     completed,
+    manifest_json,
     read_manifest,
+    read_output,
     stage_key,
     write_output,
 )
@@ -27,13 +31,13 @@ GROUPS = [pa.table({"text": ["a", "b" * 5000]}, schema=SCHEMA), pa.table({"text"
 @pytest.fixture
 def stage(tmp_path):
     part = write_part(str(tmp_path), "train", 0, GROUPS, SCHEMA)
-    manifest = Manifest("toy", "key", {"in": "x"}, {"a": 1}, (part,), {"rows": part.rows})
+    manifest = Manifest("toy", {"in": "x"}, {"a": 1}, (part,), {"rows": part.rows})
     return str(tmp_path), commit(str(tmp_path), manifest)
 
 
 def test_what_was_committed_is_read_back(stage):
     folder, manifest = stage
-    assert read_manifest(folder) == manifest == completed(folder, "key")
+    assert read_manifest(folder) == manifest == completed(folder, manifest.key)
     assert completed(folder, "another key") is None
     assert [table["text"].to_pylist() for table in read_tables(folder, manifest, "train")] == [["a", "b" * 5000], ["c"]]
     assert read_row_group(folder, manifest.outputs[0], 1)["text"].to_pylist() == ["c"]
@@ -58,11 +62,11 @@ def test_a_missing_or_shortened_output_is_not_complete(stage):
     folder, manifest = stage
     path = Path(folder, manifest.outputs[0].path)
     os.truncate(path, 100)
-    assert completed(folder, "key") is None
+    assert completed(folder, manifest.key) is None
     with pytest.raises(UserError, match="100 bytes instead of"):
         open_part(folder, manifest.outputs[0])
     path.unlink()
-    assert completed(folder, "key") is None
+    assert completed(folder, manifest.key) is None
     with pytest.raises(UserError, match="is missing"):
         open_part(folder, manifest.outputs[0])
 
@@ -92,15 +96,92 @@ def test_a_damaged_manifest_is_named(stage):
         read_manifest(folder)
 
 
-def test_commit_removes_parts_of_interrupted_runs_and_nothing_else(tmp_path):
-    listed = ("train/notes.txt", "other/part-1", "notes.unfinished")
-    stale = ("train/part-00000-old.parquet", "part-00000-old.json", ".part.7.unfinished", "train/.part.7.unfinished")
-    for name in (*listed, *stale):
+def test_a_manifest_that_was_edited_is_refused(stage):
+    """Whatever is changed in it, though it stays well-formed."""
+    folder, manifest = stage
+    whole = Path(folder, MANIFEST).read_text()
+    fields = json.loads(whole)
+    changed = [
+        fields | {"config": {"a": 2}},
+        fields | {"inputs": {"in": "y"}},
+        fields | {"statistics": {"rows": 4}},
+        fields | {"version": 1},
+        fields | {"outputs": []},
+        {name: value for name, value in fields.items() if name != "sha256"},
+    ]
+    for other in changed:
+        write_whole(f"{folder}/{MANIFEST}", json.dumps(other).encode())
+        with pytest.raises(UserError, match="is not what its stage wrote"):
+            read_manifest(folder)
+    write_whole(f"{folder}/{MANIFEST}", json.dumps(fields, indent=3).encode())
+    assert read_manifest(folder) == manifest  # what it says counts, and not how it is written
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):
+    outputs = (Output("huggingface/../../payload.sh", 1, "0"),)
+    write_whole(f"{tmp_path}/{MANIFEST}", manifest_json(Manifest("toy", {}, {}, outputs, {})))
+    with pytest.raises(UserError, match=r"payload\.sh', which is no path below it"):
+        read_manifest(str(tmp_path))
+
+
+def test_a_flipped_bit_in_a_manifest_is_never_silent(stage):
+    folder, manifest = stage
+    whole = Path(folder, MANIFEST).read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        Path(folder, MANIFEST).write_bytes(damaged)
+        try:
+            assert read_manifest(folder) == manifest
+        except UserError as error:
+            assert MANIFEST in str(error)
+
+
+def test_a_small_file_is_read_as_it_was_written_or_not_at_all(tmp_path):
+    output = write_output(str(tmp_path), "notes.txt", b"notes")
+    manifest = Manifest("toy", {}, {}, (output,), {})
+    assert read_output(str(tmp_path), manifest, "notes.txt") == b"notes"
+    with pytest.raises(UserError, match=r"lists no other\.txt"):
+        read_output(str(tmp_path), manifest, "other.txt")
+    write_whole(f"{tmp_path}/notes.txt", b"motes")
+    with pytest.raises(UserError, match=r"notes\.txt is not what its stage wrote"):
+        read_output(str(tmp_path), manifest, "notes.txt")
+    (tmp_path / "notes.txt").unlink()
+    with pytest.raises(UserError, match=r"notes\.txt is missing"):
+        read_output(str(tmp_path), manifest, "notes.txt")
+
+
+def test_what_is_no_result_changes_no_digest(tmp_path):
+    result = write_output(str(tmp_path), "a", b"a")
+    one, two = (write_output(str(tmp_path), "config.json", content, result=False) for content in (b"1", b"2"))
+    manifests = [Manifest("toy", {}, {}, outputs, {}) for outputs in ((result,), (result, one), (result, two))]
+    assert len({manifest.digest for manifest in manifests}) == 1
+    write_whole(f"{tmp_path}/{MANIFEST}", manifest_json(manifests[1]))
+    assert completed(str(tmp_path), manifests[1].key) is None  # but it is checked like all others
+
+
+def test_commit_deletes_what_earlier_runs_wrote_and_nothing_else(tmp_path):
+    """What an earlier manifest lists, in whatever folder, and parts whose names carry the digest of what is in them."""
+    foreign = (
+        "train/notes.txt",
+        "train/part-00000-old.parquet",
+        "train/part-00001-0123456789abcdef.parquet",
+        "train/part-00000.snappy.parquet",
+        "other/part-1",
+        "part-notes.txt",
+        "notes.unfinished",
+        "train/.part.7.unfinished",
+    )
+    for name in foreign:
         write_whole(f"{tmp_path}/{name}", b"x")
-    part = write_part(str(tmp_path), "train", 0, GROUPS, SCHEMA)
-    commit(str(tmp_path), Manifest("toy", "key", {}, {}, (part,), {}))
+    earlier = [write_part(str(tmp_path), side, 0, GROUPS, SCHEMA) for side in ("train", "heldout", "heldout/deep")]
+    commit(str(tmp_path), Manifest("toy", {}, {"share": 0.3}, tuple(earlier), {}))
+    write_part(str(tmp_path), "train", 1, GROUPS[:1], SCHEMA)  # of a run that was killed
+    part = write_part(str(tmp_path), "train", 0, GROUPS[1:], SCHEMA)
+    commit(str(tmp_path), Manifest("toy", {}, {"share": 0.0}, (part,), {}))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == sorted(["manifest.json", *listed, part.path])
+    assert left == sorted(["manifest.json", *foreign, part.path])
+    assert not (tmp_path / "heldout").exists()
 
 
 def test_the_key_depends_on_everything():

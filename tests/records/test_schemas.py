@@ -26,7 +26,7 @@ def test_samples_come_back_from_parquet(kind: str, tmp_path) -> None:
     table = pa.Table.from_pylist(rows, SCHEMAS[kind])
     assert all(list(row) == SCHEMAS[kind].names for row in rows)
     part = write_part(str(tmp_path), "train", 0, [table], SCHEMAS[kind])
-    manifest = Manifest("toy", "key", {}, {}, (part,), {})
+    manifest = Manifest("toy", {}, {}, (part,), {})
     assert [row for read in read_tables(str(tmp_path), manifest, "train") for row in read.to_pylist()] == rows
 
 

@@ -38,7 +38,7 @@ def write(folder: Path, *groups: list[dict[str, Any]], schema: pa.Schema = SOURC
 
 def test_whole_records_come_back(tmp_path: Path) -> None:
     part = write(tmp_path, FILES[:2], FILES[2:])
-    manifest = Manifest("toy", "key", {}, {}, (part,), {})
+    manifest = Manifest("toy", {}, {}, (part,), {})
     rows = [row for table in read_tables(str(tmp_path), manifest, "train") for row in table.to_pylist()]
     assert rows == FILES
     assert [Edit(**edit) for edit in rows[2]["edits"]] == EDITS

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sc2jax.errors import UserError
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage
 from sc2jax.settings import setting
@@ -40,6 +41,10 @@ class Kitchen:
         return Stage(**(fields | changes))
 
 
+def sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 @pytest.fixture
 def kitchen() -> Kitchen:
     return Kitchen()
@@ -66,14 +71,13 @@ def test_the_manifest_says_what_was_given_and_what_was_written(kitchen, tmp_path
         (4, 0, 0),
     ]
     parts = {"stage": "bake", "version": 1, "config": written["config"], "inputs": written["inputs"]}
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    assert written["key"] == hashlib.sha256(text.encode()).hexdigest()
+    assert read_manifest(str(tmp_path)).key == sha256(parts)
+    assert written.pop("sha256") == sha256(written)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "fry"},
         {"version": 2},
         {"settings": {"recipe": Recipe(flour=4), "seed": 7}},
         {"settings": {"recipe": Recipe(), "seed": 8}},
@@ -84,6 +88,28 @@ def test_what_decides_changes_the_key(kitchen, tmp_path, changes):
     kitchen.stage().run(str(tmp_path))
     kitchen.stage(**changes).run(str(tmp_path))
     assert kitchen.done == 2
+
+
+def test_another_stage_has_another_key_and_is_refused_the_folder(kitchen, tmp_path):
+    kitchen.stage().run(str(tmp_path))
+    assert kitchen.stage(name="fry").key != kitchen.stage().key
+    with pytest.raises(UserError, match="holds what `bake` wrote; name another folder for `fry`"):
+        kitchen.stage(name="fry").run(str(tmp_path))
+    assert kitchen.done == 1
+
+
+def test_notes_are_committed_and_decide_nothing(kitchen, tmp_path):
+    one = kitchen.stage(notes={"config.json": b"1"}).run(str(tmp_path / "one"))
+    two = kitchen.stage(notes={"config.json": b"2"}).run(str(tmp_path / "two"))
+    assert (tmp_path / "two/config.json").read_bytes() == b"2"
+    assert one.digest == two.digest
+    assert [(output.path, output.result) for output in one.outputs] == [
+        ("a", True),
+        ("b/cake", True),
+        ("config.json", False),
+    ]
+    (tmp_path / "one/config.json").write_bytes(b"3")
+    assert kitchen.stage().done(str(tmp_path / "one")) is None
 
 
 def test_how_it_is_done_does_not(kitchen, tmp_path):
@@ -130,4 +156,4 @@ def test_nothing_is_committed_when_the_work_fails(kitchen, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         kitchen.stage(write=burn).run(str(tmp_path))
-    assert not (tmp_path / "manifest.json").exists()
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from sc2jax.checkpoint.checkpoints import Checkpoints, Progress
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.progress import Progress
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig

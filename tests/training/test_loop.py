@@ -1,6 +1,7 @@
 """The loop: interrupted anywhere and started again, it ends as if nothing had happened."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_a_finished_run_does_nothing_more(whole, model, training, mesh, make_fee
     feed = make_feed()
     assert run(whole[0], feed, model, training, mesh) == whole[1]
     assert feed.count == 8  # put at the end, and nothing drawn
+
+
+def test_a_checkpoint_of_another_run_among_them_is_refused_and_kept(whole, model, training, mesh, make_feed):
+    """The oldest ones are deleted as new ones come: one that is not ours must not be."""
+    shutil.rmtree(whole[0] / "checkpoints/6")
+    folder = whole[0].parent / "theirs"
+    shorter = dataclasses.replace(training, steps=training.checkpoint_every)
+    run(folder, make_feed(), model, shorter, mesh, key="their key")
+    theirs = whole[0] / f"checkpoints/{shorter.steps}"
+    shutil.rmtree(theirs, ignore_errors=True)
+    shutil.copytree(folder / f"checkpoints/{shorter.steps}", theirs)
+    with pytest.raises(UserError, match=rf"another config or other inputs \(step {shorter.steps}\)"):
+        run(whole[0], make_feed(), model, training, mesh)
+    assert theirs.is_dir()
 
 
 def test_another_key_is_refused(whole, model, training, mesh, make_feed):
@@ -166,8 +181,35 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
     assert times[1] == {"step": 4, "seconds": 1.0, "tokens_per_second": 5.0, "feed_wait_seconds": 0.0}
 
 
+def row(step: int) -> dict:
+    return {"step": step, "tokens": 10 * step, "loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "feed": {}}
+
+
+@pytest.mark.parametrize("kept", ["2 4", "4", "2", "4 2", ""])
+def test_a_log_that_is_not_what_was_saved_is_refused(tmp_path, kept):
+    lines = {step: json.dumps(row(step)).encode() + b"\n" for step in (2, 4, 6)}
+    saved = hashlib.sha256(lines[2] + lines[4]).hexdigest()
+    Path(tmp_path, METRICS).write_bytes(b"".join(lines[int(step)] for step in kept.split()) + lines[6])
+    if kept == "2 4":
+        assert MetricsLog(str(tmp_path), 4, saved).sha256 == saved
+        assert Path(tmp_path, METRICS).read_bytes() == lines[2] + lines[4]
+    else:
+        with pytest.raises(UserError, match="does not hold the lines that were written up to step 4"):
+            MetricsLog(str(tmp_path), 4, saved)
+
+
+def test_a_new_run_begins_a_new_log(tmp_path):
+    Path(tmp_path, METRICS).write_text("garbage\n")
+    log = MetricsLog(str(tmp_path), 0)
+    log.add({"loss": 1.0, "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}, seconds=1.0, waited=0.0)
+    log.write(1, {})
+    content = Path(tmp_path, METRICS).read_bytes()
+    assert json.loads(content)["step"] == 1
+    assert log.sha256 == hashlib.sha256(content).hexdigest()
+
+
 def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path):
-    rows = [json.dumps({"step": step, "tokens": 10 * step}) for step in (2, 4, 6)]
+    rows = [json.dumps(row(step)) for step in (2, 4, 6)]
     Path(tmp_path, METRICS).write_text("\n".join(rows) + '\n{"step": 8, "tok')
     log = MetricsLog(str(tmp_path), step=4)
     for step in (5, 6):

@@ -90,6 +90,6 @@ def test_a_license_counts_for_its_folder_and_equal_texts_are_looked_at_once(
     root = plant("source", {f"project/{name}": text for name, text in tree.items()})
     listing = list_sources([SourceFolder(root)], 1000)
     outputs, _ = licenses.write_licenses(str(tmp_path / "out"), listing, LicenseConfig(), PartsConfig())
-    stage = Committed(str(tmp_path / "out"), Manifest("licenses", "", {}, {}, tuple(outputs), {}))
+    stage = Committed(str(tmp_path / "out"), Manifest("licenses", {}, {}, tuple(outputs), {}))
     assert licenses.licenses_by_folder(stage) == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}
     assert sorted(text.split()[0] for text in seen) == ["MIT", "Zlib"]

@@ -1,0 +1,86 @@
+"""What a checkpoint says of itself: which run it belongs to, how far that was, and the fingerprints of its arrays.
+
+It is a small JSON beside the arrays, with a digest of itself, and is read without Orbax.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sc2jax.checkpoint.disk import PARAMS, PROGRESS
+from sc2jax.errors import UserError
+from sc2jax.json_files import read_json
+from sc2jax.storage import join
+
+_FILE = "metadata"
+"""The name that Orbax gives to a JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run was.
+
+    Attributes:
+        step: the number of steps that were done.
+        key: names the run's config and inputs.
+        feed_position: int64 (global rows, fields).
+        log_sha256: of the lines of the log up to here; "" where the run keeps none.
+    """
+
+    step: int
+    key: str
+    feed_position: np.ndarray
+    log_sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A checkpoint's progress as it lies on disk, with the fingerprints of the arrays of each of its parts."""
+
+    step: int
+    key: str
+    feed_position: Sequence[Sequence[int]]
+    fingerprints: Mapping[str, Mapping[str, int]]
+    log_sha256: str
+    sha256: str
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run was."""
+        return Progress(self.step, self.key, np.asarray(self.feed_position, np.int64), self.log_sha256)
+
+
+def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """What is written of a checkpoint."""
+    said = dataclasses.asdict(progress)
+    said |= {"feed_position": progress.feed_position.tolist(), "fingerprints": fingerprints}
+    return said | {"sha256": _digest(said)}
+
+
+def read_progress(folder: str, step: int) -> Described:
+    """What the checkpoint of a step says.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = join(folder, f"{step}/{PROGRESS}/{_FILE}")
+    remedy = f"delete {join(folder, str(step))} and run `sc2jax train` again"
+    try:
+        described = read_json(path, Described, remedy)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no checkpoint of step {step}; run the stage that wrote it again") from error
+    said = dataclasses.asdict(described)
+    said.pop("sha256")
+    if described.step != step or _digest(said) != described.sha256:
+        raise UserError(f"{path} is not what was saved with the checkpoint; {remedy}")
+    if PARAMS not in described.fingerprints:
+        raise UserError(f"{path} names no parameters; {remedy}")
+    return described
+
+
+def _digest(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The folder of a stage: whose it is, what is under way in it, and how that is committed.
+
+The first thing in the folder is a mark, `.sc2jax/mark.json`, with the stage's name and a random id. Beside it lies the
+lock of the one process that may write, and the folder of that id, which holds all that is not finished; so what an
+interrupted run left is found and deleted, and nothing is taken for ours because of what it is called. A commit is
+itself resumed: once the manifest lies among the unfinished files, whoever comes next finishes the move.
+
+In an object store nothing can be moved: there files are written in their places, and the manifest makes them count.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from sc2jax import storage
+from sc2jax.errors import UserError
+from sc2jax.json_files import read_json
+from sc2jax.locks import locked
+from sc2jax.records.manifest import MANIFEST, Manifest, commit, is_finished, manifest_json, read_manifest
+from sc2jax.storage import join
+
+OURS = ".sc2jax"
+"""The folder within a stage's that holds its mark, its lock and what is under way."""
+
+LOCK = join(OURS, "lock")
+_MARK = join(OURS, "mark.json")
+_NAMED_AT_MOST = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """Says which stage a folder belongs to; `id` names the folder of what is under way."""
+
+    stage: str
+    id: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A stage's folder while this process may write in it: files go into `unfinished`, and `commit` moves them out."""
+
+    folder: str
+    unfinished: str
+    still_ours: Callable[[], None]
+
+    def commit(self, manifest: Manifest, keeps: Collection[str]) -> None:
+        """Publishes what lies in `unfinished`; `keeps` names what else in the folder belongs to the stage.
+
+        Raises:
+            UserError: a file of somebody else lies where an output has to go, or the folder was taken over.
+        """
+        self.still_ours()
+        if self.unfinished != self.folder:
+            _refuse_occupied(self.folder, self.unfinished, manifest)
+            storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
+        _publish(self.folder, self.unfinished, manifest)
+        foreign = foreign_files(self.folder, manifest, keeps)
+        if foreign:
+            more = f" and {len(foreign) - _NAMED_AT_MOST} more" if len(foreign) > _NAMED_AT_MOST else ""
+            logging.getLogger("sc2jax").warning(
+                "%s also holds files that are not ours; they stay as they are: %s%s",
+                self.folder,
+                ", ".join(foreign[:_NAMED_AT_MOST]),
+                more,
+            )
+
+
+@contextlib.contextmanager
+def claimed(folder: str, stage: str) -> Iterator[Claim]:
+    """Holds a folder for a stage: nobody else writes in it, and nothing is under way at first.
+
+    Raises:
+        UserError: the folder holds something else, which is not touched, or another process is writing in it.
+    """
+    refuse_foreign(folder, stage)
+    made = [] if storage.is_url(folder) else [at for at in (Path(folder), *Path(folder).parents) if not at.exists()]
+    storage.make_folder(join(folder, OURS))
+    try:
+        with locked(join(folder, LOCK), folder) as still_ours:
+            mark = read_mark(folder) or _leave_mark(folder, stage)
+            unfinished = folder if storage.is_url(folder) else join(folder, f"{OURS}/{mark.id}")
+            if unfinished != folder:
+                _finish_commit(folder, unfinished)
+                storage.delete_folder(unfinished)
+                storage.make_folder(unfinished)
+            try:
+                yield Claim(folder, unfinished, still_ours)
+            finally:
+                if unfinished != folder and not is_finished(unfinished):
+                    storage.delete_folder(unfinished)
+                if storage.names(folder) == [OURS]:  # nothing came of it
+                    storage.delete_folder(join(folder, OURS))
+    finally:
+        for at in made:
+            with contextlib.suppress(OSError):
+                at.rmdir()
+
+
+def read_mark(folder: str) -> Mark | None:
+    """The mark of a folder; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = join(folder, _MARK)
+    try:
+        mark = read_json(path, Mark, f"delete {folder} and run its stage again")
+    except FileNotFoundError:
+        return None
+    if not re.fullmatch(r"[0-9a-f]{16}", mark.id):
+        raise UserError(f"{path} is damaged: {mark.id!r} is no id; delete {folder} and run its stage again")
+    return mark
+
+
+def _leave_mark(folder: str, stage: str) -> Mark:
+    mark = Mark(stage, secrets.token_hex(8))
+    content = f'{{"stage": "{mark.stage}", "id": "{mark.id}"}}\n'
+    storage.write_whole(join(folder, _MARK), content.encode())
+    return mark
+
+
+def refuse_foreign(folder: str, stage: str) -> None:
+    """Makes sure that a folder is empty or the stage's own, by its mark or a manifest, before any work is done.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    mark = read_mark(folder)
+    if mark is None and is_finished(folder):
+        mark = Mark(read_manifest(folder).stage, "")  # copied without the hidden folder
+    if mark is not None:
+        if mark.stage != stage:
+            raise UserError(f"{folder} holds what `{mark.stage}` wrote; name another folder for `{stage}`")
+        return
+    found = [name for name in storage.names(folder) if name != OURS]
+    if found:
+        raise UserError(
+            f"{folder} holds files that are not ours ({', '.join(found[:_NAMED_AT_MOST])}"
+            f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder"
+        )
+
+
+def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) -> list[str]:
+    """What lies in a stage's folder and is not its own; a dataset or stage with a folder of its own is named as one.
+
+    `keeps` are the names of files and folders that belong to the stage and stand in no manifest.
+    """
+    known = {output.path for output in manifest.outputs} | {MANIFEST}
+    found = [path for path in storage.files_below(folder) if path.partition("/")[0] not in (OURS, *keeps)]
+    datasets = {path.removesuffix(end) for path in found for end in (f"/{MANIFEST}", f"/{_MARK}") if path.endswith(end)}
+    foreign = set()
+    for path in found:
+        if path not in known:
+            above = (path[: slash.start()] for slash in re.finditer("/", path))
+            foreign.add(next((f"{parent}/" for parent in above if parent in datasets), path))
+    return sorted(foreign)
+
+
+def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest) -> None:
+    """An output goes where nothing is, or where an output was, or where it lies already."""
+    listed = {output.path for output in read_manifest(folder).outputs} if is_finished(folder) else set()
+    for output in manifest.outputs:
+        target = join(folder, output.path)
+        if output.path in listed or not storage.exists(join(unfinished, output.path)):
+            continue
+        if storage.exists(target) and storage.sha256_of_file(target) != output.sha256:
+            raise UserError(f"{target} is not ours and lies where an output has to go; move it away and run again")
+
+
+def _finish_commit(folder: str, unfinished: str) -> None:
+    """Ends a commit that was interrupted."""
+    if is_finished(unfinished):
+        _publish(folder, unfinished, read_manifest(unfinished))
+
+
+def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:
+    """Moves the outputs into their places, then the manifest, and deletes what only older runs wrote."""
+    if unfinished != folder:
+        for output in manifest.outputs:
+            source, target = Path(unfinished, output.path), Path(folder, output.path)
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(target)
+    commit(folder, manifest)
+    if unfinished != folder:
+        storage.delete_folder(unfinished)

@@ -1,0 +1,222 @@
+"""Nothing in a stage's folder is deleted or written over that is not its own, whatever it is called."""
+
+import json
+import logging
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sc2jax.errors import UserError
+from sc2jax.records.manifest import MANIFEST, Manifest, commit, manifest_json, read_manifest, write_output
+from sc2jax.records.stage import Stage
+from sc2jax.records.stage_folder import claimed, foreign_files, read_mark
+
+
+def stage(contents: dict[str, bytes], name: str = "toy", keeps: tuple[str, ...] = (), **config) -> Stage:
+    def write(folder: str):
+        return [write_output(folder, path, content) for path, content in contents.items()], {}
+
+    return Stage(name, 1, {"config": config}, {}, write, keeps=keeps)
+
+
+def tree(folder: Path) -> dict[str, bytes | str]:
+    """All files and links below a folder but ours."""
+    found: dict[str, bytes | str] = {}
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != ".sc2jax"]
+        for name in files:
+            path = Path(parent, name)
+            found[str(path.relative_to(folder))] = str(path.readlink()) if path.is_symlink() else path.read_bytes()
+    return found
+
+
+def test_the_mark_comes_first_and_what_is_under_way_lies_within(tmp_path):
+    def write(folder: str):
+        (mark,) = tmp_path.glob("run/.sc2jax/mark.json")
+        assert json.loads(mark.read_text()) == {"stage": "toy", "id": Path(folder).name}
+        assert Path(folder).parent == tmp_path / "run/.sc2jax"
+        return [write_output(folder, "out", b"x")], {}
+
+    Stage("toy", 1, {}, {}, write).run(str(tmp_path / "run"))
+    assert tree(tmp_path / "run").keys() == {"out", MANIFEST}
+    assert not [path for path in (tmp_path / "run/.sc2jax").iterdir() if path.is_dir()]
+
+
+NAMES = st.sampled_from(
+    [
+        "part-notes.txt",
+        "part-00000.snappy.parquet",
+        "part-00000-0123456789abcdef.parquet",
+        "notes.unfinished",
+        ".part.7.unfinished",
+        ".sc2jax.json",
+        "config.json",
+        "manifest.json.bak",
+        "ä b",
+        "metrics.jsonl",
+    ]
+)
+PATHS = st.lists(st.sampled_from(["train", "heldout", "mine", "stages"]), max_size=2).flatmap(
+    lambda folders: NAMES.map(lambda name: "/".join([*folders, name]))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(foreign=st.dictionaries(PATHS, st.binary(max_size=3), min_size=1), at=st.integers(0, 3))
+def test_any_foreign_files_are_as_they_were(tmp_path_factory, foreign, at):
+    """They lie in an unmarked folder, come before the first run, between two, or are around the folder."""
+    outside = tmp_path_factory.mktemp("outside")
+    folder = outside / "run"
+    ours = {"train/part-00000.parquet": b"one", "heldout/x": b"y", "scores.json": b"{}"}
+    root = outside if at == 3 else folder
+    if at in (1, 2):
+        stage(ours, share=1).run(str(folder))
+    for path, content in foreign.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    before = {path: content for path, content in tree(root).items() if path in foreign}
+    if at == 0:
+        with pytest.raises(UserError, match="holds files that are not ours"):
+            stage(ours, share=1).run(str(folder))
+        assert tree(root) == before
+        assert not (folder / ".sc2jax").exists()
+        return
+    stage(ours | {"train/part-00000.parquet": b"two"}, share=2).run(str(folder))
+    del ours["heldout/x"]
+    stage(ours, share=3).run(str(folder))
+    assert {path: content for path, content in tree(root).items() if path in foreign} == before
+    assert tree(folder).keys() - {path for path in foreign if root == folder} == {*ours, MANIFEST}
+
+
+def test_a_file_where_an_output_has_to_go_is_refused_and_kept(tmp_path):
+    stage({"a": b"a"}, share=1).run(str(tmp_path))
+    (tmp_path / "b").write_bytes(b"theirs")
+    with pytest.raises(UserError, match=r"/b is not ours and lies where an output has to go"):
+        stage({"a": b"other", "b": b"ours"}, share=2).run(str(tmp_path))
+    assert tree(tmp_path) | {MANIFEST: b""} == {"a": b"a", "b": b"theirs", MANIFEST: b""}
+    (tmp_path / "b").write_bytes(b"ours")  # nothing would be lost
+    stage({"a": b"other", "b": b"ours"}, share=2).run(str(tmp_path))
+    assert tree(tmp_path)["a"] == b"other"
+
+
+def test_a_dataset_of_its_own_stays_and_is_named_once(tmp_path, caplog):
+    contents = {"train/a": b"a"}
+    stage(contents, keeps=("stages",), share=1).run(str(tmp_path))
+    commit(
+        str(tmp_path / "issues"), Manifest("other", {}, {}, (write_output(str(tmp_path / "issues"), "p", b"x"),), {})
+    )
+    stage(contents, share=1).run(str(tmp_path / "nested"))
+    stage(contents, share=1).run(str(tmp_path / "stages/files"))
+    (tmp_path / "issues/deep").mkdir()
+    (tmp_path / "issues/deep/notes").write_text("x")
+    for name in ("1", "2", "3"):
+        (tmp_path / "train" / name).write_text("x")
+    before = tree(tmp_path)
+    with caplog.at_level(logging.WARNING, "sc2jax"):
+        for _ in range(2):
+            stage(contents, keeps=("stages",), share=2).run(str(tmp_path))
+    (record,) = caplog.records
+    assert record.getMessage().endswith("not ours; they stay as they are: issues/, nested/, train/1 and 2 more")
+    assert tree(tmp_path) == before | {MANIFEST: (tmp_path / MANIFEST).read_bytes()}
+    assert foreign_files(str(tmp_path), read_manifest(str(tmp_path)))[-1] == "train/3"
+
+
+def test_the_folder_of_another_stage_is_refused_before_any_work(tmp_path):
+    stage({"a": b"a"}).run(str(tmp_path))
+    for copied in (True, False):
+        if not copied:
+            shutil.rmtree(tmp_path / ".sc2jax")  # copied without the hidden folder: the manifest says whose it is
+        with pytest.raises(UserError, match="holds what `toy` wrote"), claimed(str(tmp_path), "other"):
+            pytest.fail("claimed")
+    assert stage({"a": b"b"}, share=2).run(str(tmp_path)).config == {"config": {"share": 2}}
+    assert read_mark(str(tmp_path)) is not None
+
+
+@pytest.mark.parametrize("mark", [b"", b"null", b'{"stage": "toy"}', b'{"stage": "toy", "id": "../../x"}'])
+def test_a_damaged_mark_is_refused(tmp_path, mark):
+    (tmp_path / ".sc2jax").mkdir()
+    (tmp_path / ".sc2jax/mark.json").write_bytes(mark)
+    with pytest.raises(UserError, match=r"mark\.json is damaged.*delete"):
+        stage({"a": b"a"}).run(str(tmp_path))
+
+
+def test_a_failure_leaves_nothing_where_nothing_was(tmp_path):
+    def fail(folder: str):
+        write_output(folder, "deep/a", b"x")
+        raise UserError("no")
+
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/er"):
+        with pytest.raises(UserError, match=r"^no$"):
+            Stage("toy", 1, {}, {}, fail).run(str(tmp_path / folder))
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_a_commit_that_was_killed_is_finished_by_the_next_run(tmp_path, monkeypatch, after):
+    """Killed at each of its moves: the next run, of whatever config, finds one of the two states, never a mixture."""
+    first, second = {"a": b"1", "b": b"1", "c": b"1"}, {"a": b"2", "b": b"2", "d": b"2"}
+    stage(first, share=1).run(str(tmp_path))
+    with monkeypatch.context() as patched:
+        moved, replace = [], Path.replace
+
+        def move(self: Path, target: Path) -> Path:
+            if len(moved) == after:
+                raise Killed
+            moved.append(target)
+            return replace(self, target)
+
+        patched.setattr("pathlib.Path.replace", move)
+        patched.setattr("shutil.rmtree", lambda *_: None)  # a process that is killed cleans nothing up
+        try:
+            stage(second, share=2).run(str(tmp_path))
+        except Killed:
+            pass
+        else:
+            assert after == 7  # out, out, out, the manifest, three moves, the manifest
+    assert read_manifest(str(tmp_path)).config["config"]["share"] in (1, 2)
+    done: list[str] = []
+    last = stage(second, share=2)
+    last.run(str(tmp_path))
+    expected = second | {MANIFEST: (tmp_path / MANIFEST).read_bytes()}
+    assert tree(tmp_path) == expected, done
+
+
+def test_what_a_killed_run_left_is_deleted(tmp_path):
+    stage({"a": b"1"}).run(str(tmp_path))
+    mark = read_mark(str(tmp_path))
+    assert mark is not None
+    left = tmp_path / ".sc2jax" / mark.id
+    (left / "train").mkdir(parents=True)
+    (left / "train/part").write_text("half")
+    stage({"a": b"2"}, share=2).run(str(tmp_path))
+    assert not left.exists()
+
+
+def test_an_interrupted_commit_of_a_damaged_manifest_is_refused(tmp_path):
+    stage({"a": b"1"}).run(str(tmp_path))
+    mark = read_mark(str(tmp_path))
+    assert mark is not None
+    content = manifest_json(Manifest("toy", {}, {}, (), {}))
+    write_output(str(tmp_path), f".sc2jax/{mark.id}/{MANIFEST}", content.replace(b"toy", b"tox"))
+    with pytest.raises(UserError, match=r"manifest\.json is not what its stage wrote"):
+        stage({"a": b"2"}, share=2).run(str(tmp_path))
+
+
+def test_in_an_object_store_all_lies_in_its_place(tmp_path):
+    folder = f"memory://stages/{random.Random(0).random()}"
+    stage({"train/a": b"1", "b": b"1"}, share=1).run(folder)
+    stage({"train/a": b"2"}, share=2).run(folder)
+    assert foreign_files(folder, read_manifest(folder)) == []
+    assert [output.path for output in read_manifest(folder).outputs] == ["train/a"]
+    with pytest.raises(UserError, match="holds what `toy` wrote"):
+        stage({}, name="other").run(folder)
