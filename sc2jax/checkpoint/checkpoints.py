@@ -7,7 +7,6 @@ fit into memory are saved block by block (`streamed.py`) and read in parts (`ope
 """
 
 import logging
-import re
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store
+from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store, sweep
 from sc2jax.checkpoint.fingerprints import Index, fingerprint
 from sc2jax.checkpoint.progress import Described, Progress, describe
 from sc2jax.checkpoint.progress import read_progress as read_described
@@ -38,7 +37,7 @@ class Checkpoints:
         """
         self._folder = folder
         if kept:
-            _sweep(epath.Path(folder))
+            sweep(epath.Path(folder))
         options = ocp.CheckpointManagerOptions(max_to_keep=kept or None, read_only=not kept)
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=(PARAMS, OPTIMIZER, PROGRESS))
 
@@ -176,13 +175,3 @@ class Checkpoints:
 
 def _save_args(stacked: bool) -> ocp.SaveArgs:
     return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if stacked else ())
-
-
-def _sweep(folder: epath.Path) -> None:
-    """Deletes half-written checkpoints.
-
-    Orbax would do it on a thread of its own that nobody waits for: opened twice, it trips over itself.
-    """
-    for entry in folder.iterdir() if folder.exists() else ():
-        if re.fullmatch(r"\d+\.orbax-checkpoint-tmp(-\d+)?", entry.name):
-            entry.rmtree()

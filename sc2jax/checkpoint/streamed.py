@@ -12,9 +12,10 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store
+from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store, sweep
 from sc2jax.checkpoint.fingerprints import Index, block_sum
 from sc2jax.checkpoint.progress import Progress, describe
+from sc2jax.storage import delete_if_empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,8 @@ class StreamedArray:
 def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, ...], StreamedArray]) -> dict[str, int]:
     """Saves parameters alone as the checkpoint of a step, each at its path; returns their fingerprints.
 
-    They are written to a temporary folder of Orbax, which takes the step's name when all is there: nobody finds half a
-    checkpoint.
+    What lies there of that step, whole or half-written, is deleted first. They are written to a temporary folder of
+    Orbax, which takes the step's name when all is there: nobody finds half a checkpoint.
 
     Raises:
         OSError: the disk is full, for example.
@@ -43,6 +44,9 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
     final = epath.Path(folder) / str(step)
     temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(final).from_final(final)
     with disk_errors(folder):
+        sweep(epath.Path(folder))
+        if final.exists():
+            final.rmtree()
         _finish(temporary.create())
         try:
             fingerprints = _write_parameters(temporary.get() / PARAMS, arrays)
@@ -52,6 +56,7 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
             _finish(temporary.finalize())
         except BaseException:
             temporary.get().rmtree(missing_ok=True)
+            delete_if_empty(folder)
             raise
     return fingerprints
 

@@ -20,7 +20,7 @@ from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.locks import locked
-from sc2jax.records.manifest import MANIFEST, Manifest, commit, is_finished, manifest_json, read_manifest
+from sc2jax.records.manifest import MANIFEST, Manifest, Output, commit, is_finished, manifest_json, read_manifest
 from sc2jax.storage import join
 
 OURS = ".sc2jax"
@@ -55,7 +55,7 @@ class Claim:
         """
         self.still_ours()
         if self.unfinished != self.folder:
-            _refuse_occupied(self.folder, self.unfinished, manifest)
+            _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
         foreign = foreign_files(self.folder, manifest, keeps)
@@ -160,15 +160,19 @@ def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) 
     return sorted(foreign)
 
 
-def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest) -> None:
+def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest, keeps: Collection[str]) -> None:
     """An output goes where nothing is, or where an output was, or where it lies already."""
-    listed = {output.path for output in read_manifest(folder).outputs} if is_finished(folder) else set()
+    listed = set(keeps) | {output.path for output in _outputs_of(folder)}
     for output in manifest.outputs:
         target = join(folder, output.path)
         if output.path in listed or not storage.exists(join(unfinished, output.path)):
             continue
         if storage.exists(target) and storage.sha256_of_file(target) != output.sha256:
             raise UserError(f"{target} is not ours and lies where an output has to go; move it away and run again")
+
+
+def _outputs_of(folder: str) -> tuple[Output, ...]:
+    return read_manifest(folder).outputs if is_finished(folder) else ()
 
 
 def _finish_commit(folder: str, unfinished: str) -> None:

@@ -10,14 +10,11 @@ from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest
-from sc2jax.runs.inputs import open_tokenizer
+from sc2jax.runs.inputs import model_step, open_tokenizer, refuse_mixed
 from sc2jax.runs.run import Run
 from sc2jax.settings import part
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer
-
-PARAMETERS = "parameters.json"
-"""The fingerprints of a model's parameters, beside its checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +44,16 @@ def trained_model(run: Run) -> TrainedModel:
     """The model that `train` or `convert` left in the run.
 
     Raises:
-        UserError: there is none, or it is not one that this version knows.
+        UserError: there is none, it is not one that this version knows, or it does not belong to what lies beside it.
     """
+    refuse_mixed(run, "convert")
     folder = run.folder("train")
     manifest = read_manifest(folder)
+    step = model_step(folder, manifest)
     try:
-        config, step = ModelConfig(**manifest.config["model"]), manifest.statistics["steps"]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder}/manifest.json describes no model of this version ({error}); name a folder that `train` or "
-            "`convert` wrote, or make it again"
-        ) from error
+        config = ModelConfig(**manifest.config["model"])
+    except TypeError as error:
+        raise UserError(f"{folder} holds a model of another version ({error}); make it again") from error
     return TrainedModel(config, join(folder, CHECKPOINTS), step)
 
 

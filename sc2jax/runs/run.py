@@ -5,12 +5,12 @@ reads the manifests of those before it.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection
 from typing import Any
 
 from sc2jax import storage
 from sc2jax.config import CONFIG_FILE, Settings, settings_json
+from sc2jax.json_files import read_json
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.stage import Stage
 from sc2jax.storage import join
@@ -27,12 +27,13 @@ class Run:
     workdir: str
 
     def folder(self, stage: str) -> str:
-        """Where a stage lies: in the working folder, or where `paths` says."""
-        named = getattr(self.settings.paths, stage) if stage in NAMED else ""
-        return storage.absolute(named or join(self.workdir, stage))
+        """Where a stage lies, or a dataset below it: in the working folder, or where `paths` says."""
+        first, slash, below = stage.partition("/")
+        named = getattr(self.settings.paths, first) if first in NAMED else ""
+        return storage.absolute(f"{named or join(self.workdir, first)}{slash}{below}")
 
     def do(self, stage: Stage, name: str = "") -> Manifest:
-        """Does a stage in its folder, unless it is complete, and writes the resolved config beside it.
+        """Does a stage in its folder, unless it is complete, with the resolved config beside what it makes.
 
         The folder is that of `name`, by default the stage's own.
         """
@@ -40,15 +41,15 @@ class Run:
         done = stage.done(folder)
         if done is not None:
             say("complete already")
-            if not saved_config(folder):  # a kill came between the commit and the config, or somebody removed it
-                self.write_config(folder, stage.inputs)
             return done
-        manifest = stage.run(folder)
-        self.write_config(folder, stage.inputs)
-        return manifest
+        return self.with_config(stage).run(folder)
 
-    def write_config(self, folder: str, inputs: Collection[str]) -> None:
-        """Writes the resolved config beside what it made, with the folders of the stages that were its inputs.
+    def with_config(self, stage: Stage) -> Stage:
+        """The stage, which will leave the resolved config beside its outputs."""
+        return dataclasses.replace(stage, notes={CONFIG_FILE: self.config_json(stage.inputs)})
+
+    def config_json(self, inputs: Collection[str]) -> bytes:
+        """The resolved config, with the folders of the stages that were its inputs.
 
         `--config=FOLDER/config.json --workdir=ELSEWHERE` runs it again on the same inputs.
         """
@@ -56,8 +57,7 @@ class Run:
         folders = {name: self.folder(name) for name in NAMED if name in read}
         source = ",".join(map(storage.absolute, source_folders(self.settings)))
         paths = dataclasses.replace(self.settings.paths, source=source, **folders)
-        content = settings_json(dataclasses.replace(self.settings, paths=paths))
-        storage.write_whole(join(folder, CONFIG_FILE), content.encode())
+        return settings_json(dataclasses.replace(self.settings, paths=paths)).encode()
 
 
 def open_run(settings: Settings, workdir: str) -> Run:
@@ -73,12 +73,15 @@ def open_run(settings: Settings, workdir: str) -> Run:
 
 
 def saved_config(folder: str) -> dict[str, Any]:
-    """The config beside a stage; empty where it is missing or damaged."""
-    try:
-        values = json.loads(storage.read_bytes(join(folder, CONFIG_FILE)))
-    except (FileNotFoundError, ValueError, RecursionError):
+    """The config beside a stage; empty where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = join(folder, CONFIG_FILE)
+    if not storage.exists(path):
         return {}
-    return values if isinstance(values, dict) else {}
+    return read_json(path, dict[str, Any], f"delete {folder} and run its stage again")
 
 
 def source_folders(settings: Settings) -> list[str]:

@@ -10,7 +10,7 @@ from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import SAMPLES, input_digests, read_json
+from sc2jax.runs.inputs import SAMPLES, input_digests, read_result
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
 from sc2jax.settings import part
@@ -34,7 +34,7 @@ def run(settings: Settings, workdir: str) -> None:
         show_text(_end(sample["finish"], wanted.suffix))
         return
     this.do(_stage(this))
-    for sample in read_json(this.folder("complete"), SAMPLES):
+    for sample in read_result(this.folder("complete"), SAMPLES):
         before, after = sample.get("prefix", sample.get("prompt")), sample.get("suffix", "")
         show_text(_opening(before, after) + sample["completion"] + _end(sample["finish"], after))
 

@@ -6,19 +6,19 @@ With `convert.from_huggingface` a folder is read into `train/`, and its tokenize
 
 import dataclasses
 import hashlib
-from contextlib import ExitStack
 from pathlib import Path
 
 from sc2jax import storage
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
+from sc2jax.interop.architecture import read_architecture
 from sc2jax.interop.convert import KEPT, TOKENIZERS, Imported, export_model, import_model
 from sc2jax.model.params import count_params, parameter_table
-from sc2jax.records.manifest import canonical_json, read_manifest, write_output
+from sc2jax.records.manifest import canonical_json, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import tokenizer_path
-from sc2jax.runs.models import PARAMETERS, trained_model
+from sc2jax.runs.inputs import PARAMETERS, tokenizer_digest, tokenizer_path
+from sc2jax.runs.models import trained_model
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
@@ -52,20 +52,29 @@ def _import(run: Run) -> None:
         for name in KEPT
         if (source / name).is_file()
     }
-    named = run.settings.paths.tokenizer
-    brought = [] if named else [name for name in TOKENIZERS if (source / name).is_file()][:1]
-    with ExitStack() as stack:
-        folder = stack.enter_context(new_folder(run.folder("train")))
-        tokenizer_folder = stack.enter_context(new_folder(run.folder("tokenizer"))) if brought else ""
-        imported = import_model(source, join(folder, CHECKPOINTS), run.settings.model)
-        model = imported.model
-        dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model)).write_config(folder, [])
-        Stage("convert", VERSION, {"model": model}, digests, lambda at: _write_model(at, imported)).run(folder)
+    brought = [] if run.settings.paths.tokenizer else [name for name in TOKENIZERS if (source / name).is_file()][:1]
+    folder = run.folder("train")
+    if is_finished(folder):
+        raise UserError(f"{folder} holds a model already; name another --workdir, or delete it")
+    parameters = 0
+
+    def write(unfinished: str) -> Written:
+        nonlocal parameters
+        imported = import_model(source, join(folder, CHECKPOINTS), model)
         if brought:
-            kept = {name: imported.kept[name] for name in brought}
-            inputs = {name: digest for name, digest in digests.items() if name.endswith(f"/{brought[0]}")}
-            Stage("convert", VERSION, {}, inputs, lambda at: _write_files(at, kept)).run(tokenizer_folder)
-    say(f"{count_params(parameter_table(model)):,} parameters", run.folder("train"))
+            _tokenizer_stage(brought[0], imported.kept[brought[0]]).run(run.folder("tokenizer"))
+        parameters = count_params(parameter_table(imported.model))
+        return _write_model(unfinished, imported)
+
+    model = read_architecture(source, run.settings.model)
+    if brought:
+        inputs = digests | {"tokenizer": digests[f"{HUGGINGFACE}/{brought[0]}"]}
+    else:
+        inputs = digests | ({"tokenizer": tokenizer_digest(run)} if run.settings.paths.tokenizer else {})
+    this = dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model))
+    stage = Stage("convert", VERSION, {"model": model}, inputs, write, keeps=(CHECKPOINTS,))
+    this.with_config(stage).run(folder)
+    say(f"{parameters:,} parameters", folder)
     if brought:
         say("the tokenizer", run.folder("tokenizer"))
 
@@ -73,19 +82,21 @@ def _import(run: Run) -> None:
 def _write_model(folder: str, imported: Imported) -> Written:
     files = {PARAMETERS: canonical_json(imported.fingerprints, indent=1).encode()}
     files |= {join(HUGGINGFACE, name): content for name, content in imported.kept.items()}
-    parameters = count_params(parameter_table(imported.model))
-    return _write_files(folder, files)[0], {"parameters": parameters, "steps": 0, "tokens": 0}
+    outputs = [write_output(folder, name, content) for name, content in files.items()]
+    return outputs, {"parameters": count_params(parameter_table(imported.model)), "steps": 0, "tokens": 0}
 
 
-def _write_files(folder: str, files: dict[str, bytes]) -> Written:
-    return [write_output(folder, name, content) for name, content in files.items()], {}
+def _tokenizer_stage(name: str, content: bytes) -> Stage:
+    inputs = {f"{HUGGINGFACE}/{name}": hashlib.sha256(content).hexdigest()}
+    return Stage("convert", VERSION, {}, inputs, lambda at: ([write_output(at, name, content)], {}))
 
 
 def _export(run: Run) -> None:
     model, train = trained_model(run), run.folder("train")
-    outputs = read_manifest(train).under(HUGGINGFACE)
+    manifest = read_manifest(train)
     kept = {
-        output.path.removeprefix(f"{HUGGINGFACE}/"): storage.read_bytes(join(train, output.path)) for output in outputs
+        output.path.removeprefix(f"{HUGGINGFACE}/"): read_output(train, manifest, output.path)
+        for output in manifest.under(HUGGINGFACE)
     }
     target = run.settings.convert.to_huggingface
     with new_folder(target) as folder:
@@ -94,7 +105,7 @@ def _export(run: Run) -> None:
             model.step,
             model.config,
             kept or _tokenizer_files(tokenizer_path(run)),
-            Path(folder),
+            folder,
             run.settings.convert,
         )
     say(f"{sum(len(file.tensors) for file in files):,} tensors in {len(files)} files", target)

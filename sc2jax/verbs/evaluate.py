@@ -13,7 +13,7 @@ from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import MEASURED, SCORES, input_digests, read_json
+from sc2jax.runs.inputs import MEASURED, SCORES, input_digests, read_result
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.settings import part
@@ -25,7 +25,7 @@ def run(settings: Settings, workdir: str) -> None:
     model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
     for name, folder in MEASURED.items():
         this.do(_stage(this, name, model), folder)
-        say(load(name).summary(read_json(this.folder(folder), SCORES)))
+        say(load(name).summary(read_result(this.folder(folder), SCORES)))
 
 
 def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:

@@ -8,7 +8,7 @@ from sc2jax import storage
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.feed.show import row_page, show_row
-from sc2jax.runs.inputs import feed_inputs
+from sc2jax.runs.inputs import feed_inputs, refuse_mixed
 from sc2jax.runs.run import open_run, say
 
 
@@ -17,7 +17,9 @@ def run(settings: Settings, workdir: str) -> None:
     shown, batch_size = settings.show, settings.training.batch_size
     if shown.row >= batch_size:
         raise UserError(f"show.row is {shown.row}; a batch has {batch_size} rows, from 0 on")
-    inputs = feed_inputs(open_run(settings, workdir))
+    this = open_run(settings, workdir)
+    refuse_mixed(this, "show")
+    inputs = feed_inputs(this)
     which = {"row": shown.row, "step": shown.step, "source": shown.source}
     if shown.html:
         page = row_page(inputs, batch_size, **which)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
-from sc2jax.config import Settings, differing_keys
+from sc2jax.config import CONFIG_FILE, Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.model.loss import next_token_loss
@@ -19,12 +19,12 @@ from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import feed_inputs, input_digests, open_tokenizer
-from sc2jax.runs.models import PARAMETERS, fitted_model
+from sc2jax.runs.inputs import PARAMETERS, feed_inputs, input_digests, open_tokenizer
+from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
 from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
-from sc2jax.training.metrics import METRICS, read_metrics
+from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 
 VERSION = 4
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -42,15 +42,17 @@ def run(settings: Settings, workdir: str) -> None:
     this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
 
-    def write(folder: str) -> Written:
+    def write(unfinished: str) -> Written:
         refuse_other_run(folder, stage)
-        this.write_config(folder, inputs)
-        return _train(this, folder, stage.key)
+        # From now on, so that a run that goes on can say which setting is another one.
+        storage.write_whole(join(folder, CONFIG_FILE), this.config_json(inputs))
+        return _train(this, folder, unfinished, stage.key)
 
     def intact(manifest: Manifest) -> bool:
         return Path(folder, CHECKPOINTS, str(manifest.statistics["steps"])).is_dir()
 
-    stage = Stage("train", VERSION, sections, inputs, write, intact)
+    keeps = (CHECKPOINTS, CONFIG_FILE, METRICS, TIMING, PARAMETERS)
+    stage = Stage("train", VERSION, sections, inputs, write, intact, keeps=keeps)
     statistics = this.do(stage).statistics
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
@@ -59,7 +61,8 @@ def run(settings: Settings, workdir: str) -> None:
     )
 
 
-def _train(run: Run, folder: str, key: str) -> Written:
+def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
+    """Trains in `folder`, whose log people follow; what is to be committed goes into `unfinished`."""
     settings = run.settings
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
@@ -82,10 +85,11 @@ def _train(run: Run, folder: str, key: str) -> Written:
         feed.close()
     log = Path(folder, METRICS).read_bytes()
     outputs = [
-        write_output(folder, METRICS, log),
-        write_output(folder, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
+        write_output(unfinished, METRICS, log),
+        write_output(unfinished, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
+        write_output(unfinished, TIMING, Path(folder, TIMING).read_bytes(), result=False),
     ]
-    last = read_metrics(folder)[-1]
+    last = metrics_of(log, METRICS)[-1]
     statistics = {
         "parameters": count_params(table),
         "steps": result.steps,

@@ -15,6 +15,7 @@ from hf_folders import TINY, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.cli import run
 from sc2jax.config import load_config, to_settings
@@ -27,7 +28,8 @@ from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.model.params import abstract_params, init_params, parameter_table, stacked_mask
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.records.manifest import Manifest, commit, read_manifest
+from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
+from sc2jax.runs.inputs import PARAMETERS
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import open_run
 from sc2jax.settings import part
@@ -172,7 +174,8 @@ def trained(tmp_path) -> ModelConfig:
     checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
-    commit(str(tmp_path / "run/train"), Manifest("train", {}, config, (), {"steps": 1}))
+    parameters = write_output(str(tmp_path / "run/train"), PARAMETERS, json.dumps(fingerprint(params)).encode())
+    commit(str(tmp_path / "run/train"), Manifest("convert", {}, config, (parameters,), {"steps": 1}))
     return model
 
 
@@ -209,10 +212,10 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
     write_folder(tmp_path / "source")
     convert_in(tmp_path / "source", tmp_path / "run")
     commit(str(tmp_path / "run/train"), Manifest("curate", {}, config, (), statistics))
-    with pytest.raises(UserError, match="describes no model of this version"):
+    with pytest.raises(UserError, match="describes no model of this version|lists no parameters"):
         convert_out(tmp_path / "out", tmp_path / "run")
     settings = to_settings(load_config("quickstart"))
-    with pytest.raises(UserError, match="describes no model of this version"):
+    with pytest.raises(UserError, match="describes no model of this version|lists no parameters"):
         open_model(open_run(settings, str(tmp_path / "run")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 

@@ -1,6 +1,7 @@
 """Where a run's stages lie, the config beside each, and what each stage reads."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, _digest, input_digests, read_json, tokenizer_path
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, read_result, stage_digest, tokenizer_path
 from sc2jax.runs.run import Run, open_run, say, source_folders
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
@@ -98,7 +99,7 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
 
     run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
     assert tokenizer_path(run) == f"{tmp_path}/tokenizer/tokenizer.model"
-    written = read_manifest(f"{tmp_path}/tokenizer").outputs[0].sha256
+    written = hashlib.sha256(tokenizer).hexdigest()
     mixture = input_digests(run, "train").pop("mixture")
     assert input_digests(run, "train") == {"mixture": mixture, "corpus": corpus.digest, "tokenizer": written}
     assert input_digests(run, "tokenize") == input_digests(run, "train")
@@ -130,12 +131,12 @@ def test_what_a_model_does_depends_on_its_shape_too(tmp_path):
         stage(run, "corpus")
         model = ModelConfig(vocab_size=8, context_length=64, window=window)
         run.do(Stage("train", 1, {"model": model}, {}, lambda folder: ([write_output(folder, "weights", b"same")], {})))
-        digests.add(_digest(read_manifest(run.folder("train"))))
+        digests.add(stage_digest(read_manifest(run.folder("train"))))
     assert len(digests) == 2
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"[1]"])
-def test_the_config_beside_a_complete_stage_comes_back(tmp_path, damage):
+def test_a_stage_whose_config_is_gone_or_changed_is_done_again(tmp_path, damage):
     run = open_run(Settings(), str(tmp_path))
     stage(run, "corpus")
     path = tmp_path / "corpus/config.json"
@@ -163,9 +164,14 @@ def test_a_tokenizer_stage_without_a_tokenizer_is_named(tmp_path):
         tokenizer_path(run)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[" * 100_000])
-def test_a_damaged_json_file_of_a_stage_is_named(tmp_path, content):
-    if content is not None:
-        (tmp_path / "scores.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"scores\.json cannot be read .* run the stage that wrote it again"):
-        read_json(str(tmp_path), "scores.json")
+@pytest.mark.parametrize("content", [None, b"{", b"{}"])
+def test_a_damaged_result_is_named(tmp_path, content):
+    run = open_run(Settings(), str(tmp_path))
+    run.do(Stage("complete", 1, {}, {}, lambda at: ([write_output(at, "samples.json", b"[]")], {})))
+    assert read_result(run.folder("complete"), "samples.json") == []
+    if content is None:
+        (tmp_path / "complete/samples.json").unlink()
+    else:
+        (tmp_path / "complete/samples.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"samples\.json is (missing|not what its stage wrote)"):
+        read_result(run.folder("complete"), "samples.json")

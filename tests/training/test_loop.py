@@ -87,7 +87,7 @@ def test_a_checkpoint_of_another_run_among_them_is_refused_and_kept(whole, model
     """The oldest ones are deleted as new ones come: one that is not ours must not be."""
     shutil.rmtree(whole[0] / "checkpoints/6")
     folder = whole[0].parent / "theirs"
-    shorter = dataclasses.replace(training, steps=training.checkpoint_every)
+    shorter = dataclasses.replace(training, steps=4)
     run(folder, make_feed(), model, shorter, mesh, key="their key")
     theirs = whole[0] / f"checkpoints/{shorter.steps}"
     shutil.rmtree(theirs, ignore_errors=True)

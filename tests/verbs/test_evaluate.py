@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sc2jax.records.manifest import Manifest, read_manifest
+
 MEASURES = ("bits_per_byte", "infilling")
 
 
@@ -15,14 +17,14 @@ def run(measured: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def manifests(run: Path) -> dict[str, dict]:
-    return {name: json.loads((run / "evaluate" / name / "manifest.json").read_text()) for name in MEASURES}
+def manifests(run: Path) -> dict[str, Manifest]:
+    return {name: read_manifest(str(run / "evaluate" / name)) for name in MEASURES}
 
 
 def test_a_folder_a_measure(measured):
     for name in MEASURES:
         folder = measured / "evaluate" / name
-        assert {path.name for path in folder.iterdir()} == {"config.json", "manifest.json", "scores.json"}
+        assert {path.name for path in folder.iterdir()} == {".sc2jax", "config.json", "manifest.json", "scores.json"}
         assert json.loads((folder / "scores.json").read_text())["measured"]
 
 
@@ -44,4 +46,4 @@ def test_what_is_done_again(call, run, change, again):
     status, printed, errors = call("evaluate", run, **change)
     assert status == 0, errors
     assert printed.count("complete already") == len(MEASURES) - len(again)
-    assert {name for name in MEASURES if manifests(run)[name]["key"] != before[name]["key"]} == set(again)
+    assert {name for name in MEASURES if manifests(run)[name].key != before[name].key} == set(again)

@@ -41,11 +41,16 @@ from sc2jax.corpus.stages.split import write_split
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.stage import Stage, Written
+from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import join
 
 VERSION = 3
 """Raised whenever the code changes what comes out."""
+
+STAGE = "curate"
+_STAGES = "stages"
+"""The folder of the stages, within that of the corpus."""
 
 
 def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Manifest:
@@ -66,27 +71,29 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
         The stage; the statistics of its manifest hold the funnel, languages, licences and the two sides of the split.
 
     Raises:
-        UserError: a source is missing, empty or unreadable; when it is run, no file is usable, or the disk is full.
+        UserError: a source is missing, empty or unreadable, or `output` holds something else; when it is run, no file
+            is usable, or the disk is full.
     """
+    refuse_foreign(output, STAGE)
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
     listing = list_sources(chosen, config.max_file_bytes, output)
     inputs = {"listing": listing.digest, "tables": _tables_digest()}
 
     def write(folder: str) -> Written:
         try:
-            return _run_stages(folder, listing, config, seed)
+            return _run_stages(output, folder, listing, config, seed)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"the disk that holds {folder} is full; make room and run the same command again (finished stages stay)"
+                f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
             ) from error
 
-    return Stage("curate", VERSION, {"corpus": config, "seed": seed}, inputs, write)
+    return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, keeps=(_STAGES,))
 
 
-def _run_stages(output: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:
-    """The stages in their order, and from them the corpus."""
+def _run_stages(output: str, unfinished: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:
+    """The stages in their order below `output`, and from them the corpus in `unfinished`."""
     run = functools.partial(_run, output)
     parts = {"parts_config": part(config, PartsConfig)}
     found = run(
@@ -114,7 +121,7 @@ def _run_stages(output: str, listing: Listing, config: CorpusConfig, seed: int) 
     )
     deciding = [files, exact, near, split]
     _refuse_empty(split, deciding)
-    return write_corpus(output, files, split, deciding, part(config, RowGroupConfig), **parts)
+    return write_corpus(unfinished, files, split, deciding, part(config, RowGroupConfig), **parts)
 
 
 def _run(
@@ -129,7 +136,7 @@ def _run(
     if "listing" in inputs:
         digests["tables"] = _tables_digest()
     stage = Stage(name, VERSION, settings, digests, functools.partial(write, **inputs, **settings))
-    folder = join(output, f"stages/{name}")
+    folder = join(output, f"{_STAGES}/{name}")
     return Committed(folder, stage.run(folder))
 
 
