@@ -10,12 +10,12 @@ import askalono
 import pyarrow as pa
 from tqdm import tqdm
 
-from sc2jax.assets import asset_path
 from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.listing import Listing, read_listed
+from sc2jax.corpus.tables import table_rows
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.stage import Written
 
@@ -153,5 +153,4 @@ def _license_of(content: bytes, known: dict[str, str], confidence: float) -> str
 
 @functools.cache
 def _permissive() -> frozenset[str]:
-    lines = asset_path("data", "permissive_licenses.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    return frozenset(name for (name,) in table_rows("permissive_licenses.txt", 1))
