@@ -57,11 +57,7 @@ def find_git_folder(source: str, working_tree: str) -> GitFolder:
         if not _names(own, working_tree):
             raise SourceError("git_elsewhere", working_tree, f"to {as_text(own)}")
         bound = _common_folder(own, "/", working_tree)
-    common = _common_folder(own, bound, working_tree)
-    for folder in (own, common):
-        if not _lies_in(bound, folder):
-            raise SourceError("git_elsewhere", working_tree, f"to {as_text(folder)}")
-    return GitFolder(working_tree, own, common, bound)
+    return GitFolder(working_tree, own, _common_folder(own, bound, working_tree), bound)
 
 
 def read_index(git: GitFolder) -> dict[bytes, str]:

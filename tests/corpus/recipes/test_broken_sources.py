@@ -98,6 +98,12 @@ def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_by_the_ne
     }
     Path(f"{source}.kept").rename(file)
     license_file.write_text("MIT")
+    with monkeypatch.context() as patch:
+        patch.setattr(source_code, "list_sources", list_and_change)
+        with pytest.raises(UserError, match=r"pkg2/LICENSE is a file that was another one"):
+            curate(CorpusConfig(damaged="stop"), [source], output, 0)
+    Path(f"{source}.kept").rename(file)
+    license_file.write_text("MIT")
     mended = curate(CorpusConfig(), [source], output, 0)
     assert mended.key == changed.key, "the sources are what was listed"
     assert mended.statistics["left_out"] == {}

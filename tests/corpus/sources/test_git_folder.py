@@ -189,6 +189,11 @@ def test_a_commondir_does_not_lead_out(source: Path, tmp_path: Path) -> None:
         listing = listed(source)
         assert names(listing) == [PLAIN]
         assert list(reasons(listing)) == ["git_elsewhere"]
+    (tmp_path / "note").write_text(".\n")
+    (source / "tree/.git/commondir").unlink()
+    (source / "tree/.git/commondir").symlink_to(tmp_path / "note")
+    assert list(reasons(listed(source))) == ["git_elsewhere"], "the note itself lies outside"
+    (source / "tree/.git/commondir").unlink()
     (source / "tree/.git/commondir").write_text("\n")
     assert list(reasons(listed(source))) == ["unreadable_git"]
 
@@ -235,6 +240,7 @@ def test_paths_that_lead_out_of_the_working_tree(source: Path, tmp_path: Path) -
         b"/a.py",
         b"/etc/passwd",
         b"a.py/",
+        b"a.py/x",
         b".git/HEAD",
         b"sub/.GIT/config",
         b"sub/../a.py",
@@ -257,5 +263,5 @@ def test_paths_that_lead_out_of_the_working_tree(source: Path, tmp_path: Path) -
     listing = listed(source)
     assert [name for name in names(listing) if name[0] == "tree"] == [("tree", "a.py"), ("tree", "sub/b.py")]
     counts = {reason: share["count"] for reason, share in listing.left_out.statistics.items()}
+    assert counts == {"link": 1, "not_in_working_tree": 6, "unreadable_file": 3, "unsafe_path": 10}
     assert sum(counts.values()) == len(unsafe)
-    assert counts["unsafe_path"] >= 10

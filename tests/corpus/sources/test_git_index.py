@@ -117,6 +117,14 @@ def test_damaged_bytes_are_refused_or_give_other_paths_and_raise_nothing_else(da
         assert len(tracked_paths(bytes(content))) <= 3
 
 
+def test_a_repository_in_sha256() -> None:
+    """Whether its checksum was written or left zero."""
+    entry = struct.pack(">10L", 0, 0, 0, 0, 0, 0, FILE, 0, 0, 0) + b"\1" * 32 + struct.pack(">H", 4) + b"a.py"
+    body = struct.pack(">4sLL", b"DIRC", 2, 1) + entry + b"\0" * (8 - len(entry) % 8)
+    for checksum in (hashlib.sha256(body).digest(), b"\0" * 32):
+        assert tracked_paths(body + checksum) == {b"a.py": "file"}
+
+
 def test_many_entries_take_little_time() -> None:
     content = index_bytes([(b"f%07d" % number, FILE) for number in range(100_000)])
     begin = time.process_time()
