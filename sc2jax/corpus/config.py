@@ -11,6 +11,9 @@ from sc2jax.settings import check_ranges, setting
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
 """What the licences of a file amount to, the most welcome first."""
 
+DAMAGED = ("skip", "stop")
+"""What a repository, folder or file of a source that cannot be read may do."""
+
 MIB = 1 << 20
 
 
@@ -33,6 +36,13 @@ class SourceConfig:
 
     max_file_bytes: int = setting(
         10 * MIB, "Size from which on a file is rejected without being read.", unit="bytes", at_least=1
+    )
+    damaged: str = setting(
+        "skip",
+        'Whether a repository, folder or file of a source that cannot be read is left out and counted ("skip") or ends '
+        'the run with a message ("stop").',
+        choices=DAMAGED,
+        decides=False,  # what is left out is an input of its own
     )
 
 

@@ -3,7 +3,8 @@
 import functools
 import re
 
-from sc2jax.assets import asset_path
+from sc2jax.corpus.tables import table_rows
+from sc2jax.errors import UserError
 
 TABLES = ("languages.tsv", "excluded_extensions.tsv")
 """What the answers depend on, in `data/`."""
@@ -52,16 +53,13 @@ def is_excluded(language: str, name: str) -> bool:
 @functools.cache
 def _languages() -> dict[str, dict[str, str]]:
     tables: dict[str, dict[str, str]] = {"filename": {}, "extension": {}, "interpreter": {}}
-    for kind, name, language in _rows("languages.tsv"):
+    for kind, name, language in table_rows("languages.tsv", 3)[1:]:
+        if kind not in tables:
+            raise UserError(f"data/languages.tsv is damaged at {kind!r}; install sc2jax again")
         tables[kind][name] = language
     return tables
 
 
 @functools.cache
 def _excluded() -> frozenset[tuple[str, str]]:
-    return frozenset((language, extension) for language, extension in _rows("excluded_extensions.tsv"))
-
-
-def _rows(table: str) -> list[list[str]]:
-    lines = asset_path("data", table).read_text(encoding="utf-8").splitlines()
-    return [line.split("\t") for line in lines if not line.startswith("#")][1:]
+    return frozenset((language, extension) for language, extension in table_rows("excluded_extensions.tsv", 2)[1:])

@@ -30,13 +30,21 @@ class SplitShare(TypedDict):
     bytes: int
 
 
+class LeftOutShare(TypedDict):
+    """What the sources hold and the funnel does not see, for one reason: how often, and some of its names."""
+
+    count: int
+    named: Sequence[str]
+
+
 class CorpusStatistics(TypedDict):
     """A curated corpus: its funnel in the order of the stages, and of what it consists.
 
-    `languages` and `licenses` go by name; the keys of `split` are `train` and `heldout`.
+    `languages` and `licenses` go by name, `left_out` by reason; the keys of `split` are `train` and `heldout`.
     """
 
     funnel: Sequence[StageFunnel]
     languages: Mapping[str, LanguageShare]
     licenses: Mapping[str, int]
     split: Mapping[str, SplitShare]
+    left_out: Mapping[str, LeftOutShare]

@@ -1,10 +1,12 @@
 """Curates source trees into a deduplicated, documented corpus.
 
-Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`.
+Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`. What cannot be read is
+left out, counted by reason and named at the end, unless `corpus.damaged` is "stop".
 """
 
 from sc2jax.config import Settings
 from sc2jax.corpus.recipes.source_code import curation
+from sc2jax.corpus.sources.left_out import in_words
 from sc2jax.errors import UserError
 from sc2jax.runs.run import open_run, say, source_folders
 
@@ -24,3 +26,6 @@ def run(settings: Settings, workdir: str) -> None:
         f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
         folder,
     )
+    left_out = in_words(manifest.statistics["left_out"])
+    if left_out:
+        say(f"left out of the sources: {left_out}")

@@ -28,6 +28,7 @@ from sc2jax.corpus.config import (
 )
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.left_out import CHANGED, together
 from sc2jax.corpus.sources.listing import Listing, list_sources
 from sc2jax.corpus.sources.machine import machine_sources
 from sc2jax.corpus.stages import licenses
@@ -45,7 +46,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import join
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"
@@ -71,13 +72,13 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
         The stage; the statistics of its manifest hold the funnel, languages, licences and the two sides of the split.
 
     Raises:
-        UserError: a source is missing, empty or unreadable, or `output` holds something else; when it is run, no file
-            is usable, or the disk is full.
+        UserError: `output` holds something else, a source is missing or empty, or holds something that cannot be read
+            where that ends the work; when it is run, no file is usable, or the disk is full.
     """
     refuse_foreign(output, STAGE)
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
-    listing = list_sources(chosen, config.max_file_bytes, output)
-    inputs = {"listing": listing.digest, "tables": _tables_digest()}
+    listing = list_sources(chosen, config.max_file_bytes, output, config.damaged)
+    inputs = {"listing": listing.digest, "left_out": listing.left_out.digest, "tables": _tables_digest()}
 
     def write(folder: str) -> Written:
         try:
@@ -89,21 +90,26 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
                 f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
             ) from error
 
-    return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, keeps=(_STAGES,))
+    intact = _found_what_was_listed
+    return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, intact, keeps=(_STAGES,))
 
 
 def _run_stages(output: str, unfinished: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:
     """The stages in their order below `output`, and from them the corpus in `unfinished`."""
     run = functools.partial(_run, output)
     parts = {"parts_config": part(config, PartsConfig)}
+    reading = {"source_config": part(config, SourceConfig)}
     found = run(
-        "licenses", write_licenses, {"listing": listing}, {"license_config": part(config, LicenseConfig), **parts}
+        "licenses",
+        write_licenses,
+        {"listing": listing},
+        {"license_config": part(config, LicenseConfig), **reading, **parts},
     )
     files = run(
         "files",
         write_files,
         {"listing": listing, "licenses": found},
-        {"source_config": part(config, SourceConfig), "filter_config": part(config, FilterConfig), **parts},
+        {"filter_config": part(config, FilterConfig), **reading, **parts},
     )
     exact = run("exact", write_exact, {"files": files}, parts)
     signatures = run(
@@ -121,7 +127,9 @@ def _run_stages(output: str, unfinished: str, listing: Listing, config: CorpusCo
     )
     deciding = [files, exact, near, split]
     _refuse_empty(split, deciding)
-    return write_corpus(unfinished, files, split, deciding, part(config, RowGroupConfig), **parts)
+    changed = (stage.manifest.statistics["left_out"] for stage in (found, files))
+    left_out = together(listing.left_out.statistics, *changed)
+    return write_corpus(unfinished, files, split, deciding, left_out, part(config, RowGroupConfig), **parts)
 
 
 def _run(
@@ -135,9 +143,15 @@ def _run(
     digests = {of: given.digest for of, given in inputs.items()}
     if "listing" in inputs:
         digests["tables"] = _tables_digest()
-    stage = Stage(name, VERSION, settings, digests, functools.partial(write, **inputs, **settings))
+    work = functools.partial(write, **inputs, **settings)
+    stage = Stage(name, VERSION, settings, digests, work, _found_what_was_listed)
     folder = join(output, f"{_STAGES}/{name}")
     return Committed(folder, stage.run(folder))
+
+
+def _found_what_was_listed(manifest: Manifest) -> bool:
+    """Whether all files were what was listed when they were read: the key of a stage stands for those alone."""
+    return not CHANGED & manifest.statistics.get("left_out", {}).keys()
 
 
 def _refuse_empty(split: Committed, stages: Sequence[Committed]) -> None:

@@ -3,19 +3,22 @@
 import csv
 import dataclasses
 import os
+from collections.abc import Iterator, Sequence
 
 from sc2jax.corpus.sources.git_trees import working_tree
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import is_license_file
 from sc2jax.corpus.sources.walk import (
     SKIPPED_FOLDERS,
     FoundRepository,
-    as_text,
     folder_entries,
+    kind_of,
     read_bytes,
     walk_files,
 )
 
 _DISTRIBUTION_SUFFIXES = (".dist-info", ".egg-info")
+_RECORD_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,63 +29,86 @@ class SourceFolder:
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
+    def holds(self, name: str) -> bool:
+        """Whether a top-level entry is to be curated."""
+        return (not self.only or name in self.only) and name not in self.without
 
-def packages_of(source: SourceFolder, root: str) -> list[FoundRepository]:
+
+def packages_of(
+    source: SourceFolder, root: str, entries: Sequence[os.DirEntry[str]], left_out: LeftOut
+) -> list[FoundRepository]:
     """Each top-level entry is a repository of its own, and so is every working tree below."""
     repositories, trees = [], []
-    for entry in top_level_entries(root):
-        if (source.only and entry.name not in source.only) or entry.name in source.without:
-            continue
-        if entry.is_file(follow_symlinks=False):
+    for entry, kind in top_level([entry for entry in entries if source.holds(entry.name)], left_out):
+        if kind == "file":
             files = [(as_text(entry.name), entry.path)]
         else:
-            files = [(as_text(os.path.relpath(path, entry.path)), path) for path in walk_files(entry.path, trees)]
+            found = walk_files(entry.path, left_out, trees)
+            files = [(as_text(os.path.relpath(path, entry.path)), path) for path in found]
         if files:
             repositories.append(FoundRepository(root, as_text(entry.name), "", files))
-    _attach_licenses(root, repositories)
-    repositories += [working_tree(root, tree, os.path.relpath(tree, root)) for tree in trees]
-    return repositories
+    _attach_licenses(entries, repositories, left_out)
+    found_trees = (working_tree(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
+    return repositories + [tree for tree in found_trees if tree]
 
 
-def top_level_entries(root: str) -> list[os.DirEntry[str]]:
-    """What may be a package in a source: its folders and regular files, without the metadata of distributions."""
-    return [
-        entry
-        for entry in folder_entries(root)
-        if entry.name not in SKIPPED_FOLDERS
-        and not entry.name.endswith(_DISTRIBUTION_SUFFIXES)
-        and (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False))
-    ]
+def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """What may be a package: folders and regular files (`kind_of`), without the metadata of distributions."""
+    for entry in entries:
+        if entry.name not in SKIPPED_FOLDERS and not entry.name.endswith(_DISTRIBUTION_SUFFIXES):
+            kind = kind_of(entry, left_out)
+            if kind:
+                yield entry, kind
 
 
-def _attach_licenses(root: str, packages: list[FoundRepository]) -> None:
-    """Licences that lie beside the packages: in the metadata of a distribution, else loose in the source."""
+def _attach_licenses(entries: Sequence[os.DirEntry[str]], packages: list[FoundRepository], left_out: LeftOut) -> None:
+    """Licences that lie beside the packages: in the metadata of a distribution, else loose in the source.
+
+    Where it cannot be read whose metadata it is, it speaks for all that no other distribution claims, and what it says
+    is unknown.
+    """
     by_name = {package.name: package for package in packages}
-    distributions = [
-        entry.path
-        for entry in folder_entries(root)
-        if entry.name.endswith(_DISTRIBUTION_SUFFIXES) and entry.is_dir(follow_symlinks=False)
-    ]
+    distributions = [entry.path for entry in entries if _is_distribution(entry)]
     if not distributions:
-        loose = [
-            e.path for e in top_level_entries(root) if e.is_file(follow_symlinks=False) and is_license_file(e.name)
-        ]
+        uncounted = LeftOut()  # they were counted as packages
+        loose = [e.path for e, kind in top_level(entries, uncounted) if kind == "file" and is_license_file(e.name)]
         for package in packages:
             package.licenses += [path for path in loose if path != package.files[0][1]]
+    claimed, some_unknown = set(), False
     for folder in distributions:
-        texts = [path for path in walk_files(folder) if is_license_file(os.path.basename(path))]  # noqa: PTH119
-        for name in _installed_names(folder):
-            if name in by_name:
-                by_name[name].licenses += texts
+        try:
+            names = _installed_names(folder)
+        except SourceError as fault:
+            left_out.add(fault)
+            some_unknown = True
+            continue
+        texts = [path for path in walk_files(folder, left_out) if is_license_file(os.path.basename(path))]  # noqa: PTH119
+        claimed |= names
+        for name in names & by_name.keys():
+            by_name[name].licenses += texts
+    for name in by_name.keys() - claimed:
+        by_name[name].licenses_unknown = some_unknown
+
+
+def _is_distribution(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(_DISTRIBUTION_SUFFIXES) and kind_of(entry, LeftOut()) == "folder"
 
 
 def _installed_names(distribution: str) -> set[str]:
-    """The top-level entries that a distribution installed, by its RECORD, or top_level.txt where there is none."""
-    record = os.path.join(distribution, "RECORD")  # noqa: PTH118
-    if os.path.exists(record):  # noqa: PTH110
-        lines = read_bytes(record).decode("utf-8", "replace").splitlines()
-        return {row[0].split("/", 1)[0] for row in csv.reader(lines) if row}
-    names = os.path.join(distribution, "top_level.txt")  # noqa: PTH118
-    if os.path.exists(names):  # noqa: PTH110
-        return {name for line in read_bytes(names).decode().split() for name in (line, f"{line}.py")}
+    """The top-level entries that a distribution installed, by its RECORD, or top_level.txt where there is none.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    found = {entry.name for entry in folder_entries(distribution)}
+    record, names = f"{distribution}/RECORD", f"{distribution}/top_level.txt"
+    if "RECORD" in found:
+        lines = read_bytes(record, _RECORD_BYTES).decode("utf-8", "replace").splitlines()
+        try:
+            return {row[0].split("/", 1)[0] for row in csv.reader(lines) if row}
+        except csv.Error as error:
+            raise SourceError("unreadable_file", record, str(error)) from error
+    if "top_level.txt" in found:
+        text = read_bytes(names, _RECORD_BYTES).decode("utf-8", "replace")
+        return {name for line in text.split() for name in (line, f"{line}.py")}
     return set()

@@ -3,65 +3,73 @@
 import os
 import stat
 
-from dulwich.errors import NotGitRepository
-from dulwich.index import ConflictedIndexEntry, IndexEntry
-from dulwich.repo import Repo
-
-from sc2jax.corpus.sources.walk import FoundRepository, as_text
+from sc2jax.corpus.sources.git_folder import find_git_folder, read_index, read_revision
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
+from sc2jax.corpus.sources.walk import FoundRepository
 from sc2jax.errors import UserError
+from sc2jax.storage import inside
 
-_SHA1_HEX_DIGITS = 40
+_LEFT_OUT = {"link": "link", "submodule": "submodule", "folder": "not_in_working_tree"}
+"""What an index tracks beside files -> why that is left out."""
 
 
-def working_tree(source: str, root: str, name: str) -> FoundRepository:
+def working_tree(source: str, root: str, name: str, left_out: LeftOut) -> FoundRepository | None:
     """The tracked files of a working tree; those that are deleted in it, links and submodules are left out.
 
-    A file that a merge left in conflict is taken, once, as it lies in the working tree.
+    A file that a merge left in conflict is taken, once, as it lies in the working tree. None if git's own files cannot
+    be read.
     """
     try:
-        with Repo(root) as repository:
-            # A missing folder reads like a repository without an index, that is, without files.
-            for needed in (os.path.join(repository.controldir(), "HEAD"), repository.commondir()):  # noqa: PTH118
-                if not os.path.lexists(needed):
-                    raise NotGitRepository(f"{needed} does not exist")
-            tracked = [path for path, entry in repository.open_index().items() if _may_be_file(entry)]
-            try:
-                revision = _revision(repository.head())
-            except KeyError:
-                revision = ""
-    except (NotGitRepository, OSError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"{root}/.git cannot be read as a git repository ({error}); repair it, or remove .git to take the folder "
-            "as plain files"
-        ) from error
+        git = find_git_folder(source, root)
+        revision, tracked = read_revision(git), read_index(git)
+    except SourceError as fault:
+        left_out.add(fault)
+        return None
     files = []
-    folders: dict[str, bool] = {}
-    for path in tracked:
-        location = os.path.join(root, os.fsdecode(path))  # noqa: PTH118
-        folder = os.path.dirname(location)  # noqa: PTH120
+    folders: dict[str, str] = {}
+    for path, kind in tracked.items():
+        relative = os.fsdecode(path)
+        name_at = relative.rfind("/") + 1
+        folder = relative[:name_at]
         if folder not in folders:
-            folders[folder] = os.path.realpath(folder) == os.path.normpath(folder)
-        if folders[folder] and _is_regular(location):
-            files.append((as_text(os.fsdecode(path)), location))
+            folders[folder] = _why_not_below(root, folder)
+        location = f"{root}/{relative}"
+        reason = folders[folder] or _LEFT_OUT.get(kind) or _why_not(location, relative[name_at:])
+        if reason:
+            left_out.add(SourceError(reason, location))
+        else:
+            files.append((as_text(relative), location))
     return FoundRepository(source, as_text(name), revision, files)
 
 
-def _may_be_file(entry: IndexEntry | ConflictedIndexEntry) -> bool:
-    """Whether the index knows a path as a regular file, on any side of a conflict."""
-    if isinstance(entry, ConflictedIndexEntry):
-        return any(side and stat.S_ISREG(side.mode) for side in (entry.this, entry.other, entry.ancestor))
-    return stat.S_ISREG(entry.mode)
-
-
-def _revision(commit: bytes) -> str:
-    """The Software Heritage identifier of a commit; its scheme knows no commits of repositories in sha256."""
-    return f"swh:1:rev:{commit.decode()}" if len(commit) == _SHA1_HEX_DIGITS else ""
-
-
-def _is_regular(location: str) -> bool:
+def _why_not_below(root: str, folder: str) -> str:
+    """Why nothing in a folder that an index names, with a slash at its end, is taken; "" if it is."""
+    if not folder:
+        return ""
     try:
-        return stat.S_ISREG(os.lstat(location).st_mode)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise UserError(f"{location} cannot be read ({error.strerror}); make it readable or remove it") from error
+        location = inside(root, folder[:-1])
+    except UserError:
+        return "unsafe_path"
+    if any(map(_is_gits, folder.split("/"))):
+        return "unsafe_path"
+    return "" if os.path.realpath(location) == location else "link"
+
+
+def _why_not(location: str, name: str) -> str:
+    """Why a file that an index names is not taken; "" if it is."""
+    if _is_gits(name):
+        return "unsafe_path"
+    try:
+        mode = os.lstat(location).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "not_in_working_tree"
+    except OSError:
+        return "unreadable_file"
+    if stat.S_ISREG(mode):
+        return ""
+    return "link" if stat.S_ISLNK(mode) else "not_in_working_tree" if stat.S_ISDIR(mode) else "special_file"
+
+
+def _is_gits(name: str) -> bool:
+    """Whether a name is that of git's own folder or file, in any case, as git itself refuses to track it."""
+    return name.lower() == ".git"

@@ -1,22 +1,24 @@
 """The listing: which repositories and files the sources hold, by name and content, before anything is decided on them.
 
 A repository is a git working tree, else a top-level folder or file of a source. Nothing below a working tree is looked
-at that git does not track; symbolic links are never followed.
+at that git does not track; symbolic links are never followed, and nothing outside of a source is read but a git folder
+that names a working tree in it as its own. What is broken does not keep the rest from being listed, and is counted.
 """
 
 import dataclasses
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from sc2jax.corpus.sources.folders import SourceFolder, packages_of
 from sc2jax.corpus.sources.git_trees import working_tree
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_words
 from sc2jax.corpus.sources.license_files import is_license_file
-from sc2jax.corpus.sources.walk import FoundRepository, as_text, folder_entries, read_bytes, refuse_bare
+from sc2jax.corpus.sources.walk import FoundRepository, folder_entries, read_bytes, refuse_bare
 from sc2jax.errors import UserError
 from sc2jax.storage import is_url
 
@@ -40,7 +42,8 @@ LICENSE_FILES = pa.schema(
         pa.field("swhid", pa.string()),
     ]
 )
-"""A file that may tell the licence of the files in `folder` ("" is the root) and below."""
+"""A file that may tell the licence of the files in `folder` ("" is the root) and below; one that cannot be read has no
+`swhid`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,38 +53,78 @@ class Listing:
     files: pa.Table
     licenses: pa.Table
     digest: str
+    left_out: LeftOut
 
 
-def list_sources(sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "") -> Listing:
+def list_sources(
+    sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "", damaged: str = "skip"
+) -> Listing:
     """Lists the files of all sources and digests their contents.
 
     Args:
         sources: folders; one that is named twice counts once.
         max_file_bytes: files of this size and above are not read.
         output: a folder that must not lie among the files to list, for it would change them.
+        damaged: `skip` leaves out what cannot be read, `stop` ends the work.
 
     Raises:
-        UserError: a source is missing, holds no file, or something in it cannot be read.
+        UserError: a source is missing, cannot be read or is empty; nothing of any can be read; something in one cannot
+            be read, and that ends the work.
     """
     unique = {os.path.realpath(source.root): source for source in sources}
-    repositories = [repository for source in unique.values() for repository in _repositories(source, output)]
-    _separate_names(repositories)
-    repositories.sort(key=lambda repository: repository.name)
+    left_out = {root: LeftOut(root, damaged == "stop") for root in unique}
+    repositories = [
+        repository
+        for root, source in unique.items()
+        for repository in _repositories(source, root, output, left_out[root])
+    ]
+    repositories = _under_names_of_their_own(repositories, left_out)
     rows: list[tuple] = []
     license_rows: list[tuple] = []
     for repository in repositories:
-        for path, location in sorted(repository.files):
-            size, swhid = _identify(location, max_file_bytes)
-            rows.append((repository.name, path, os.fsencode(location), repository.revision, size, swhid))
-            folder, _, name = path.rpartition("/")
-            if swhid and is_license_file(name):
-                license_rows.append((repository.name, folder, os.fsencode(location), swhid))
-        for location in repository.licenses:
-            _, swhid = _identify(location, max_file_bytes)
-            if swhid:
-                license_rows.append((repository.name, "", os.fsencode(location), swhid))
+        found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
+        rows += found
+        license_rows += licenses
     license_rows.sort(key=lambda row: (row[0], row[1], row[3]))
-    return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), _digest(rows, license_rows))
+    total = LeftOut()
+    for part in left_out.values():
+        total.absorb(part)
+    if not rows:
+        raise UserError(f"no file of the sources can be read: {in_words(total.statistics)}")
+    return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), _digest(rows, license_rows), total)
+
+
+def _files_and_licenses(
+    repository: FoundRepository, max_file_bytes: int, left_out: LeftOut
+) -> tuple[list[tuple], list[tuple]]:
+    """The rows of a repository in both tables."""
+    rows, license_rows = [], []
+    taken = ""
+    for path, location in sorted(repository.files):
+        folder, _, name = path.rpartition("/")
+        try:
+            if path == taken:
+                raise SourceError("same_name", location)
+            size, swhid = _identify(location, max_file_bytes)
+        except SourceError as fault:
+            left_out.add(fault)
+            size, swhid = -1, ""
+        else:
+            rows.append((repository.name, path, os.fsencode(location), repository.revision, size, swhid))
+            taken = path
+        if is_license_file(name) and size < max_file_bytes:
+            license_rows.append((repository.name, folder, os.fsencode(location), swhid))
+    for location in repository.licenses:
+        try:
+            size, swhid = _identify(location, max_file_bytes)
+        except SourceError as fault:
+            left_out.add(fault)
+            size, swhid = -1, ""
+        if size < max_file_bytes:
+            license_rows.append((repository.name, "", os.fsencode(location), swhid))
+    if repository.licenses_unknown:
+        license_rows.append((repository.name, "", b"", ""))
+    return rows, license_rows
 
 
 def git_blob_id(content: bytes) -> str:
@@ -89,25 +132,69 @@ def git_blob_id(content: bytes) -> str:
     return "swh:1:cnt:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _repositories(source: SourceFolder, output: str) -> list[FoundRepository]:
-    root = os.path.realpath(source.root)
+def read_listed(location: str, swhid: str, max_file_bytes: int) -> bytes:
+    """The content of a file that was listed.
+
+    Raises:
+        SourceError: it is another file by now, or cannot be read any more.
+    """
+    try:
+        content = read_bytes(location, max_file_bytes)
+    except SourceError as fault:
+        raise SourceError("changed", location, fault.detail) from fault
+    if git_blob_id(content) != swhid:
+        raise SourceError("changed", location)
+    return content
+
+
+def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
     if not os.path.isdir(root):  # noqa: PTH112
         what = "is not a folder" if os.path.exists(root) else "does not exist"  # noqa: PTH110
         raise UserError(f"the source {source.root} {what}; name a folder of repositories or a git working tree")
-    entries = folder_entries(root)
+    try:
+        entries = folder_entries(root)
+    except SourceError as fault:
+        raise fault.as_user_error() from fault
     if any(entry.name == ".git" for entry in entries):
-        found = [working_tree(root, root, os.path.basename(root))]  # noqa: PTH119
+        tree = working_tree(root, root, os.path.basename(root), left_out)  # noqa: PTH119
+        found = [tree] if tree else []
     else:
-        refuse_bare(root, entries)
-        _refuse_output_inside(source.root, root, output)
-        found = packages_of(source, root)
-    if not any(repository.files for repository in found):
+        found = _packages(source, root, entries, output, left_out)
+    if not any(repository.files for repository in found) and not left_out:
         raise UserError(f"the source {source.root} holds no files; name a folder of repositories or a git working tree")
     return found
 
 
+def _packages(
+    source: SourceFolder, root: str, entries: list[os.DirEntry[str]], output: str, left_out: LeftOut
+) -> list[FoundRepository]:
+    try:
+        refuse_bare(root, entries)
+    except SourceError as fault:
+        left_out.add(fault)
+        return []
+    _refuse_output_inside(source.root, root, output)
+    return packages_of(source, root, entries, left_out)
+
+
+def _under_names_of_their_own(
+    repositories: Iterable[FoundRepository], left_out: Mapping[str, LeftOut]
+) -> list[FoundRepository]:
+    """The repositories by name; of several that have the same after all, the first is taken."""
+    within: dict[tuple[str, str], FoundRepository] = {}
+    for repository in repositories:
+        if within.setdefault((repository.source, repository.name), repository) is not repository:
+            left_out[repository.source].add(SourceError("same_name", f"{repository.source}/{repository.name}"))
+    _separate_names(within.values())
+    named: dict[str, FoundRepository] = {}
+    for repository in sorted(within.values(), key=lambda repository: (repository.name, repository.source)):
+        if named.setdefault(repository.name, repository) is not repository:
+            left_out[repository.source].add(SourceError("same_name", f"{repository.source}/{repository.name}"))
+    return list(named.values())
+
+
 def _separate_names(repositories: Iterable[FoundRepository]) -> None:
-    """Puts as much of the source's path before names that several repositories share as tells them apart."""
+    """Puts as much of the source's path before names that several sources share as tells them apart."""
     by_name: dict[str, list[FoundRepository]] = defaultdict(list)
     for repository in repositories:
         by_name[repository.name].append(repository)
@@ -136,10 +223,10 @@ def _identify(location: str, max_file_bytes: int) -> tuple[int, str]:
     try:
         size = os.lstat(location).st_size
     except OSError as error:
-        raise UserError(f"{location} cannot be read ({error.strerror}); make it readable or remove it") from error
+        raise SourceError("unreadable_file", location, error.strerror or str(error)) from error
     if size >= max_file_bytes:
         return size, ""
-    content = read_bytes(location)
+    content = read_bytes(location, max_file_bytes)
     return len(content), git_blob_id(content)
 
 

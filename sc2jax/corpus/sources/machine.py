@@ -5,8 +5,9 @@ import os
 import sysconfig
 
 from sc2jax.corpus.language import language_of_name
-from sc2jax.corpus.sources.folders import SourceFolder, top_level_entries
-from sc2jax.corpus.sources.walk import walk_files
+from sc2jax.corpus.sources.folders import SourceFolder, top_level
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError
+from sc2jax.corpus.sources.walk import folder_entries, walk_files
 
 
 def machine_sources(max_distribution_bytes: int, seed: int) -> list[SourceFolder]:
@@ -21,16 +22,28 @@ def machine_sources(max_distribution_bytes: int, seed: int) -> list[SourceFolder
 
 
 def package_sizes(root: str) -> dict[str, int]:
-    """Bytes of the files that have a language, for each top-level package of a folder."""
+    """Bytes of the files that have a language, for each top-level package of a folder; none if it cannot be read."""
+    uncounted = LeftOut()  # what is chosen is walked again, and counted then
+    try:
+        entries = folder_entries(root)
+    except SourceError:
+        return {}
     sizes = {}
-    for entry in top_level_entries(root):
-        files = walk_files(entry.path) if entry.is_dir(follow_symlinks=False) else [entry.path]
+    for entry, kind in top_level(entries, uncounted):
+        files = walk_files(entry.path, uncounted) if kind == "folder" else [entry.path]
         sizes[entry.name] = sum(
-            os.lstat(path).st_size
+            _size(path)
             for path in files
             if language_of_name(os.path.basename(path))  # noqa: PTH119
         )
     return sizes
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:  # it vanished, or cannot be read
+        return 0
 
 
 def choose_packages(sizes: dict[str, int], limit: int, seed: int) -> tuple[str, ...]:

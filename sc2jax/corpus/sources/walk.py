@@ -2,12 +2,15 @@
 
 import dataclasses
 import os
+import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from sc2jax.errors import UserError
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_darcs"})
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A link or a pipe that takes a file's place after it was looked at is not followed or waited for."""
 
 
 @dataclasses.dataclass
@@ -20,6 +23,7 @@ class FoundRepository:
         revision: the Software Heritage identifier of its commit, or "".
         files: the path of each in the repository, and its location on disk.
         licenses: locations outside of the repository that speak for all of it.
+        licenses_unknown: whether there may be others, which cannot be read.
     """
 
     source: str
@@ -27,64 +31,91 @@ class FoundRepository:
     revision: str
     files: list[tuple[str, str]]
     licenses: list[str] = dataclasses.field(default_factory=list)
+    licenses_unknown: bool = False
 
 
-def read_bytes(location: str) -> bytes:
-    """The content of a source file.
+def read_bytes(location: str, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
 
     Raises:
-        UserError: it cannot be read.
+        SourceError: it cannot be read, is a link, no regular file, or larger.
     """
     try:
-        return Path(location).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{location} cannot be read ({error.strerror}); make it readable, remove it, or name another source"
-        ) from error
+        _require_regular(os.lstat(location), location)  # opening a device or a pipe may be felt at its other end
+        with os.fdopen(os.open(location, _OPEN_FLAGS), "rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            _require_regular(found, location)
+            content = file.readall() if found.st_size <= limit else None
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
+        raise SourceError("unreadable_file", location, getattr(error, "strerror", None) or str(error)) from error
+    if content is None or len(content) > limit:
+        raise SourceError("unreadable_file", location, f"more than {limit:,} bytes")
+    return content
 
 
-def walk_files(folder: str, nested: list[str] | None = None) -> Iterator[str]:
-    """The regular files below a folder, sorted; git working trees are left out and, where asked, listed in `nested`.
+def _require_regular(found: os.stat_result, location: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError("unreadable_file", location, "no regular file")
 
-    Raises:
-        UserError: a folder cannot be read, or is a git repository without a working tree.
+
+def walk_files(folder: str, left_out: LeftOut, nested: list[str] | None = None) -> Iterator[str]:
+    """The regular files below a folder; git working trees are passed over and, where asked, listed in `nested`.
+
+    Folders are kept on a list, not on Python's stack: they may lie deeper in each other than that allows.
     """
-    entries = folder_entries(folder)
-    if any(entry.name == ".git" for entry in entries):
-        if nested is not None:
-            nested.append(folder)
-        return
-    refuse_bare(folder, entries)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in SKIPPED_FOLDERS:
-                yield from walk_files(entry.path, nested)
-        elif entry.is_file(follow_symlinks=False):
-            yield entry.path
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = folder_entries(folder)
+            if any(entry.name == ".git" for entry in entries):
+                if nested is not None:
+                    nested.append(folder)
+                continue
+            refuse_bare(folder, entries)
+        except SourceError as fault:
+            left_out.add(fault)
+            continue
+        for entry in entries:
+            kind = kind_of(entry, left_out)
+            if kind == "file":
+                yield entry.path
+            elif kind == "folder" and entry.name not in SKIPPED_FOLDERS:
+                waiting.append(entry.path)
 
 
 def folder_entries(folder: str) -> list[os.DirEntry[str]]:
     """What lies directly in a folder, by name.
 
     Raises:
-        UserError: it cannot be read.
+        SourceError: it cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be read ({error.strerror}); make it readable, remove it, or name another source"
-        ) from error
+        raise SourceError("unreadable_folder", folder, error.strerror or str(error)) from error
 
 
-def as_text(path: str) -> str:
-    """A path as text; bytes that are not UTF-8 are written `\\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def kind_of(entry: os.DirEntry[str], left_out: LeftOut) -> str:
+    """`file` or `folder`; "" for what is left out, which is counted."""
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        left_out.add(SourceError("link" if entry.is_symlink() else "special_file", entry.path))
+    except OSError as error:  # some file systems name entries without their kinds
+        left_out.add(SourceError("unreadable_file", entry.path, error.strerror or str(error)))
+    return ""
 
 
 def refuse_bare(folder: str, entries: Iterable[os.DirEntry[str]]) -> None:
-    """Refuses a repository without a working tree: its files are packed, and would be missed without a word."""
+    """Refuses a repository without a working tree: its files are packed, and would be missed without a word.
+
+    Raises:
+        SourceError: it is one.
+    """
     kinds = {entry.name: entry for entry in entries}
     if (
         {"HEAD", "objects", "refs"} <= kinds.keys()
@@ -92,7 +123,4 @@ def refuse_bare(folder: str, entries: Iterable[os.DirEntry[str]]) -> None:
         and kinds["objects"].is_dir(follow_symlinks=False)
         and kinds["refs"].is_dir(follow_symlinks=False)
     ):
-        raise UserError(
-            f"{folder} is a bare git repository, which has no files to read; name a clone of it with a working tree "
-            f"(`git clone {folder}`) and move the bare one out of the source"
-        )
+        raise SourceError("bare_repository", folder)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.manifest import Output
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE, SPLITS
 from sc2jax.records.stage import Written
-from sc2jax.records.statistics import CorpusStatistics, SplitShare
+from sc2jax.records.statistics import CorpusStatistics, LeftOutShare, SplitShare
 
 
 def write_corpus(
@@ -22,6 +22,7 @@ def write_corpus(
     files: Committed,
     split: Committed,
     stages: Sequence[Committed],
+    left_out: Mapping[str, LeftOutShare],
     row_group_config: RowGroupConfig,
     parts_config: PartsConfig,
 ) -> Written:
@@ -42,6 +43,7 @@ def write_corpus(
         },
         "licenses": dict(contents.license_files),
         "split": shares,
+        "left_out": left_out,
     }
     return outputs, dict(statistics)
 

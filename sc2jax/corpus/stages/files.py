@@ -18,12 +18,11 @@ from sc2jax.corpus.engine import map_units
 from sc2jax.corpus.language import is_excluded, language_of_interpreter, language_of_name
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.outcomes import funnel_line
-from sc2jax.corpus.sources.listing import FILES, Listing, git_blob_id
-from sc2jax.corpus.sources.walk import read_bytes
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError
+from sc2jax.corpus.sources.listing import FILES, Listing, read_listed
 from sc2jax.corpus.stages.filters import FILTERS, FileBatch
 from sc2jax.corpus.stages.licenses import covering, license_type, licenses_by_folder
 from sc2jax.corpus.texts import Texts
-from sc2jax.errors import UserError
 from sc2jax.records.dataset import PartWriter
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
 from sc2jax.records.stage import Written
@@ -42,6 +41,7 @@ _DECISIONS = ("decoding", "language", "license", "filters")
 """What decides on a file, in this order: a line of the funnel each."""
 
 _LEFT_OUT = "", "", ""
+_NAME_AND_DETAIL = ("repository", "path", "detail")
 
 
 def write_files(
@@ -61,6 +61,7 @@ def write_files(
     kept = PartWriter(folder, "kept", SOURCE_FILE, parts_config.part_bytes)
     rejects = PartWriter(folder, "rejects", REJECTED_FILE, parts_config.part_bytes)
     dropped: dict[tuple[str, str], tuple[int, int]] = {}
+    changed = LeftOut()
     decide = functools.partial(decide_files, source_config=source_config, filter_config=filter_config)
     with map_units(listed, cuts, decide, DECIDED) as decided:
         for table in tqdm(decided, total=len(cuts), desc="files", unit="batch", disable=None):
@@ -72,16 +73,18 @@ def write_files(
             for stage, reason, lost_bytes in zip(*columns, strict=True):
                 files, total = dropped.get((stage, reason), (0, 0))
                 dropped[stage, reason] = files + 1, total + lost_bytes
-    return kept.finish() + rejects.finish(), {"funnel": _file_funnel(len(size), int(size.sum()), dropped)}
+            _count_changed(lost.filter(pc.equal(lost["reason"], "changed")), changed)
+    funnel = _file_funnel(len(size), int(size.sum()), dropped)
+    return kept.finish() + rejects.finish(), {"funnel": funnel, "left_out": changed.statistics}
 
 
 def decide_files(rows: pa.Table, source_config: SourceConfig, filter_config: FilterConfig) -> pa.Table:
     """Reads the files of a batch (schema LISTED) and decides on each, up to the filters; the order of rows is kept.
 
     Raises:
-        UserError: a file cannot be read or is not what was listed.
+        UserError: a file cannot be read or is not what was listed, and that ends the work.
     """
-    table = _read(rows, source_config.max_file_bytes)
+    table = _read(rows, source_config)
     table = _reject_where(table, "license", "non_permissive_license", *_unwanted_license(table, filter_config))
     open_rows = _undecided(table)
     for reason, rule in FILTERS.items():
@@ -98,11 +101,16 @@ def decide_files(rows: pa.Table, source_config: SourceConfig, filter_config: Fil
     return table
 
 
-def _read(rows: pa.Table, max_file_bytes: int) -> pa.Table:
+def _count_changed(lost: pa.Table, changed: LeftOut) -> None:
+    for repository, path, detail in zip(*(lost[name].to_pylist() for name in _NAME_AND_DETAIL), strict=True):
+        changed.add(SourceError("changed", f"{repository}/{path}", detail))
+
+
+def _read(rows: pa.Table, config: SourceConfig) -> pa.Table:
     columns: dict[str, list] = {name: [] for name in ("content", "encoding", "language", "stage", "reason", "detail")}
     locations, sizes, swhids = (rows[name].to_pylist() for name in ("location", "source_bytes", "swhid"))
     for location, size, swhid in zip(locations, sizes, swhids, strict=True):
-        content, encoding, language, decision = _read_file(os.fsdecode(location), size, swhid, max_file_bytes)
+        content, encoding, language, decision = _read_file(os.fsdecode(location), size, swhid, config)
         columns["content"].append(content)
         columns["encoding"].append(encoding)
         columns["language"].append(language)
@@ -114,14 +122,19 @@ def _read(rows: pa.Table, max_file_bytes: int) -> pa.Table:
     return pa.table({**given, **columns, "text_sha256": digests}).select(DECIDED.names).cast(DECIDED)
 
 
-def _read_file(location: str, size: int, swhid: str, max_file_bytes: int) -> tuple[str, str, str, tuple[str, str, str]]:
+def _read_file(
+    location: str, size: int, swhid: str, config: SourceConfig
+) -> tuple[str, str, str, tuple[str, str, str]]:
     """Content, encoding, language, and the decision: (stage, reason, detail), all "" where the file goes on."""
     name = location.rsplit("/", 1)[-1]
-    if size >= max_file_bytes:
+    if size >= config.max_file_bytes:
         return *_LEFT_OUT, ("decoding", "too_large", f"{size} bytes")
-    content = read_bytes(location)
-    if git_blob_id(content) != swhid:
-        raise UserError(f"{location} changed while the corpus was made; run the same command again")
+    try:
+        content = read_listed(location, swhid, config.max_file_bytes)
+    except SourceError as fault:
+        if config.damaged == "stop":
+            raise fault.as_user_error() from fault
+        return *_LEFT_OUT, ("decoding", fault.reason, fault.detail)
     if not content:
         return *_LEFT_OUT, ("decoding", "empty", "")
     if b"\0" in content:

@@ -10,12 +10,12 @@ import askalono
 import pyarrow as pa
 from tqdm import tqdm
 
-from sc2jax.assets import asset_path
-from sc2jax.corpus.config import LicenseConfig, PartsConfig
+from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
 from sc2jax.corpus.numbered_rows import Committed
-from sc2jax.corpus.sources.listing import Listing
-from sc2jax.corpus.sources.walk import read_bytes
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
+from sc2jax.corpus.sources.listing import Listing, read_listed
+from sc2jax.corpus.tables import table_rows
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.stage import Written
 
@@ -24,6 +24,9 @@ TABLES = ("permissive_licenses.txt",)
 
 MAX_LICENSE_BYTES = 128 * 1024
 """Longer texts are not looked at: no licence comes near this length."""
+
+UNREADABLE = "LicenseRef-unreadable"
+"""Stands for what a file that may tell of a licence says, if it cannot be read: not for "no licence"."""
 
 _COPYRIGHT_LINE = re.compile(r"^\W*(copyright|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
 _LEGAL_WORDS = re.compile(r"warrant|public licen[cs]e|permission|redistribut")
@@ -37,26 +40,46 @@ _LICENSES_FOUND = pa.schema(
 )
 
 
-def write_licenses(folder: str, listing: Listing, license_config: LicenseConfig, parts_config: PartsConfig) -> Written:
-    """Names the licences; of texts that differ only in copyright lines and the like, one is looked at."""
+def write_licenses(
+    folder: str,
+    listing: Listing,
+    license_config: LicenseConfig,
+    source_config: SourceConfig,
+    parts_config: PartsConfig,
+) -> Written:
+    """Names the licences; of texts that differ only in copyright lines and the like, one is looked at.
+
+    A file that cannot be read, or is not what was listed, covers its folder as an unknown licence.
+
+    Raises:
+        UserError: a file is not what was listed, and that ends the work.
+    """
     columns = (listing.licenses[name].to_pylist() for name in ("repository", "folder", "location", "swhid"))
-    by_content: dict[str, str] = {}
+    by_content: dict[str, str] = {"": UNREADABLE}
     by_words: dict[str, str] = {}
-    rows = set()
+    rows, changed = set(), LeftOut()
     candidates = tqdm(list(zip(*columns, strict=True)), desc="licences", unit="file", disable=None)
     for repository, at, location, swhid in candidates:
-        if swhid not in by_content:
-            by_content[swhid] = _license_of(
-                read_bytes(os.fsdecode(location)), by_words, license_config.license_confidence
-            )
-        if by_content[swhid]:
-            rows.add((repository, at, by_content[swhid]))
+        found = by_content.get(swhid)
+        if found is None:
+            try:
+                content = read_listed(os.fsdecode(location), swhid, source_config.max_file_bytes)
+                found = by_content[swhid] = _license_of(content, by_words, license_config.license_confidence)
+            except SourceError as fault:
+                if source_config.damaged == "stop":
+                    raise fault.as_user_error() from fault
+                name = os.path.basename(as_text(fault.location))  # noqa: PTH119
+                changed.add(SourceError("changed_license", "/".join(part for part in (repository, at, name) if part)))
+                found = UNREADABLE
+        if found:
+            rows.add((repository, at, found))
+    statistics = {"left_out": changed.statistics}
     if not rows:
-        return [], {}
+        return [], statistics
     table = pa.table([list(column) for column in zip(*sorted(rows), strict=True)], schema=_LICENSES_FOUND)
     writer = PartWriter(folder, "licenses", _LICENSES_FOUND, parts_config.part_bytes)
     writer.add(table)
-    return writer.finish(), {}
+    return writer.finish(), statistics
 
 
 def licenses_by_folder(stage: Committed) -> Mapping[str, Mapping[str, set[str]]]:
@@ -130,5 +153,4 @@ def _license_of(content: bytes, known: dict[str, str], confidence: float) -> str
 
 @functools.cache
 def _permissive() -> frozenset[str]:
-    lines = asset_path("data", "permissive_licenses.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    return frozenset(name for (name,) in table_rows("permissive_licenses.txt", 1))

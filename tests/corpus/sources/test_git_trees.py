@@ -7,21 +7,12 @@ import pytest
 from dulwich import porcelain
 from dulwich.index import ConflictedIndexEntry, IndexEntry, index_entry_from_stat
 from dulwich.repo import Repo
+from git_repositories import make_repository
 from source_listings import LIMIT, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.listing import git_blob_id, list_sources
 from sc2jax.errors import UserError
-
-
-def make_repository(folder: str, commit: bool = True) -> str:
-    """Puts all files of a folder under git; returns the commit."""
-    repository = porcelain.init(folder)
-    porcelain.add(
-        repository, [str(path) for path in Path(folder).rglob("*") if path.is_file() and ".git/" not in str(path)]
-    )
-    who = b"Ada <ada@example.org>"
-    return porcelain.commit(repository, b"first", author=who, committer=who).decode() if commit else ""
 
 
 def test_git_working_trees_among_packages(plant: Callable[..., str]) -> None:
@@ -78,13 +69,17 @@ def test_a_worktree_has_a_git_file(plant: Callable[..., str], tmp_path: Path) ->
 
 def test_a_git_file_that_points_nowhere(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("src", {"moved/.git": "gitdir: /nowhere/at/all\n", "moved/a.py": "1", "fine/a.py": "2"})
-    with pytest.raises(UserError, match=r"moved/\.git cannot be read as a git repository .*nowhere.*remove \.git"):
-        list_sources([SourceFolder(root)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
+    assert names(listing) == [("fine", "a.py")]
+    what = "moved: it leads to /nowhere/at/all, where there is no folder"
+    assert listing.left_out.statistics == {"unreadable_git": {"count": 1, "named": [what]}}
+    with pytest.raises(UserError, match=r"moved is a working tree whose \.git cannot be read .*nowhere.*remove \.git"):
+        list_sources([SourceFolder(root)], LIMIT, damaged="stop")
     main = plant("main", {"a.py": "1"})
     make_repository(main)
     porcelain.worktree_add(main, str(tmp_path / "branches" / "one"), branch=b"other")
     Path(main).rename(f"{main}.moved")
-    with pytest.raises(UserError, match=r"one/\.git cannot be read as a git repository"):
+    with pytest.raises(UserError, match=r"no file of the sources can be read: 1 working tree whose .*\(one: it leads"):
         list_sources([SourceFolder(str(tmp_path / "branches"))], LIMIT)
 
 
@@ -125,5 +120,11 @@ def test_bare_repositories_are_refused_and_their_likes_are_not(plant: Callable[.
     porcelain.init(f"{root}/group/project.git", bare=True)
     for source in (root, f"{root}/group", f"{root}/group/project.git"):
         with pytest.raises(UserError, match=r"group/project\.git is a bare git repository.*with a working tree"):
+            list_sources([SourceFolder(source)], LIMIT, damaged="stop")
+    for source in (f"{root}/group", f"{root}/group/project.git"):
+        with pytest.raises(UserError, match=r"no file of the sources can be read: 1 bare git repository"):
             list_sources([SourceFolder(source)], LIMIT)
+    listing = list_sources([SourceFolder(root)], LIMIT)
+    assert len(listing.files) == 4
+    assert listing.left_out.statistics == {"bare_repository": {"count": 1, "named": ["group/project.git"]}}
     assert len(list_sources([SourceFolder(root, without=("group",))], LIMIT).files) == 4

@@ -62,30 +62,42 @@ def test_missing_empty_and_wrong_sources(plant: Callable[..., str], tmp_path: Pa
         list_sources([SourceFolder(str(tmp_path / "empty"))], LIMIT)
     with pytest.raises(UserError, match="would lie inside the source"):
         list_sources([SourceFolder(str(tmp_path / "src"))], LIMIT, output=str(tmp_path / "src/run/corpus"))
-    with pytest.raises(UserError, match=r"\.git cannot be read as a git repository"):
+    with pytest.raises(UserError, match=r"pkg: its HEAD holds no commit"):
         list_sources([SourceFolder(plant("broken", {"pkg/.git/HEAD": "nonsense"}))], LIMIT)
 
 
-def test_what_cannot_be_read_is_named(plant: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    root = plant("src", {"pkg/a.py": "1", "pkg/closed/b.py": "2"})
-    scandir, read_bytes = os.scandir, Path.read_bytes
+def test_what_cannot_be_read_is_left_out_and_named(plant: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = plant("src", {"pkg/a.py": "1", "pkg/closed/b.py": "2", "pkg/c.py": "3"})
+    scandir, open_file = os.scandir, os.open
 
     def closed_folder(path: str) -> object:
         if str(path).endswith("closed"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    def closed_file(self: Path) -> bytes:
-        if self.name == "a.py":
+    def closed_file(path: str, flags: int) -> int:
+        if path.endswith("a.py"):
             raise PermissionError(13, "Permission denied")
-        return read_bytes(self)
+        return open_file(path, flags)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", closed_folder)
-        with pytest.raises(UserError, match=r"pkg/closed cannot be read \(Permission denied\)"):
-            list_sources([SourceFolder(root)], LIMIT)
-    monkeypatch.setattr(Path, "read_bytes", closed_file)
-    with pytest.raises(UserError, match=r"pkg/a.py cannot be read \(Permission denied\)"):
+        with pytest.raises(UserError, match=r"pkg/closed is a folder that cannot be read \(Permission denied\)"):
+            list_sources([SourceFolder(root)], LIMIT, damaged="stop")
+        listing = list_sources([SourceFolder(root)], LIMIT)
+        assert names(listing) == [("pkg", "a.py"), ("pkg", "c.py")]
+        named = ["pkg/closed: Permission denied"]
+        assert listing.left_out.statistics == {"unreadable_folder": {"count": 1, "named": named}}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", closed_file)
+        with pytest.raises(UserError, match=r"pkg/a.py is a file that cannot be read \(Permission denied\)"):
+            list_sources([SourceFolder(root)], LIMIT, damaged="stop")
+        listing = list_sources([SourceFolder(root)], LIMIT)
+        assert names(listing) == [("pkg", "c.py"), ("pkg", "closed/b.py")]
+        named = ["pkg/a.py: Permission denied"]
+        assert listing.left_out.statistics == {"unreadable_file": {"count": 1, "named": named}}
+    monkeypatch.setattr(os, "scandir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(UserError, match=r"src is a folder that cannot be read"):
         list_sources([SourceFolder(root)], LIMIT)
 
 

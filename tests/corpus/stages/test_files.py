@@ -90,6 +90,16 @@ def test_license_types_to_keep(plant: Callable[..., str]) -> None:
 
 
 def test_a_file_that_changed_since_it_was_listed(plant: Callable[..., str]) -> None:
-    rows = listed(plant("s", {"a.py": "x"}), ["a.py"], swhid=git_blob_id(b"y"))
-    with pytest.raises(UserError, match=r"a.py changed while the corpus was made; run the same command again"):
-        decide_files(rows, SourceConfig(), FilterConfig())
+    root = plant("s", {"a.py": "x", "b.py": "answer = compute()\n", "gone.py": "y"})
+    rows = pa.concat_tables(
+        [listed(root, ["a.py"], swhid=git_blob_id(b"y")), listed(root, ["b.py"]), listed(root, ["gone.py"])]
+    )
+    Path(root, "gone.py").unlink()
+    with pytest.raises(UserError, match=r"a.py is a file that was another one .*; run the same command again"):
+        decide_files(rows, SourceConfig(damaged="stop"), FilterConfig())
+    decided = decide_files(rows, SourceConfig(), FilterConfig()).to_pylist()
+    assert [(row["path"], row["stage"], row["reason"], row["detail"]) for row in decided] == [
+        ("a.py", "decoding", "changed", ""),
+        ("b.py", "", "", ""),
+        ("gone.py", "decoding", "changed", "No such file or directory"),
+    ]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.corpus.config import LicenseConfig, PartsConfig
+from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.listing import list_sources
@@ -89,7 +89,7 @@ def test_a_license_counts_for_its_folder_and_equal_texts_are_looked_at_once(
     }
     root = plant("source", {f"project/{name}": text for name, text in tree.items()})
     listing = list_sources([SourceFolder(root)], 1000)
-    outputs, _ = licenses.write_licenses(str(tmp_path / "out"), listing, LicenseConfig(), PartsConfig())
+    outputs, _ = licenses.write_licenses(str(tmp_path / "out"), listing, LicenseConfig(), SourceConfig(), PartsConfig())
     stage = Committed(str(tmp_path / "out"), Manifest("licenses", {}, {}, tuple(outputs), {}))
     assert licenses.licenses_by_folder(stage) == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}
     assert sorted(text.split()[0] for text in seen) == ["MIT", "Zlib"]

@@ -1,0 +1,202 @@
+"""What a source holds that is not taken: why, how often, and what to do about it.
+
+Whatever goes wrong with a repository, a folder or a file of a source is a `SourceError`. One of them never ends the
+work on the others, unless `corpus.damaged` says so.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from sc2jax.display import terminal_text
+from sc2jax.errors import UserError
+from sc2jax.records.statistics import LeftOutShare
+
+_NAMED = 3
+"""As many of each kind are named."""
+
+_DIGEST_SPACE = 1 << 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """A kind of what is left out, in words; one without a remedy is nothing that anybody should mend."""
+
+    one: str
+    many: str
+    remedy: str = ""
+
+
+REASONS: Mapping[str, Reason] = {
+    "unreadable_git": Reason(
+        "working tree whose .git cannot be read as a git repository",
+        "working trees whose .git cannot be read as a git repository",
+        "repair it, or remove .git to take the folder as plain files",
+    ),
+    "git_elsewhere": Reason(
+        "working tree whose .git leads out of the source to a place that does not know it",
+        "working trees whose .git leads out of the source to a place that does not know them",
+        "name a folder that holds both as the source, or a clone",
+    ),
+    "no_index": Reason(
+        "working tree without an index, which tracks no file",
+        "working trees without an index, which track no file",
+        "run `git reset` in it, or remove .git to take the folder as plain files",
+    ),
+    "bare_repository": Reason(
+        "bare git repository, which has no files to read",
+        "bare git repositories, which have no files to read",
+        "name a clone with a working tree, and move the bare one out of the source",
+    ),
+    "unreadable_folder": Reason(
+        "folder that cannot be read", "folders that cannot be read", "make it readable, or remove it"
+    ),
+    "unreadable_file": Reason(
+        "file that cannot be read", "files that cannot be read", "make it readable, or remove it"
+    ),
+    "changed": Reason(
+        "file that was another one when it was read again",
+        "files that were others when they were read again",
+        "run the same command again",
+    ),
+    "changed_license": Reason(
+        "licence that was another one when it was read again, and counts as unknown",
+        "licences that were others when they were read again, and count as unknown",
+        "run the same command again",
+    ),
+    "unsafe_path": Reason(
+        "tracked path that leads out of its working tree",
+        "tracked paths that lead out of their working trees",
+        "clone the repository anew",
+    ),
+    "same_name": Reason(
+        "name that is written like another one beside it",
+        "names that are written like others beside them",
+        "rename one of the two",
+    ),
+    "link": Reason("link", "links"),
+    "special_file": Reason("pipe, socket or device", "pipes, sockets or devices"),
+    "submodule": Reason("submodule", "submodules"),
+    "not_in_working_tree": Reason(
+        "tracked path that is not in the working tree", "tracked paths that are not in the working tree"
+    ),
+}
+
+
+CHANGED = frozenset({"changed", "changed_license"})
+"""What another run of the same command may find as it should be."""
+
+
+class SourceError(Exception):
+    """Something in a source that is not taken.
+
+    Attributes:
+        reason: one of `REASONS`.
+        location: where it lies on disk.
+        detail: what is wrong with it, if the reason does not say all.
+    """
+
+    def __init__(self, reason: str, location: str, detail: str = ""):
+        super().__init__(reason, location, detail)
+        self.reason, self.location, self.detail = reason, location, detail
+
+    def as_user_error(self) -> UserError:
+        """The same as an error that ends the work."""
+        reason = REASONS[self.reason]
+        detail = f" ({self.detail})" if self.detail else ""
+        return UserError(f"{as_text(self.location)} is a {reason.one}{detail}; {reason.remedy}")
+
+
+class LeftOut:
+    """Counts what is left out of the source at `root`, if that is given; the names that it keeps are relative to it."""
+
+    def __init__(self, root: str = "", stop: bool = False):
+        self._root, self._stop = root, stop
+        self._counts: Counter[str] = Counter()
+        self._named: dict[str, list[str]] = {}
+        self._known: set[str] = set()
+        self._sum = 0
+
+    def add(self, fault: SourceError) -> None:
+        """Counts one; what should be mended counts once, however often it is met.
+
+        Raises:
+            UserError: it should be mended, and such faults end the work.
+        """
+        remedy = REASONS[fault.reason].remedy
+        if remedy and self._stop:
+            raise fault.as_user_error() from fault
+        below = fault.location.removeprefix(self._root).lstrip("/")
+        name = as_text(below or os.path.basename(self._root))  # noqa: PTH119
+        if remedy:
+            if name in self._known:
+                return
+            self._known.add(name)
+            self._name(fault.reason, [f"{name}: {fault.detail}" if fault.detail else name])
+        self._counts[fault.reason] += 1
+        identity = hashlib.sha256(f"{fault.reason}\0{name}".encode()).digest()
+        self._sum = (self._sum + int.from_bytes(identity, "big")) % _DIGEST_SPACE
+
+    def absorb(self, other: "LeftOut") -> None:
+        """Adds what was left out of another source."""
+        self._counts += other._counts
+        self._sum = (self._sum + other._sum) % _DIGEST_SPACE
+        for reason, names in other._named.items():
+            self._name(reason, names)
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    @property
+    def digest(self) -> str:
+        """A digest of the reasons and names, whatever their order."""
+        return f"{self._sum:064x}"
+
+    @property
+    def statistics(self) -> dict[str, LeftOutShare]:
+        """The counts by reason, with the first names of those that should be mended."""
+        return {
+            reason: {"count": count, "named": self._named.get(reason, [])}
+            for reason, count in sorted(self._counts.items())
+        }
+
+    def _name(self, reason: str, names: list[str]) -> None:
+        self._named[reason] = sorted([*self._named.get(reason, []), *names])[:_NAMED]
+
+
+def together(*parts: Mapping[str, LeftOutShare]) -> dict[str, LeftOutShare]:
+    """The statistics of several places as one."""
+    reasons = sorted({reason for part in parts for reason in part})
+    shares = {reason: [part[reason] for part in parts if reason in part] for reason in reasons}
+    return {
+        reason: {
+            "count": sum(share["count"] for share in found),
+            "named": sorted(name for share in found for name in share["named"])[:_NAMED],
+        }
+        for reason, found in shares.items()
+    }
+
+
+def in_words(shares: Mapping[str, LeftOutShare]) -> str:
+    """All of it in one line for the terminal: what should be mended first, named, with what to do; "" for nothing."""
+    order = {reason: place for place, reason in enumerate(REASONS)}
+    lines = []
+    for reason, share in sorted(shares.items(), key=lambda item: order[item[0]]):
+        count, named, words = share["count"], share["named"], REASONS[reason]
+        line = f"{count:,} {words.one if count == 1 else words.many}"
+        if named:
+            more = f" and {count - len(named):,} more" if count > len(named) else ""
+            line += f" ({'; '.join(named)}{more}; {words.remedy})"
+        lines.append(line)
+    return terminal_text(", ".join(lines)).replace("\n", " ")
+
+
+def as_text(path: str) -> str:
+    r"""A path as text; control characters, and bytes that are not UTF-8, are written `\xNN`."""
+    if path.isascii() and path.isprintable():
+        return path
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,215 @@
+"""A source with any set of traps: what is sound is listed as ever, nothing outside is read, nothing is waited for."""
+
+import dataclasses
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from git_repositories import FILE, LINK, SUBMODULE, index_bytes, make_repository
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from source_listings import LIMIT, names
+
+from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.left_out import REASONS
+from sc2jax.corpus.sources.listing import Listing, list_sources
+
+CANARY = b"secret = outside\n"
+
+
+def git_index(tree: Path, *paths: bytes, mode: int = FILE) -> None:
+    put(tree / ".git/index", index_bytes([(path, mode) for path in sorted(paths)]))
+
+
+def clear(path: Path) -> None:
+    """Makes room for a trap where another one may be: shutil.rmtree would wait for a pipe."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def put(path: Path, content: str | bytes) -> None:
+    clear(path)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def pipe_for(path: Path) -> None:
+    clear(path)
+    os.mkfifo(path)
+
+
+def link_for(path: Path, target: Path) -> None:
+    clear(path)
+    path.symlink_to(target)
+
+
+def deep(folder: Path, name: str, levels: int) -> None:
+    """Folders in each other, which may go beyond what one path may be long."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=here)
+        here, above = os.open(name, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+
+
+def plug(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made, tempfile.TemporaryDirectory(dir="/tmp") as short:
+        made.bind(f"{short}/s")
+        Path(short, "s").rename(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where traps are set: a package and a working tree of the source, and a folder outside of it."""
+
+    package: Path
+    tree: Path
+    outside: Path
+
+
+TRAPS: dict[str, Callable[[Place], object]] = {
+    # name -> given the at.package, the working at.tree and the folder outside
+    "link to a file": lambda at: (at.package / "l.py").symlink_to(at.outside / "secret.py"),
+    "link to a folder": lambda at: (at.package / "folder").symlink_to(at.outside),
+    "link as a package": lambda at: (at.package.parent / "linked").symlink_to(at.outside),
+    "loop": lambda at: (at.package / "loop").symlink_to("loop"),
+    "loop of two": lambda at: (at.package / "up").symlink_to(".."),
+    "dead link": lambda at: (at.package / "dead.py").symlink_to("nowhere"),
+    "pipe": lambda at: os.mkfifo(at.package / "pipe.py"),
+    "pipe as a licence": lambda at: os.mkfifo(at.package / "LICENSE"),
+    "pipe as a package": lambda at: os.mkfifo(at.package.parent / "pipe"),
+    "socket": lambda at: plug(at.package / "socket.py"),
+    "deep folders": lambda at: deep(at.package, "d" * 200, 25),
+    "pipe as .git": lambda at: pipe_for(at.tree / ".git"),
+    "pipe as HEAD": lambda at: pipe_for(at.tree / ".git/HEAD"),
+    "pipe as index": lambda at: pipe_for(at.tree / ".git/index"),
+    "pipe as config": lambda at: pipe_for(at.tree / ".git/config"),
+    "pipe as alternates": lambda at: pipe_for(at.tree / ".git/objects/info/alternates"),
+    "pipe in a distribution": lambda at: (
+        (at.package.parent / "p-1.dist-info").mkdir(),
+        os.mkfifo(at.package.parent / "p-1.dist-info/RECORD"),
+    ),
+    "include": lambda at: put(at.tree / ".git/config", f"[include]\npath = {at.outside}/pipe\n"),
+    "alternates": lambda at: put(at.tree / ".git/objects/info/alternates", f"{at.outside}\n"),
+    "commondir": lambda at: put(at.tree / ".git/commondir", f"{at.outside}/git\n"),
+    "refs": lambda at: put(at.tree / ".git/HEAD", "ref: refs/../../../../outside/git/HEAD"),
+    "index that climbs": lambda at: git_index(at.tree, b"../../outside/secret.py", b"../../outside/pipe"),
+    "absolute index": lambda at: git_index(at.tree, os.fsencode(at.outside / "secret.py"), b"/dev/zero"),
+    "index over a link": lambda at: (
+        (at.tree / "over").symlink_to(at.outside),
+        git_index(at.tree, b"over/secret.py", b"over/pipe", b"over/git/HEAD"),
+    ),
+    "index of git's own": lambda at: git_index(at.tree, b".git/config", b".GIT/HEAD"),
+    "index of links": lambda at: git_index(at.tree, b"t.py", mode=LINK),
+    "index of submodules": lambda at: git_index(at.tree, b"t.py", mode=SUBMODULE),
+    "git file": lambda at: put(at.tree / ".git", f"gitdir: {at.outside}/git\n"),
+    "relative git file": lambda at: put(at.tree / ".git", "gitdir: ../../outside/git\n"),
+    "git file to a device": lambda at: put(at.tree / ".git", "gitdir: /dev\n"),
+    "git file with a NUL": lambda at: put(at.tree / ".git", "gitdir: a\0b\n"),
+    "endless git file": lambda at: put(at.tree / ".git", "gitdir: " + "x/" * 100_000),
+    "link as .git": lambda at: link_for(at.tree / ".git", at.outside / "git"),
+    "link as index": lambda at: link_for(at.tree / ".git/index", at.outside / "git/index"),
+}
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A sound source, and a folder outside of it that would show itself or never end if it were read."""
+    top = tmp_path_factory.mktemp("traps")
+    for path, content in {
+        "src/good/g.py": b"good",
+        "src/package/p.py": b"package",
+        "src/sound/s.py": b"sound",
+        "src/tree/t.py": b"tree",
+        "outside/git/HEAD": CANARY,
+        "outside/git/config": CANARY,
+        "outside/secret.py": CANARY,
+        "outside/git/t.py": CANARY,
+    }.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(content)
+    make_repository(str(top / "src/sound"))
+    make_repository(str(top / "src/tree"))
+    (top / "src/tree/.git/objects/info").mkdir(exist_ok=True)
+    (top / "outside/git/index").write_bytes(index_bytes([(b"t.py", FILE)]))
+    yield top
+
+
+def list_with(templates: Path, traps: list[str]) -> tuple[Listing, set[str]]:
+    """Sets the traps up, as far as one leaves room for the next; gives the listing and what else was opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        shutil.copytree(templates, here, dirs_exist_ok=True)
+        os.mkfifo(here / "outside/pipe")
+        for name in traps:
+            try:
+                TRAPS[name](Place(here / "src/package", here / "src/tree", here / "outside"))
+            except OSError:
+                continue  # another trap has taken its place
+        opened: set[str] = set()
+        open_file = os.open
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", lambda path, flags: opened.add(os.path.realpath(path)) or open_file(path, flags))
+            listing = list_sources([SourceFolder(str(here / "src"))], LIMIT)
+        # Whether a git folder names the working tree as its own can only be read there.
+        asked = {str((here / "outside/git" / name).resolve()) for name in ("gitdir", "config")}
+        return listing, {path for path in opened - asked if not path.startswith(f"{(here / 'src').resolve()}/")}
+
+
+def check(templates: Path, traps: list[str]) -> Listing:
+    listing, outside = list_with(templates, traps)
+    assert not outside
+    found = names(listing)
+    assert {("good", "g.py"), ("package", "p.py"), ("sound", "s.py")} <= set(found)
+    assert set(found) - {("good", "g.py"), ("package", "p.py"), ("sound", "s.py")} <= {("tree", "t.py")}
+    assert listing.left_out.statistics.keys() <= REASONS.keys()
+    if ("tree", "t.py") not in found:
+        assert listing.left_out
+    return listing
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_one_trap(templates: Path, trap: str) -> None:
+    harmless = {"include", "alternates", "pipe as config", "pipe as alternates"}
+    listing = check(templates, [trap])
+    assert bool(listing.left_out) == (trap not in harmless)
+    assert (
+        (("tree", "t.py") in names(listing))
+        or "git" in trap
+        or "index" in trap
+        or trap
+        in (
+            "commondir",
+            "refs",
+            "pipe as HEAD",
+        )
+    )
+
+
+def test_folders_deeper_than_pythons_stack(tmp_path: Path) -> None:
+    deep(tmp_path, "d", 1800)
+    (tmp_path / "a.py").write_text("1")
+    Path(tmp_path, *["d"] * 1700, "b.py").write_text("2")
+    try:
+        assert len(list_sources([SourceFolder(str(tmp_path.parent), only=(tmp_path.name,))], LIMIT).files) == 2
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # shutil.rmtree has no such stack either
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(sorted(TRAPS)), min_size=2, unique=True))
+def test_any_set_of_traps(templates: Path, traps: list[str]) -> None:
+    check(templates, traps)
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(sorted(TRAPS)), min_size=2, unique=True))
+def test_many_sets_of_traps(templates: Path, traps: list[str]) -> None:
+    check(templates, traps)
