@@ -44,7 +44,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.settings import part
 from sc2jax.storage import join
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the code changes what comes out."""
 
 
