@@ -59,11 +59,13 @@ def open_units(inputs: FeedInputs, share: SourceShare, split: str) -> Units:
     """The units of one split of a source's dataset, of which there may be none.
 
     Raises:
-        UserError: the dataset is unfinished or damaged.
+        UserError: the dataset is unfinished or damaged, or holds other records than the source's format is made of.
     """
     folder = join(inputs.corpus, share.folder) if share.folder else inputs.corpus
     wanted = FORMATS[share.format]
-    return Units(folder, split, wanted.columns, wanted.group_by, skip_damaged=inputs.skip_damaged)
+    units = Units(folder, split, wanted.columns, wanted.group_by, wanted.kind, skip_damaged=inputs.skip_damaged)
+    units.refuse_other_records(f"the dataset {folder} of the source {share.name!r}, whose format is {share.format!r},")
+    return units
 
 
 def document_writer(inputs: FeedInputs, share: SourceShare) -> DocumentWriter:

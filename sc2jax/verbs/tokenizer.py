@@ -21,7 +21,7 @@ def run(settings: Settings, workdir: str) -> None:
 
     def write(folder: str) -> Written:
         corpus = this.folder("corpus")
-        tables = read_tables(corpus, read_manifest(corpus), "train", ["content"])
+        tables = read_tables(corpus, read_manifest(corpus), "train", ["content"], "source_file")
         texts = (text for table in tables for text in table.column("content").to_pylist())
         model = train_tokenizer(texts, settings.tokenizer, settings.seed)
         return [write_output(folder, MODEL, model)], {}
