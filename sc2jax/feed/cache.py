@@ -56,7 +56,11 @@ def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) 
                     counted += sum(len(table.column("ids").combine_chunks().values) for table in tables)
                     progress.update(len(tables))
             tokens[source.name] = counted
-    return outputs, {"epochs": epochs, "tokens": tokens, "left_out": left_out}
+    return outputs, {
+        "epochs": epochs,
+        "tokens": tokens,
+        "left_out": {name: dict(reasons) for name, reasons in left_out.items()},
+    }
 
 
 def token_inputs(sources: Sequence[WrittenDocuments]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from sc2jax.errors import UserError
-from sc2jax.records.faults import Fault, first_of_each_row
+from sc2jax.records.faults import Fault, first_of_each_row, shown
 from sc2jax.records.rules import broken_rules, one_array
 from sc2jax.records.schemas import SCHEMAS
 from sc2jax.records.source_texts import changed_texts
@@ -48,11 +48,28 @@ def refuse_other_columns(found: pa.Schema, wanted: pa.Schema, names: Sequence[st
         raise UserError(f"{where} holds other records than are asked for: {what}; name another dataset or make it anew")
 
 
+def in_types_of(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """A table whose columns `refuse_other_columns` has let pass, in the types of the schema; anything may be null.
+
+    Raises:
+        UserError: a number is too great for its column.
+    """
+    wanted = pa.schema([pa.field(name, _nullable(schema.field(name).type)) for name in table.column_names])
+    if list(map(_nullable, table.schema.types)) == wanted.types:
+        return table
+    try:
+        return table.cast(wanted)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{where} holds a value that its column cannot: {error}; correct it, or leave it out"
+        ) from error
+
+
 def find_faults(table: pa.Table, schema: pa.Schema, kind: str) -> list[Fault]:
     """The rows of a table that are no records of their kind, each with the first thing that is wrong.
 
     Args:
-        table: with columns of the schema's names and types, not necessarily all of them.
+        table: with columns of the schema's names and types (`in_types_of`), not necessarily all of them.
         schema: says what may be null.
         kind: names further rules; "" if there are none.
     """
@@ -82,6 +99,15 @@ def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
     return False
 
 
+def _nullable(kind: pa.DataType) -> pa.DataType:
+    """A type of which every part may be null."""
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _nullable(field.type)) for field in kind.fields])
+    if types.is_large_list(kind):
+        return pa.large_list(_nullable(kind.value_type))
+    return pa.list_(_nullable(kind.value_type)) if types.is_list(kind) else kind
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return types.is_string(kind) or types.is_large_string(kind)
 
@@ -106,10 +132,10 @@ def _nulls_in(values: pa.Array, field: pa.Field, name: str, rows: np.ndarray) ->
         if not field.nullable:
             yield from (Fault(row, "no_value", f"{name} is null") for row in rows[~valid].tolist())
         values, rows = values.filter(pa.array(valid)), rows[valid]
-    if _is_list(field.type) and not types.is_null(values.type):
+    if _is_list(field.type):
         owners = rows[pc.list_parent_indices(values).to_numpy()]
         yield from _nulls_in(values.flatten(), field.type.value_field, f"{name}[]", owners)
-    elif types.is_struct(field.type) and not types.is_null(values.type):
+    elif types.is_struct(field.type):
         for index, inner in enumerate(field.type.fields):
             yield from _nulls_in(pc.struct_field(values, index), inner, f"{name}.{inner.name}", rows)
 
@@ -144,4 +170,4 @@ def described(fault: Fault, names: pa.Table) -> str:
     except UnicodeDecodeError:
         record = {}
     identity = "/".join(str(value) for value in record.values())
-    return f"row {fault.row} ({identity or 'without a name'}): {fault.what}"
+    return f"row {fault.row} ({shown(identity)[1:-1] or 'without a name'}): {fault.what}"

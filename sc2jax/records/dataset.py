@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.records.checks import described, find_faults, identities, kind_of, refuse_other_columns
+from sc2jax.records.checks import described, find_faults, identities, in_types_of, kind_of, refuse_other_columns
 from sc2jax.records.manifest import Manifest, Output, write_output
-from sc2jax.records.schemas import SCHEMAS
+from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 from sc2jax.records.source_texts import columns_to_check
 from sc2jax.storage import join
 
@@ -50,14 +50,11 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
 def _to_write(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     """A table in its schema, as it is written."""
     refuse_other_columns(table.schema, schema, schema.names, where)
-    table = table.select(schema.names)
+    table = in_types_of(table.select(schema.names), schema, where)
     faults = find_faults(table, schema, kind_of(schema))
     if faults:
         raise UserError(f"{where}: {described(faults[0], table)}; it was not written")
-    try:
-        return table.cast(schema)
-    except pa.ArrowException as error:
-        raise UserError(f"{where} holds a value that its column cannot: {error}; it was not written") from error
+    return table.cast(schema)
 
 
 class PartWriter:
@@ -213,13 +210,17 @@ def _row_group(
     found = part.schema_arrow
     schema = SCHEMAS[kind] if kind else found
     wanted = list(columns) if columns else schema.names
-    refuse_other_columns(found, schema, wanted, path)
     checked = columns_to_check(found.names, columns, path)
-    table = _read(part, index, list(dict.fromkeys([*wanted, *checked])), path)
+    fields = {field.name: field for field in schema} | {name: SOURCE_FILE.field(name) for name in checked}
+    names = list(dict.fromkeys([*wanted, *checked]))
+    schema = pa.schema(fields.values())
+    refuse_other_columns(found, schema, names, path)
+    table = _read(part, index, names, path)
+    table = in_types_of(table, schema, f"{path}, row group {index},")
     faults = find_faults(table, schema, kind)
     if faults and (not skip_faulty or len(faults) == table.num_rows):
-        names = _read(part, index, identities(found.names), path)
-        raise damaged(path, f"row group {index}, {described(faults[0], names)}")
+        who = _read(part, index, identities(found.names), path)
+        raise damaged(path, f"row group {index}, {described(faults[0], who)}")
     if faults:
         sound = np.setdiff1d(np.arange(table.num_rows), [fault.row for fault in faults])
         table = table.take(pa.array(sound))

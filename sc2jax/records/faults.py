@@ -13,12 +13,21 @@ REASONS: Mapping[str, str] = {
 """Why a record is refused or left out, by the names under which the feed counts."""
 
 
+_LONGEST_SHOWN = 120
+
+
 class Fault(NamedTuple):
     """A row of a table that is no record of its kind: for which of `REASONS`, and what exactly is wrong."""
 
     row: int
     reason: str
     what: str
+
+
+def shown(value: object) -> str:
+    """A value that others wrote, in one line of a message: its beginning, control characters by their numbers."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text)} characters)"
 
 
 def first_of_each_row(faults: Iterable[Fault]) -> list[Fault]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sc2jax.records.faults import Fault
+from sc2jax.records.faults import Fault, shown
 
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
 
@@ -52,7 +52,7 @@ class OneOf:
         """The structures with another value."""
         found = structures.fields[self.field]
         for index in _where(pc.and_(pc.invert(_is_in(found, self.values)), pc.is_valid(found))):
-            what = f"{structures.name(index, self.field)} is {found[index].as_py()!r}; it must be one of "
+            what = f"{structures.name(index, self.field)} is {shown(found[index].as_py())}; it must be one of "
             yield Fault(int(structures.rows[index]), "unknown_value", what + ", ".join(self.values))
 
 
@@ -77,7 +77,7 @@ class Needs:
         for field in self.needed:
             lacking = concerned & structures.fields[field].is_null().to_numpy(zero_copy_only=False)
             for index in np.flatnonzero(lacking).tolist():
-                why = ", ".join(f"{name} {structures.fields[name][index].as_py()!r}" for name in self.when)
+                why = ", ".join(f"{name} {shown(structures.fields[name][index].as_py())}" for name in self.when)
                 what = f"{structures.name(index, field)} is null, which it must not be with {why}"
                 yield Fault(int(structures.rows[index]), "no_value", what)
 

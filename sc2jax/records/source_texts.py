@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sc2jax.errors import UserError
 from sc2jax.records.edits import edits_sha256, inconsistent
-from sc2jax.records.faults import Fault
+from sc2jax.records.faults import Fault, shown
 
 _CHECKED = ("content", "text_sha256", "edits", "edits_sha256")
 _SPAN = ("start", "end", "source_start", "source_end")
@@ -43,7 +43,7 @@ def changed_texts(table: pa.Table) -> Iterator[Fault]:
     digests = table["text_sha256"].to_pylist()
     for row, (found, digest) in enumerate(zip(_digests(table["content"]), digests, strict=True)):
         if found != digest:
-            yield Fault(row, "changed", f"its text has the sha256 {found} instead of {digest}")
+            yield Fault(row, "changed", f"its text has the sha256 {found} instead of {shown(digest)}")
     yield from _changed_edits(table["edits"], table["edits_sha256"])
     yield from _impossible_edits(pa.concat_arrays(table["edits"].chunks), table["content"])
 
@@ -55,7 +55,7 @@ def _changed_edits(edits: pa.ChunkedArray, digests: pa.ChunkedArray) -> Iterator
     for row in np.flatnonzero(suspicious.to_numpy()).tolist():
         found, digest = edits_sha256(edits[row].as_py()), digests[row].as_py()
         if found != digest:
-            yield Fault(row, "changed", f"its edits have the sha256 {found} instead of {digest}")
+            yield Fault(row, "changed", f"its edits have the sha256 {found} instead of {shown(digest)}")
 
 
 def _impossible_edits(edits: pa.Array, texts: pa.ChunkedArray) -> Iterator[Fault]:
@@ -67,7 +67,7 @@ def _impossible_edits(edits: pa.Array, texts: pa.ChunkedArray) -> Iterator[Fault
     lengths = pc.utf8_length(texts).to_numpy()
     for index in np.flatnonzero(inconsistent(spans, owners, lengths)).tolist():
         row = int(owners[index])
-        what = f"the edit {fields[index].as_py()} cannot be one of its text of {lengths[row]} characters"
+        what = f"the edit {shown(fields[index].as_py())} cannot be one of its text of {lengths[row]} characters"
         yield Fault(row, "changed", what)
 
 

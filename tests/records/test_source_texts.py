@@ -71,7 +71,7 @@ def with_edits(*edits: Edit) -> dict[str, Any]:
 
 CHANGES = [
     (EDITED | {"content": "other"}, f"its text has the sha256 {hashlib.sha256(b'other').hexdigest()} instead of "),
-    (EDITED | {"text_sha256": ""}, "instead of "),
+    (EDITED | {"text_sha256": ""}, "instead of ''"),
     (source_file("b.py", "abc", [Edit(1, 9, 1, 2, "pii")]), "cannot be one of its text of 3 characters"),
     (with_edits(HELLO[0], dataclasses.replace(HELLO[1], rule="other")), "its edits have the sha256 "),
     (with_edits(HELLO[0]), "its edits have the sha256 "),
