@@ -7,7 +7,6 @@ byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2
 import codecs
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.sentencepiece_words import SPACE_SYMBOL, word_encoder
 from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.tokenizer_files import read_sentencepiece, read_tokenizer_json
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -181,15 +181,7 @@ def load_tokenizer(path: str) -> Tokenizer:
 
 
 def _sentencepiece(content: bytes, path: str) -> Tokenizer:
-    import sentencepiece
-
-    try:
-        # An empty file is a valid protocol buffer, so it is refused first.
-        processor = sentencepiece.SentencePieceProcessor(model_proto=content) if content else None
-    except RuntimeError:
-        processor = None
-    if processor is None:
-        raise _damaged(path)
+    processor = read_sentencepiece(content, path)
     size = processor.vocab_size()
     for token in Special:
         if size <= token or processor.id_to_piece(int(token)) != token.literal or not processor.is_control(int(token)):
@@ -219,12 +211,7 @@ def _piece_bytes(processor: "sentencepiece.SentencePieceProcessor", token: int) 
 
 
 def _byte_level(content: bytes, path: str) -> Tokenizer:
-    import tokenizers
-
-    try:
-        model = tokenizers.Tokenizer.from_str(content.decode())
-    except Exception as error:  # The library raises a plain Exception.
-        raise _damaged(path) from error
+    model, fields = read_tokenizer_json(content, path)
     for token in Special:
         if model.token_to_id(token.literal) != int(token):
             raise _foreign(path, token)
@@ -266,7 +253,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
     return Tokenizer(
         vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
-        _encode=fast_encoder(json.loads(content), lambda token: bytes(map(byte_of.__getitem__, token)), encode),
+        _encode=fast_encoder(fields, lambda token: bytes(map(byte_of.__getitem__, token)), encode),
         _token_bytes=table,
         _escapes=False,
     )
@@ -280,10 +267,6 @@ def _bytes_of_characters() -> dict[str, int]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
-
-
-def _damaged(path: str) -> UserError:
-    return UserError(f"the tokenizer {path} is damaged; delete it and train or download it again")
 
 
 def _lossy(path: str, how: str) -> UserError:

@@ -219,9 +219,9 @@ def test_faulty_records_end_the_feed_or_are_left_out_and_counted(
     seen, epochs = set(), 0.0
     while epochs < 3:
         seen |= set(re.findall(r"Title: number (\d)", inputs.tokenizer.decode(next(feed)["tokens"][0])))
-        statistics = feed.statistics(feed.state())
-        epochs = statistics["sources"]["only"]["epochs"]
+        epochs = feed.statistics(feed.state())["sources"]["only"]["epochs"]
     assert seen == {"0", "4", "5"}
+    statistics = feed.statistics(feed.state())
     assert statistics["damaged_units"] == 3
     assert statistics["left_out_records"] == dict.fromkeys(REASONS, 0) | {"no_value": 6, "unknown_value": 3}
     state = feed.state()
