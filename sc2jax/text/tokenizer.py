@@ -7,6 +7,7 @@ byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2
 import codecs
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -23,12 +24,17 @@ from sc2jax.text.tokenizer_files import read_sentencepiece, read_tokenizer_json
 if TYPE_CHECKING:
     import sentencepiece
 
+# A character for each byte that UTF-8 has, but F1, with which only U+40000 to U+7FFFF begin.
+_TWO_BYTES, _THREE_BYTES = range(0xC0, 0x800, 0x40), (0x800, *range(0x1000, 0xD800, 0x1000), 0xE000, 0xF000)
+_FOUR_BYTES = (0x10000, *range(0x80000, 0x110000, 0x40000))
+_ALL_BYTES = "".join(map(chr, (*range(0xC0), *_TWO_BYTES, *_THREE_BYTES, *_FOUR_BYTES)))
 _PROBES = (
     "a",
     " a",
     "  a\tb\r\n\n  ",
     "Az \u00e9 e\u0301 \ufb01 \uff21 \u00a0\u3000\u200b\ufeff\x00\x7f\u4e2d \U0001f600",
     "1234 ..  ''",
+    _ALL_BYTES,
 )
 """Texts that a tokenizer changes if it normalizes text, or adds or removes spaces; such a tokenizer is refused."""
 
@@ -175,8 +181,11 @@ def load_tokenizer(path: str) -> Tokenizer:
             f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)"
         )
     for text in _PROBES:
-        if tokenizer.decode(tokenizer.encode_text(text)) != text:
-            raise _lossy(path, f"{text!r} comes back as {tokenizer.decode(tokenizer.encode_text(text))!r}")
+        back = tokenizer.decode(tokenizer.encode_text(text))
+        if back != text:
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, back, strict=False))
+            at = sum(1 for _ in same)
+            raise _lossy(path, f"{text[at : at + 8]!r} comes back as {back[at : at + 8]!r}")
     return tokenizer
 
 

@@ -11,7 +11,7 @@ from sc2jax.runs.inputs import input_digests, open_tokenizer
 from sc2jax.runs.run import open_run, say
 from sc2jax.text.train_tokenizer import train_tokenizer
 
-VERSION = 2
+VERSION = 3
 MODEL = "tokenizer.model"
 
 

@@ -204,6 +204,22 @@ def test_what_is_wrong_is_named(model_file: Path, json_file: bytes, tmp_path: Pa
             load_tokenizer(str(tmp_path / name))
 
 
+def test_a_vocabulary_without_a_byte_of_text_is_refused(json_file: bytes, tmp_path: Path) -> None:
+    """The 14 bytes that StarCoder2's own file lacks may be missing: no text of today's Unicode is made of them."""
+    path = tmp_path / "tokenizer.json"
+    opened = 0
+    for name in pre_tokenizers.ByteLevel.alphabet():
+        fields = json.loads(json_file)
+        fields["model"]["vocab"]["zz"] = fields["model"]["vocab"].pop(name)
+        fields["model"]["merges"] = []
+        path.write_text(json.dumps(fields))
+        try:
+            opened += bool(load_tokenizer(str(path)))
+        except UserError as error:
+            assert "changes text: " in str(error)
+    assert opened == 14
+
+
 class Panic(BaseException):
     """What the library raises for a panic: no Exception."""
 
