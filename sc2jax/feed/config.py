@@ -34,8 +34,8 @@ class FeedConfig:
     )
     damaged: str = setting(
         "stop",
-        'Whether a damaged or missing part of the corpus ends the run with a message ("stop") or is left out and '
-        'counted in the training metrics ("skip").',
+        'Whether a damaged or missing part of the corpus, or a record that is not of its kind, ends the run with a '
+        'message ("stop") or is left out and counted in the training metrics ("skip").',
         choices=DAMAGED,
     )
     tokenized: bool = setting(
