@@ -34,7 +34,7 @@ class FeedConfig:
     )
     damaged: str = setting(
         "stop",
-        'Whether a damaged or missing part of the corpus, or a record that is not of its kind, ends the run with a '
+        "Whether a damaged or missing part of the corpus, or a record that is not of its kind, ends the run with a "
         'message ("stop") or is left out and counted in the training metrics ("skip").',
         choices=DAMAGED,
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feed_corpora import Open, write_corpus, write_records
+from feed_corpora import Open, make_repositories, split_units, write_corpus, write_records
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
@@ -275,3 +275,18 @@ def test_tokens_made_where_damage_is_skipped_are_no_whole_ones(
     feed = open_feed(**arguments, config=dataclasses.replace(skip.config, tokenized=True))
     live = open_feed(corpus=stop.corpus, config=skip.config)
     np.testing.assert_array_equal(next(feed)["tokens"], next(live)["tokens"])
+
+
+def test_the_first_part_that_can_be_opened_tells_what_a_dataset_holds(inputs: FeedInputs, tmp_path: Path) -> None:
+    groups = split_units(make_repositories(4), 2)
+    corpus = write_corpus(tmp_path, [groups[:1], groups[1:]])
+    first, second = sorted((tmp_path / "train").iterdir())
+    share = SourceShare("source_code", "repository", 1.0)
+    stop = dataclasses.replace(inputs, corpus=corpus)
+    skip = dataclasses.replace(stop, config=dataclasses.replace(inputs.config, damaged="skip"))
+    second.write_bytes(bytes(second.stat().st_size))
+    assert len(open_units(stop, share, "train")) == 2, "the second part is not opened before it is read"
+    first.write_bytes(bytes(first.stat().st_size))
+    with pytest.raises(UserError, match=f"{first} is damaged"):
+        open_units(stop, share, "train")
+    assert len(open_units(skip, share, "train")) == 2

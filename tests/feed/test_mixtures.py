@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import SourceShare, read_mixture
-from sc2jax.feed.sources import refuse_absent
+from sc2jax.feed.sources import FeedInputs, open_units, refuse_absent
 from sc2jax.storage import write_whole
 
 GOOD = {"name": "source_code", "format": "repository", "share": 1.0, "max_epochs": 0}
@@ -101,6 +102,9 @@ def test_a_mixture_in_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["../other", "/etc", "a/../../b"])
-def test_a_source_lies_below_the_corpus(tmp_path: Path, folder: str) -> None:
+def test_a_source_lies_below_the_corpus(tmp_path: Path, inputs: FeedInputs, folder: str) -> None:
     with pytest.raises(UserError, match="which is no path below it"):
         refuse_absent(str(tmp_path), "mine", [SourceShare("a", "file", 1.0, folder)])
+    here = dataclasses.replace(inputs, corpus=str(tmp_path))
+    with pytest.raises(UserError, match="which is no path below it"):
+        open_units(here, SourceShare("a", "file", 1.0, folder), "train")

@@ -266,5 +266,15 @@ def test_a_row_group_that_is_not_there(tmp_path: Path) -> None:
     part = write_part(
         str(tmp_path), "train", 0, [lax_table("plain_text", [sample("plain_text")])], SCHEMAS["plain_text"]
     )
-    with pytest.raises(UserError, match="it has 1 row groups, and not a row group 3"):
-        read_row_group(str(tmp_path), dataclasses.replace(part, row_groups=4), 3)
+    for index in (1, 3):
+        with pytest.raises(UserError, match=f"it has 1 row groups, and not a row group {index}"):
+            read_row_group(str(tmp_path), dataclasses.replace(part, row_groups=4), index)
+
+
+def test_messages_show_the_beginning_of_a_long_value_in_one_line() -> None:
+    bad = faulty("lhq", "kind", "a\n\x1b[2J" + "x" * 5000)
+    (fault,) = find_faults(lax_table("lhq", [bad]), SCHEMAS["lhq"], "lhq")
+    assert fault.what.startswith(r"kind is 'a\n\x1b[2Jxxx")
+    assert "\n" not in fault.what
+    assert "... (5012 characters); it must be one of apps" in fault.what
+    assert len(fault.what) < 300

@@ -77,6 +77,7 @@ CHANGES = [
     (with_edits(HELLO[0]), "its edits have the sha256 "),
     (with_edits(), "its edits have the sha256 "),
     (EDITED | {"edits_sha256": hashlib.sha256(b"[]").hexdigest()}, "its edits have the sha256 "),
+    (with_edits(HELLO[0]) | {"edits_sha256": hashlib.sha256(b"[]").hexdigest()}, "its edits have the sha256 "),
     (source_file("b.py", "x") | {"edits_sha256": ""}, "its edits have the sha256 "),
 ]
 
@@ -110,3 +111,12 @@ def test_parts_without_a_record_of_edits_are_of_an_earlier_version(
     part = write_unchecked(tmp_path, [tables(FILES)[0].drop_columns([missing])])
     with pytest.raises(UserError, match=r"written by an earlier version; run curate again"):
         read_row_group(str(tmp_path), part, 0, ["content"])
+
+
+def test_a_digest_of_another_type_is_refused_whatever_kind_is_asked_for(tmp_path: Path, write_unchecked: Any) -> None:
+    (table,) = tables(FILES)
+    at = table.schema.get_field_index("edits_sha256")
+    part = write_unchecked(tmp_path, [table.set_column(at, "edits_sha256", pa.array([1.5] * len(FILES)))])
+    for kind in ("", "source_file"):
+        with pytest.raises(UserError, match="edits_sha256 is double instead of string"):
+            read_row_group(str(tmp_path), part, 0, ["content"], kind)

@@ -190,6 +190,7 @@ def test_what_is_wrong_is_named(model_file: Path, json_file: bytes, tmp_path: Pa
     cases = [
         ("empty.model", b"", "it is empty"),
         ("text.model", no_text, "its token 6 is no UTF-8"),
+        ("bytes.model", model_file.read_bytes().replace(b"<0x57>", b"<0x57\xbe"), "invalid start byte"),
         ("byte.model", model.SerializeToString(), "byte piece <0xZZ> is invalid"),
         ("gap.json", json.dumps(gap).encode(), "the ids of its vocabulary and added tokens are not 0, 1, 2 and so on"),
         ("twice.json", json.dumps(twice).encode(), "the ids of its vocabulary and added tokens are not 0, 1, 2"),
@@ -224,16 +225,28 @@ class Panic(BaseException):
     """What the library raises for a panic: no Exception."""
 
 
+@pytest.mark.parametrize(
+    ("raised", "expected", "what"),
+    [
+        (Panic("index out of bounds"), UserError, "is damaged: index out of bounds; delete it"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+)
 def test_a_panic_of_the_library_is_a_damaged_file(
-    json_file: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    json_file: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    expected: type[BaseException],
+    what: str,
 ) -> None:
-    class Panicking:
+    class Raising:
         @staticmethod
         def from_str(_: str) -> None:
-            raise Panic("index out of bounds")
+            raise raised
 
     path = tmp_path / "tokenizer.json"
     path.write_bytes(json_file)
-    monkeypatch.setattr(tokenizers, "Tokenizer", Panicking)
-    with pytest.raises(UserError, match="is damaged: index out of bounds; delete it"):
+    monkeypatch.setattr(tokenizers, "Tokenizer", Raising)
+    with pytest.raises(expected, match=what):
         load_tokenizer(str(path))
