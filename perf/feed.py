@@ -29,6 +29,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.sources import FeedInputs, open_documents
 from sc2jax.records.dataset import read_tables, write_part
+from sc2jax.records.edits import edits_sha256
 from sc2jax.records.manifest import Manifest, commit, read_manifest
 from sc2jax.records.schemas import SOURCE_FILE
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
@@ -187,6 +188,7 @@ def record(repository: str, path: str, text: str) -> dict[str, object]:
         "license_type": "no_license",
         "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "edits": [],
+        "edits_sha256": edits_sha256([]),
     }
 
 

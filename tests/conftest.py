@@ -1,7 +1,10 @@
 """What every test runs under: eight virtual CPU devices, strict ranks, and no network."""
 
+import hashlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Read when jax is first imported, so set before any test module is.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -14,8 +17,42 @@ os.environ["DAFT_ANALYTICS_ENABLED"] = "0"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sc2jax.records.manifest import Output
 
 # Deadlines measure the machine; the same examples are drawn every time.
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def write_unchecked() -> "Callable[[Path, Sequence[pa.Table]], Output]":
+    """A part of a dataset as another tool might write it, in `train/`: any tables, a row group each, unchecked."""
+
+    def write(folder: Path, tables: "Sequence[pa.Table]") -> "Output":
+        import pyarrow.parquet as pq
+
+        from sc2jax.records.manifest import Output
+
+        path = folder / "train" / "part-foreign.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(path, tables[0].schema, write_page_checksum=True) as writer:
+            for table in tables:
+                writer.write_table(table)
+        content = path.read_bytes()
+        footer = content[-8 - int.from_bytes(content[-8:-4], "little") :]
+        return Output(
+            path=str(path.relative_to(folder)),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            rows=sum(table.num_rows for table in tables),
+            row_groups=len(tables),
+            footer_sha256=hashlib.sha256(footer).hexdigest(),
+        )
+
+    return write

@@ -37,7 +37,7 @@ def read_files(folder: str, manifest: Manifest, split: str) -> Iterator[CodeFile
     Raises:
         UserError: a part is missing or damaged.
     """
-    for table in read_tables(folder, manifest, split, _COLUMNS):
+    for table in read_tables(folder, manifest, split, _COLUMNS, "source_file"):
         for row in table.select(_COLUMNS).to_pylist():
             yield CodeFile(row["repository"], row["path"], row["language"], row["content"])
 

@@ -8,7 +8,8 @@ corpus and a row for every document.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from sc2jax.errors import UserError
-from sc2jax.feed.documents import WrittenDocuments
+from sc2jax.feed.documents import WrittenDocuments, WrittenUnit
 from sc2jax.feed.units import Unit, Units
 from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Output, read_manifest
@@ -28,29 +29,38 @@ _UNITS_PER_PART = 64
 
 
 def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) -> tuple[list[Output], dict[str, Any]]:
-    """Encodes the documents of the first epochs into a folder; returns the parts, and how many tokens each source has.
+    """Encodes the documents of the first epochs into a folder.
+
+    Returns the parts, how many tokens each source has, and how many of its records were left out for which reason.
 
     Raises:
-        UserError: a part of the corpus is damaged.
+        UserError: a part of the corpus is damaged; only single records in it are skipped where damage is.
     """
     outputs = []
     tokens = {}
+    left_out: dict[str, Counter[str]] = {}
     total = epochs * sum(map(len, sources))
     with tqdm(total=total, desc="tokenize", unit="unit", disable=None) as progress:
         for source in sources:
             counted = 0
+            left_out[source.name] = Counter()
             for epoch in range(epochs):
                 for first in range(0, len(source), _UNITS_PER_PART):
-                    tables = [
-                        _encode_unit(source, epoch, index)
-                        for index in range(first, min(first + _UNITS_PER_PART, len(source)))
-                    ]
+                    tables = []
+                    for index in range(first, min(first + _UNITS_PER_PART, len(source))):
+                        unit = source.unit(epoch, index)
+                        tables.append(_encode_unit(unit))
+                        left_out[source.name].update(unit.left_out if epoch == 0 else {})
                     prefix = f"{source.name}/{_epoch(epoch)}"
                     outputs.append(write_part(folder, prefix, first // _UNITS_PER_PART, tables, TOKENIZED))
                     counted += sum(len(table.column("ids").combine_chunks().values) for table in tables)
                     progress.update(len(tables))
             tokens[source.name] = counted
-    return outputs, {"epochs": epochs, "tokens": tokens}
+    return outputs, {
+        "epochs": epochs,
+        "tokens": tokens,
+        "left_out": {name: dict(reasons) for name, reasons in left_out.items()},
+    }
 
 
 def token_inputs(sources: Sequence[WrittenDocuments]) -> dict[str, str]:
@@ -61,13 +71,17 @@ def token_inputs(sources: Sequence[WrittenDocuments]) -> dict[str, str]:
 
 
 def token_config(sources: Sequence[WrittenDocuments]) -> dict[str, Any]:
-    """The settings that the tokens depend on; those of infilling only at document level."""
+    """The settings that the tokens depend on; those of infilling only at document level.
+
+    Where damage is skipped the tokens may lack what another corpus of the same digest has.
+    """
     writer = sources[0].writer
     return {
         "seed": sources[0].seed,
         "format": dataclasses.asdict(writer.config),
         "fim": dataclasses.asdict(writer.fim) if writer.fim.level == "document" else {},
         "sources": {source.name: source.writer.format for source in sources},
+        "skip_damaged": sources[0].units.skip_damaged,
     }
 
 
@@ -82,6 +96,7 @@ def refuse_stale(folder: str, sources: Sequence[WrittenDocuments]) -> None:
     missing = [source.name for source in sources if theirs["sources"].get(source.name) != ours["sources"][source.name]]
     changed = [f"source {name}" for name in missing]
     changed += [name for name in ("seed", "format", "fim") if ours[name] != theirs[name]]
+    changed += ["feed.damaged"] if theirs.get("skip_damaged") and not ours["skip_damaged"] else []
     changed += [name for name, digest in token_inputs(sources).items() if manifest.inputs.get(name) != digest]
     if changed:
         raise UserError(
@@ -122,6 +137,7 @@ class CachedUnit:
     """The documents of one unit, each in one part."""
 
     def __init__(self, unit: Unit) -> None:
+        self.left_out: Mapping[str, int] = {}  # what was, was left out when the tokens were made
         ids = unit.table.column("ids").combine_chunks()
         self._unit = unit  # streams share it for as long as one of them holds it
         self._tokens, self._bounds = ids.values.to_numpy(), ids.offsets.to_numpy()
@@ -146,8 +162,7 @@ class CachedPart:
         return self.tokens
 
 
-def _encode_unit(source: WrittenDocuments, epoch: int, index: int) -> pa.Table:
-    unit = source.unit(epoch, index)
+def _encode_unit(unit: WrittenUnit) -> pa.Table:
     ids = [np.concatenate([part.ids() for part in unit.parts(document)]) for document in range(len(unit))]
     bounds = np.cumsum([0, *map(len, ids)])
     return pa.table({"ids": pa.LargeListArray.from_arrays(bounds, pa.array(np.concatenate(ids), pa.int32()))})

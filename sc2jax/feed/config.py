@@ -30,11 +30,12 @@ class FeedConfig:
         "Streams that each row of the batch takes turns reading. A stream follows one repository at a time, so a small "
         "batch sees few of them at once; with more streams it sees more. Each holds one row group a source in memory.",
         at_least=1,
+        at_most=1024,
     )
     damaged: str = setting(
         "stop",
-        'Whether a damaged or missing part of the corpus ends the run with a message ("stop") or is left out and '
-        'counted in the training metrics ("skip").',
+        "Whether a damaged or missing part of the corpus, or a record that is not of its kind, ends the run with a "
+        'message ("stop") or is left out and counted in the training metrics ("skip").',
         choices=DAMAGED,
     )
     tokenized: bool = setting(
@@ -47,6 +48,7 @@ class FeedConfig:
         "Batches made ahead in the background, so that a training step does not wait for the next one.",
         unit="batches",
         at_least=1,
+        at_most=1024,
         decides=False,
     )
 
@@ -66,6 +68,7 @@ class TokenizeConfig:
         "and, at document level, infilling anew; a feed that reads more epochs than these takes them from the first on "
         "again.",
         at_least=1,
+        at_most=1000,
     )
 
     def __post_init__(self) -> None:
@@ -76,8 +79,8 @@ class TokenizeConfig:
 class ShowConfig:
     """Which training row is shown."""
 
-    step: int = setting(0, "Batch, counted from 0, as the first training step sees it.", at_least=0)
-    row: int = setting(0, "Row of the batch, counted from 0.", at_least=0)
+    step: int = setting(0, "Batch, counted from 0, as the first training step sees it.", at_least=0, at_most=2**31)
+    row: int = setting(0, "Row of the batch, counted from 0.", at_least=0, at_most=2**31)
     source: str = setting(
         "", 'The only source of the mixture to show, as if there were no other; "": all of them, as in training.'
     )

@@ -29,6 +29,11 @@ class Part(Protocol):
 class DocumentUnit(Protocol):
     """The documents of a unit of reading; each has at least one part."""
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many records are in no document, for each of the reasons in `records/faults.py`."""
+        ...
+
     def __len__(self) -> int: ...
     def parts(self, document: int) -> Sequence[Part]:
         """The parts of one of the documents."""
@@ -91,6 +96,11 @@ class WrittenUnit:
     documents: WrittenDocuments
     unit: Unit
     key: tuple[int | str, ...]
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """What was left out of the row group."""
+        return self.unit.left_out
 
     def __len__(self) -> int:
         return len(self.unit)

@@ -12,7 +12,7 @@ from sc2jax.feed.mixtures import SourceShare
 from sc2jax.feed.streams import Source
 from sc2jax.feed.units import Units
 from sc2jax.records.manifest import is_finished
-from sc2jax.storage import join
+from sc2jax.storage import inside, join
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS, is_infilled
 from sc2jax.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def refuse_absent(corpus: str, name: str, mixture: Sequence[SourceShare]) -> Non
     Raises:
         UserError: some are missing; the message names them all.
     """
-    absent = [share for share in mixture if share.folder and not is_finished(join(corpus, share.folder))]
+    absent = [share for share in mixture if share.folder and not is_finished(inside(corpus, share.folder))]
     if absent:
         missing = ", ".join(f"{share.name} ({share.format})" for share in absent)
         places = ", ".join(join(corpus, share.folder) for share in absent[:2]) + (", ..." if len(absent) > 2 else "")
@@ -59,11 +59,13 @@ def open_units(inputs: FeedInputs, share: SourceShare, split: str) -> Units:
     """The units of one split of a source's dataset, of which there may be none.
 
     Raises:
-        UserError: the dataset is unfinished or damaged.
+        UserError: the dataset is unfinished or damaged, or holds other records than the source's format is made of.
     """
-    folder = join(inputs.corpus, share.folder) if share.folder else inputs.corpus
+    folder = inside(inputs.corpus, share.folder) if share.folder else inputs.corpus
     wanted = FORMATS[share.format]
-    return Units(folder, split, wanted.columns, wanted.group_by, skip_damaged=inputs.skip_damaged)
+    units = Units(folder, split, wanted.columns, wanted.group_by, wanted.kind, skip_damaged=inputs.skip_damaged)
+    units.refuse_other_records(f"the dataset {folder} of the source {share.name!r}, whose format is {share.format!r},")
+    return units
 
 
 def document_writer(inputs: FeedInputs, share: SourceShare) -> DocumentWriter:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sc2jax.feed.rows import LOSSES
 from sc2jax.feed.streams import POSITION_FIELDS, Source, Stream
+from sc2jax.records.faults import REASONS
 
 ROW_FIELDS = ("fingerprint", "batches")
 """The first fields of a row's state; the positions of the row's streams follow."""
@@ -29,6 +30,7 @@ def summarize(state: np.ndarray, sources: Sequence[Source]) -> dict[str, Any]:
     summary: dict[str, Any] = {name: int(streams[..., index].sum()) for index, name in enumerate(LOSSES)}
     summary["cut_documents"] = int(field["cut"].sum())
     summary["damaged_units"] = int(field["damaged"].sum())
+    summary["left_out_records"] = {reason: int(field[reason].sum()) for reason in REASONS}
     summary["sources"] = {}
     for index, source in enumerate(sources):
         units, tokens = field["units"][:, index], int(field["tokens"][:, index].sum())

@@ -42,6 +42,12 @@ class Position:
     tokens: int = 0  # taken from this source, ever
     cut: int = 0  # documents whose rest was left out, ever
     damaged: int = 0  # units that could not be read, ever
+    # Records left out of finished units, ever, for each of the reasons in `records/faults.py`.
+    no_value: int = 0
+    unknown_value: int = 0
+    incomplete: int = 0
+    not_text: int = 0
+    changed: int = 0
 
 
 POSITION_FIELDS = [field.name for field in dataclasses.fields(Position)]
@@ -142,6 +148,9 @@ class Reader:
             self._next_unit()
 
     def _next_unit(self) -> None:
+        if self._unit is not None:
+            for reason, count in self._unit.left_out.items():
+                setattr(self.position, reason, getattr(self.position, reason) + count)
         self._unit = None
         self.position.units, self.position.document = self.position.units + 1, 0
 

@@ -4,22 +4,29 @@ import bisect
 import itertools
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sc2jax.errors import UserError
-from sc2jax.records.dataset import read_row_group, refuse_missing
+from sc2jax.records.checks import refuse_other_columns
+from sc2jax.records.dataset import part_schema, read_records, refuse_missing
+from sc2jax.records.faults import REASONS
 from sc2jax.records.manifest import Output, read_manifest
+from sc2jax.records.schemas import SCHEMAS
 
 
 class Unit:
-    """The records of one row group, by document: `group_by` names the column that a document's rows share, if any."""
+    """The records of one row group, by document: `group_by` names the column that a document's rows share, if any.
 
-    def __init__(self, table: pa.Table, group_by: str) -> None:
+    `left_out` says how many records are not among them, for each of the reasons in `records/faults.py`.
+    """
+
+    def __init__(self, table: pa.Table, group_by: str, left_out: Mapping[str, int]) -> None:
         self.table = table.combine_chunks()
+        self.left_out = left_out
         starts = np.arange(table.num_rows)
         if group_by:
             names = np.asarray(self.table.column(group_by).combine_chunks().dictionary_encode().indices)
@@ -39,19 +46,28 @@ class Units:
 
     A unit stays in memory for as long as anyone holds it, so that streams that read the same one share it. No part is
     opened before it is read, however many there are; but unless damaged parts are to be skipped, it is checked at once
-    that none is missing.
+    that none is missing. Records are checked against their `kind`, if one is given; where damage is skipped, those that
+    are not of it are left out.
 
     Raises:
         UserError: the dataset is unfinished, or parts are missing and are not to be skipped.
     """
 
     def __init__(
-        self, folder: str, split: str, columns: Sequence[str], group_by: str = "", *, skip_damaged: bool = False
+        self,
+        folder: str,
+        split: str,
+        columns: Sequence[str],
+        group_by: str = "",
+        kind: str = "",
+        *,
+        skip_damaged: bool = False,
     ) -> None:
         manifest = read_manifest(folder)
         self.folder = folder
         self.digest = manifest.digest
-        self._columns, self._group_by = columns, group_by
+        self._columns, self._group_by, self._kind = columns, group_by, kind
+        self.skip_damaged = skip_damaged
         self._outputs = manifest.under(split)
         self._ends = list(itertools.accumulate(output.row_groups for output in self._outputs))
         self._held: weakref.WeakValueDictionary[int, Unit] = weakref.WeakValueDictionary()
@@ -67,7 +83,12 @@ class Units:
         unit = self._held.get(index)
         if unit is None:
             output, row_group = self._place(index)
-            unit = Unit(read_row_group(self.folder, output, row_group, self._columns), self._group_by)
+            table, left_out = read_records(
+                self.folder, output, row_group, self._columns, self._kind, skip_faulty=self.skip_damaged
+            )
+            if left_out:
+                logging.getLogger("sc2jax").warning("left out of %s: %s", self.name(index), _counted(left_out))
+            unit = Unit(table, self._group_by, left_out)
             self._held[index] = unit
         return unit
 
@@ -85,11 +106,34 @@ class Units:
         if not len(self):
             raise UserError(f"the corpus {self.folder} has no files in its split {split!r}; curate more source code")
 
+    def refuse_other_records(self, where: str) -> None:
+        """Makes sure, by the first part that can be opened, that there are records of the kind that is wanted.
+
+        Args:
+            where: what the message calls the dataset.
+
+        Raises:
+            UserError: they lack columns; or the part is damaged, and damage is not to be skipped.
+        """
+        for output in self._outputs:
+            try:
+                found = part_schema(self.folder, output)
+            except UserError:
+                if self.skip_damaged:
+                    continue
+                raise
+            refuse_other_columns(found, SCHEMAS[self._kind], self._columns, where)
+            return
+
     def _place(self, index: int) -> tuple[Output, int]:
         """The part that a unit is in, and the number of its row group there."""
         part = bisect.bisect_right(self._ends, index)
         output = self._outputs[part]
         return output, index - (self._ends[part] - output.row_groups)
+
+
+def _counted(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} records of which {REASONS[reason]}" for reason, count in left_out.items())
 
 
 def report_skipped(error: UserError) -> None:

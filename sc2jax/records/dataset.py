@@ -1,18 +1,25 @@
-"""Datasets: Parquet parts with content-derived names, readable once a manifest lists them."""
+"""Datasets: Parquet parts with content-derived names, readable once a manifest lists them.
+
+Records are checked once when they are written and once when they are read (`checks.py`).
+"""
 
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.records.checks import described, find_faults, identities, in_types_of, kind_of, refuse_other_columns
 from sc2jax.records.manifest import Manifest, Output, write_output
-from sc2jax.records.source_texts import changed_text, columns_to_check
+from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
+from sc2jax.records.source_texts import columns_to_check
 from sc2jax.storage import join
 
 
@@ -20,13 +27,17 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     """Writes one Parquet part, a row group for each table that has rows, named by its place and its content.
 
     Pages carry checksums, so that damage is found when they are read.
+
+    Raises:
+        UserError: a table is not of the schema, or one of its rows is no record of its kind; nothing is written.
     """
     buffer = io.BytesIO()
     sizes = []
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in row_groups:
             if table.num_rows:
-                writer.write_table(table.cast(schema), row_group_size=table.num_rows)
+                where = f"part {index} of {join(folder, prefix)}, row group {len(sizes)}"
+                writer.write_table(_to_write(table, schema, where), row_group_size=table.num_rows)
                 sizes.append(table.num_rows)
     content = buffer.getvalue()
     name = f"part-{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
@@ -34,6 +45,16 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     footer = _footer(io.BytesIO(content), len(content))
     digest = hashlib.sha256(footer).hexdigest()
     return dataclasses.replace(output, rows=sum(sizes), row_groups=len(sizes), footer_sha256=digest)
+
+
+def _to_write(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """A table in its schema, as it is written."""
+    refuse_other_columns(table.schema, schema, schema.names, where)
+    table = in_types_of(table.select(schema.names), schema, where)
+    faults = find_faults(table, schema, kind_of(schema))
+    if faults:
+        raise UserError(f"{where}: {described(faults[0], table)}; it was not written")
+    return table.cast(schema)
 
 
 class PartWriter:
@@ -96,10 +117,12 @@ def open_part(folder: str, output: Output) -> pq.ParquetFile:
             raise _damaged_size(path, size, output)
         if hashlib.sha256(_footer(file, size)).hexdigest() != output.footer_sha256:
             raise damaged(path, "its footer is not the one that was written")
-        return pq.ParquetFile(file, page_checksum_verification=True)
+        part = pq.ParquetFile(file, page_checksum_verification=True)
+        _ = part.schema_arrow  # made when it is first asked for, of what the file says
+        return part
     except FileNotFoundError as error:
         raise _damaged_size(path, None, output) from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise damaged(path, str(error)) from error
 
 
@@ -111,56 +134,111 @@ def _footer(file: Any, size: int) -> bytes:
     return file.read(length + 8)
 
 
-def read_row_group(folder: str, output: Output, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+class Records(NamedTuple):
+    """The records of a row group, and how many were left out for each of the reasons in `faults.py`."""
+
+    table: pa.Table
+    left_out: Mapping[str, int]
+
+
+def read_row_group(
+    folder: str, output: Output, index: int, columns: Sequence[str] | None = None, kind: str = ""
+) -> pa.Table:
     """One row group of one part.
+
+    Args:
+        folder: that of the manifest.
+        output: the part, as the manifest lists it.
+        index: of the row group.
+        columns: those to read; None means all.
+        kind: of the records in there, which are checked; "" for a table of another sort.
+
+    Raises:
+        UserError: the part is damaged, or holds other records.
+    """
+    return read_records(folder, output, index, columns, kind, skip_faulty=False).table
+
+
+def read_records(
+    folder: str, output: Output, index: int, columns: Sequence[str] | None, kind: str, *, skip_faulty: bool
+) -> Records:
+    """The same; with `skip_faulty` records that are not of their kind are left out, as long as some are left.
+
+    Raises:
+        UserError: the part is damaged, holds other records, or nothing but faulty ones.
+    """
+    with open_part(folder, output) as part:
+        return _row_group(part, index, columns, join(folder, output.path), kind, skip_faulty=skip_faulty)
+
+
+def part_schema(folder: str, output: Output) -> pa.Schema:
+    """The columns of one part, from its footer.
 
     Raises:
         UserError: the part is damaged.
     """
     with open_part(folder, output) as part:
-        return _row_group(part, index, columns, join(folder, output.path))
+        return part.schema_arrow
 
 
 def read_tables(
-    folder: str, manifest: Manifest, prefix: str, columns: Sequence[str] | None = None
+    folder: str, manifest: Manifest, prefix: str, columns: Sequence[str] | None = None, kind: str = ""
 ) -> Iterator[pa.Table]:
     """All row groups of the parts under `prefix`, in the order of their names.
 
     Raises:
-        UserError: a part is damaged.
+        UserError: a part is damaged, or holds other records.
     """
     for output in manifest.under(prefix):
-        yield from read_part(folder, output, columns)
+        yield from read_part(folder, output, columns, kind)
 
 
-def read_part(folder: str, output: Output, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_part(folder: str, output: Output, columns: Sequence[str] | None = None, kind: str = "") -> Iterator[pa.Table]:
     """The row groups of one part.
 
     Raises:
-        UserError: the part is damaged.
+        UserError: the part is damaged, or holds other records.
     """
     with open_part(folder, output) as part:
         for index in range(part.num_row_groups):
-            yield _row_group(part, index, columns, join(folder, output.path))
+            yield _row_group(part, index, columns, join(folder, output.path), kind, skip_faulty=False).table
 
 
-def _row_group(part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str) -> pa.Table:
-    checked = columns_to_check(part.schema_arrow.names, columns, path)
-    wanted = list(dict.fromkeys([*columns, *checked])) if columns else None
+def _row_group(
+    part: pq.ParquetFile, index: int, columns: Sequence[str] | None, path: str, kind: str, *, skip_faulty: bool
+) -> Records:
+    found = part.schema_arrow
+    schema = SCHEMAS[kind] if kind else found
+    wanted = list(columns) if columns else schema.names
+    checked = columns_to_check(found.names, columns, path)
+    fields = {field.name: field for field in schema} | {name: SOURCE_FILE.field(name) for name in checked}
+    names = list(dict.fromkeys([*wanted, *checked]))
+    schema = pa.schema(fields.values())
+    refuse_other_columns(found, schema, names, path)
+    table = _read(part, index, names, path)
+    table = in_types_of(table, schema, f"{path}, row group {index},")
+    faults = find_faults(table, schema, kind)
+    if faults and (not skip_faulty or len(faults) == table.num_rows):
+        who = _read(part, index, identities(found.names), path)
+        raise damaged(path, f"row group {index}, {described(faults[0], who)}")
+    if faults:
+        sound = np.setdiff1d(np.arange(table.num_rows), [fault.row for fault in faults])
+        table = table.take(pa.array(sound))
+    return Records(table.select(wanted), Counter(fault.reason for fault in faults))
+
+
+def _read(part: pq.ParquetFile, index: int, columns: list[str], path: str) -> pa.Table:
+    if index >= part.num_row_groups:
+        raise damaged(path, f"it has {part.num_row_groups} row groups, and not a row group {index}")
     try:
-        table = part.read_row_group(index, columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = part.read_row_group(index, columns=columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)) from error
     # The checksum of a page does not cover its header, which says how many values it holds.
     expected = part.metadata.row_group(index).num_rows
     if table.num_rows != expected:
         raise damaged(path, f"row group {index} has {table.num_rows} rows instead of {expected}")
-    fault = changed_text(table) if checked else None
-    if fault:
-        names = part.read_row_group(index, columns=["repository", "path"]).slice(fault.row, 1).to_pylist()[0]
-        file = f"{names['repository']}/{names['path']}"
-        raise damaged(path, f"row group {index}, row {fault.row} ({file}): {fault.what}")
-    return table.select(list(columns)) if columns else table
+    return table
 
 
 def _damaged_size(path: str, size: int | None, output: Output) -> UserError:

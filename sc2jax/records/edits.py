@@ -7,9 +7,12 @@ last, the text is the source's own. Whatever changes the text of a record does s
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from sc2jax.records.manifest import sha256_of
 
 _JOINED = "+"
 """Between the rules of an edit that joins several."""
@@ -103,6 +106,15 @@ def source_span(edits: Sequence[Edit], start: int, end: int) -> tuple[int, int]:
         elif edit.start == end:
             high = edit.source_start
     return low, high
+
+
+def edits_sha256(edits: Iterable[Mapping[str, Any]]) -> str:
+    """The digest of a text's edits, given as a record holds them.
+
+    It stands beside them, because edits that are changed or left out may go on fitting each other and the text.
+    """
+    names = [field.name for field in dataclasses.fields(Edit)]
+    return sha256_of([[edit[name] for name in names] for edit in edits])
 
 
 def inconsistent(spans: np.ndarray, owners: np.ndarray, lengths: np.ndarray) -> np.ndarray:

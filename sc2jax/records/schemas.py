@@ -18,9 +18,16 @@ SPLITS = ("train", "heldout")
 """The sides of a corpus, each a folder of its own: what is trained on, and what is kept from training."""
 
 
-def _structures(**fields: pa.DataType) -> pa.DataType:
-    """A list of structures in which a field without a value is null."""
-    return pa.list_(pa.field("item", pa.struct(list(fields.items())), nullable=False))
+_TEXTS = pa.list_(pa.field("item", pa.string(), nullable=False))
+
+
+def _structure(nullable: Sequence[str] = (), **fields: pa.DataType) -> pa.DataType:
+    return pa.struct([pa.field(name, kind, nullable=name in nullable) for name, kind in fields.items()])
+
+
+def _structures(nullable: Sequence[str] = (), **fields: pa.DataType) -> pa.DataType:
+    """A list of structures, of which some fields may be without a value."""
+    return pa.list_(pa.field("item", _structure(nullable, **fields), nullable=False))
 
 
 def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) -> pa.Schema:
@@ -29,7 +36,7 @@ def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) ->
         "id": pa.string(),
         "url": pa.string(),
         "snapshot": pa.string(),
-        "licenses": pa.list_(pa.string()),
+        "licenses": _TEXTS,
         "license_type": pa.string(),
         "record_sha256": pa.string(),
     }
@@ -61,10 +68,11 @@ SOURCE_FILE = pa.schema(
         pa.field("source_bytes", pa.int64(), nullable=False),
         pa.field("encoding", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
-        pa.field("licenses", pa.list_(pa.string()), nullable=False),
+        pa.field("licenses", _TEXTS, nullable=False),
         pa.field("license_type", pa.string(), nullable=False),
         pa.field("text_sha256", pa.string(), nullable=False),
         pa.field("edits", pa.list_(pa.field("item", _EDIT, nullable=False)), nullable=False),
+        pa.field("edits_sha256", pa.string(), nullable=False),
     ]
 )
 """A file of the curated corpus.
@@ -72,8 +80,8 @@ SOURCE_FILE = pa.schema(
 `path` is relative to its repository, with forward slashes. `swhid` is the Software Heritage identifier of the bytes as
 they were found (`swh:1:cnt:` and their git blob sha1), `revision` that of the commit (`swh:1:rev:`) or "" where there
 is none, `source_bytes` their number; `text_sha256` is the digest of `content` as it is now, in UTF-8, and `edits` says
-what was changed in it since it was decoded (`edits.py`). `licenses` are SPDX identifiers, sorted; `license_type` is one
-of `permissive`, `no_license`, `non_permissive`.
+what was changed in it since it was decoded (`edits.py`), `edits_sha256` their digest. `licenses` are SPDX identifiers,
+sorted; `license_type` is one of `permissive`, `no_license`, `non_permissive`.
 """
 
 REJECTED_FILE = pa.schema(
@@ -96,7 +104,13 @@ ISSUE = _schema(
         "author": pa.string(),
         "text": pa.large_string(),
         "created_at": pa.string(),
-        "events": _structures(kind=pa.string(), author=pa.string(), text=pa.large_string(), created_at=pa.string()),
+        "events": _structures(
+            ["author", "text"],
+            kind=pa.string(),
+            author=pa.string(),
+            text=pa.large_string(),
+            created_at=pa.string(),
+        ),
     }
 )
 """An issue: who opened it with which text, and what followed in order of time.
@@ -104,6 +118,8 @@ ISSUE = _schema(
 `id` is `owner/repository/issues/number`. An event is a `comment`, which has an author and a text, or `closed`. Times
 are as GitHub writes them, such as 2023-07-26T10:00:00Z.
 """
+
+_OF_A_REVIEW_COMMENT = ("review_id", "in_reply_to_id", "path", "line", "hunk")
 
 PULL_REQUEST = _schema(
     {
@@ -115,6 +131,7 @@ PULL_REQUEST = _schema(
             files=_structures(path=pa.string(), content=pa.large_string(), swhid=pa.string()),
         ),
         "events": _structures(
+            ["action", "title", "head_commit", "merged", "event_id", "state", *_OF_A_REVIEW_COMMENT],
             kind=pa.string(),
             action=pa.string(),
             author=pa.string(),
@@ -148,7 +165,7 @@ exist before and after; one that lists none changes only what is not kept. Event
 All have an author and a text, all but comments a `head_commit`, all but `pull_request` an `event_id`; the rest is null.
 """
 
-_CELLS = _structures(kind=pa.string(), text=pa.large_string(), output=pa.large_string())
+_CELLS = _structures(["output"], kind=pa.string(), text=pa.large_string(), output=pa.large_string())
 
 JUPYTER_SCRIPT = _schema(
     {
@@ -172,8 +189,8 @@ code cell comes after a `markdown` one.
 
 KAGGLE_NOTEBOOK = _schema(
     {
-        "dataset": pa.struct({"id": pa.string(), "title": pa.string(), "description": pa.large_string()}),
-        "tables": _structures(path=pa.string(), info=pa.large_string(), examples=pa.list_(pa.string())),
+        "dataset": _structure(id=pa.string(), title=pa.string(), description=pa.large_string()),
+        "tables": _structures(path=pa.string(), info=pa.large_string(), examples=_TEXTS),
         "script": pa.large_string(),
         "cells": _CELLS,
     },

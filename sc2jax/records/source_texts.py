@@ -5,23 +5,17 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sc2jax.errors import UserError
-from sc2jax.records.edits import inconsistent
+from sc2jax.records.edits import edits_sha256, inconsistent
+from sc2jax.records.faults import Fault, shown
 
+_CHECKED = ("content", "text_sha256", "edits", "edits_sha256")
 _SPAN = ("start", "end", "source_start", "source_end")
-
-
-class Fault(NamedTuple):
-    """A row whose text is not what was written, and in what way."""
-
-    row: int
-    what: str
 
 
 def columns_to_check(names: Sequence[str], wanted: Sequence[str] | None, path: str) -> list[str]:
@@ -37,32 +31,44 @@ def columns_to_check(names: Sequence[str], wanted: Sequence[str] | None, path: s
     """
     if "text_sha256" not in names:
         return []
-    if "edits" not in names:
+    if not set(_CHECKED) <= set(names):
         raise UserError(f"{path} was written by an earlier version; run curate again")
-    return ["content", "text_sha256", "edits"] if not wanted or "content" in wanted else []
+    return list(_CHECKED) if not wanted or "content" in wanted else []
 
 
-def changed_text(table: pa.Table) -> Fault | None:
-    """The first row whose text has another digest than it should, or edits that cannot be; None if there is none."""
-    for row, (found, digest) in enumerate(
-        zip(_digests(table["content"]), table["text_sha256"].to_pylist(), strict=True)
-    ):
+def changed_texts(table: pa.Table) -> Iterator[Fault]:
+    """The rows whose text or edits have another digest than they should, or edits that cannot be."""
+    if not table.num_rows or not set(_CHECKED) <= set(table.column_names):
+        return
+    digests = table["text_sha256"].to_pylist()
+    for row, (found, digest) in enumerate(zip(_digests(table["content"]), digests, strict=True)):
         if found != digest:
-            return Fault(row, f"its text has the sha256 {found} instead of {digest}")
-    edits = pa.concat_arrays(table["edits"].chunks) if table.num_rows else pa.array([], pa.list_(pa.int64()))
+            yield Fault(row, "changed", f"its text has the sha256 {found} instead of {shown(digest)}")
+    yield from _changed_edits(table["edits"], table["edits_sha256"])
+    yield from _impossible_edits(pa.concat_arrays(table["edits"].chunks), table["content"])
+
+
+def _changed_edits(edits: pa.ChunkedArray, digests: pa.ChunkedArray) -> Iterator[Fault]:
+    # Most texts have no edits, so all of those are compared at once.
+    unedited = pc.equal(pc.list_value_length(edits), 0)
+    suspicious = pc.invert(pc.and_(unedited, pc.equal(digests, edits_sha256([]))))
+    for row in np.flatnonzero(suspicious.to_numpy()).tolist():
+        found, digest = edits_sha256(edits[row].as_py()), digests[row].as_py()
+        if found != digest:
+            yield Fault(row, "changed", f"its edits have the sha256 {found} instead of {shown(digest)}")
+
+
+def _impossible_edits(edits: pa.Array, texts: pa.ChunkedArray) -> Iterator[Fault]:
     owners = pc.list_parent_indices(edits).to_numpy()
     if not len(owners):
-        return None
+        return
     fields = edits.flatten()
     spans = np.stack([fields.field(name).to_numpy() for name in _SPAN], axis=1)
-    lengths = pc.utf8_length(table["content"]).to_numpy()
-    faulty = np.flatnonzero(inconsistent(spans, owners, lengths))
-    if not len(faulty):
-        return None
-    row = int(owners[faulty[0]])
-    return Fault(
-        row, f"the edit {fields[int(faulty[0])].as_py()} cannot be one of its text of {lengths[row]} characters"
-    )
+    lengths = pc.utf8_length(texts).to_numpy()
+    for index in np.flatnonzero(inconsistent(spans, owners, lengths)).tolist():
+        row = int(owners[index])
+        what = f"the edit {shown(fields[index].as_py())} cannot be one of its text of {lengths[row]} characters"
+        yield Fault(row, "changed", what)
 
 
 def _digests(texts: pa.ChunkedArray) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+
+from sc2jax.text.tokenizer_files import BytePairs, TokenizerFile
 
 # How StarCoder2's tokenizer.json splits text into words; pairs are merged within a word only.
 _WORDS = [
@@ -17,7 +18,7 @@ _LOSSY = re.compile("[\U00040000-\U0007ffff]")
 
 
 def fast_encoder(
-    fields: Mapping[str, Any], bytes_of: Callable[[str], bytes], slow: Callable[[str], list[int]]
+    fields: TokenizerFile, bytes_of: Callable[[str], bytes], slow: Callable[[str], list[int]]
 ) -> Callable[[str], list[int]]:
     """An encoder for a tokenizer.json with these `fields`, or `slow` itself if tiktoken would give other ids.
 
@@ -25,14 +26,15 @@ def fast_encoder(
     token of its own and their ids ascend, as in StarCoder2's tokenizer. `bytes_of` gives the bytes that a token stands
     for. What counts as a digit or a letter depends on each library's version of Unicode; the newest scripts differ.
     """
-    if not (_cuts_as_starcoder2(fields) and _merges_ascend(fields["model"])):
+    model = fields.get("model", {})
+    if not (_cuts_as_starcoder2(fields) and _merges_ascend(model)):
         return slow
     import tiktoken
 
     # Special tokens are in the vocabulary too, but no merge makes them.
-    model = fields["model"]
-    tokens = [token for token in model["vocab"] if len(token) == 1] + _products(model)
-    ranks = {bytes_of(token): model["vocab"][token] for token in tokens}
+    vocab = model.get("vocab", {})
+    tokens = [token for token in vocab if len(token) == 1] + _products(model)
+    ranks = {bytes_of(token): vocab[token] for token in tokens}
     missing = {bytes([byte]) for byte in range(256)} - ranks.keys()
     if not missing <= _unassigned_bytes():
         return slow
@@ -49,29 +51,30 @@ def fast_encoder(
     return encode
 
 
-def _cuts_as_starcoder2(fields: Mapping[str, Any]) -> bool:
-    cutting = fields["pre_tokenizer"] or {}
+def _cuts_as_starcoder2(fields: TokenizerFile) -> bool:
+    cutting = fields.get("pre_tokenizer") or {}
     steps = cutting.get("pretokenizers", [])
     return (
-        not fields["normalizer"]
+        not fields.get("normalizer")
         and cutting.get("type") == "Sequence"
         and len(steps) == len(_WORDS)
         and all(step.items() >= wanted.items() for step, wanted in zip(steps, _WORDS, strict=True))
-        and all(token["special"] for token in fields["added_tokens"])
+        and all(token["special"] for token in fields.get("added_tokens", []))
     )
 
 
-def _merges_ascend(model: Mapping[str, Any]) -> bool:
+def _merges_ascend(model: BytePairs) -> bool:
     variants = ("dropout", "unk_token", "byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")
-    if model["type"] != "BPE" or any(model.get(name) for name in variants):
+    if model.get("type") != "BPE" or any(model.get(name) for name in variants):
         return False
-    ids = [model["vocab"][token] for token in _products(model)]
+    vocab = model.get("vocab", {})
+    ids = [vocab[token] for token in _products(model)]
     return all(before < after for before, after in itertools.pairwise(ids))
 
 
-def _products(model: Mapping[str, Any]) -> list[str]:
+def _products(model: BytePairs) -> list[str]:
     """The tokens that the merges make, in order; a merge is a pair, or one string with a space in between."""
-    return [merge.replace(" ", "") if isinstance(merge, str) else "".join(merge) for merge in model["merges"]]
+    return [merge.replace(" ", "") if isinstance(merge, str) else "".join(merge) for merge in model.get("merges", [])]
 
 
 def _unassigned_bytes() -> set[bytes]:

@@ -22,17 +22,19 @@ class TokenizerConfig:
         "(paper, section 5.1); a small model spends most of its parameters on the embedding, so the default is small.",
         unit="tokens",
         at_least=len(Special) + 1 + BYTES + 1,
+        at_most=2**24,
     )
     max_training_bytes: int = setting(
         30_000_000,
         "Text to train on at most; of a larger corpus a seeded sample of whole files is taken.",
         unit="bytes",
         at_least=1,
+        at_most=2**36,
     )
     character_coverage: float = setting(
         0.9999,
         "Share of the characters of the training text that get a token of their own; the rest are written in bytes.",
-        at_least=0.9,
+        at_least=0.98,  # the library takes no less
         at_most=1,
     )
 

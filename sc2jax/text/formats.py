@@ -26,11 +26,13 @@ Record: TypeAlias = Mapping[str, Any]
 class Format:
     """A document format.
 
+    `kind` is that of the records that it is made of (`records/schemas.py`).
     `columns` are the columns that `render` reads. With `group_by`, consecutive rows with the same value in that column
     make one document; otherwise each row is a document. `render` takes the rows of one document, a random generator and
     the options. `stops` are the special tokens that end a text in this format, and so its generation.
     """
 
+    kind: str
     columns: tuple[str, ...]
     group_by: str
     render: Callable[[Sequence[Record], np.random.Generator, FormatConfig], list[Piece]]
@@ -124,7 +126,10 @@ def _ends(*tokens: Special) -> frozenset[Special]:
 
 
 def _row_format(
-    columns: tuple[str, ...], write: Callable[[Record, np.random.Generator, FormatConfig], list[Piece]], *ends: Special
+    kind: str,
+    columns: tuple[str, ...],
+    write: Callable[[Record, np.random.Generator, FormatConfig], list[Piece]],
+    *ends: Special,
 ) -> Format:
     """A format in which every row is a document: `write` gives its pieces without the end of text."""
 
@@ -132,7 +137,7 @@ def _row_format(
         (record,) = rows
         return _document(write(record, rng, config))
 
-    return Format(columns, "", render, _ends(*ends))
+    return Format(kind, columns, "", render, _ends(*ends))
 
 
 _FILE_COLUMNS = ("repository", "path", "content")
@@ -140,48 +145,61 @@ _FILE_COLUMNS = ("repository", "path", "content")
 _FILE_ENDS = _ends(Special.FILE_SEP, Special.REPO_NAME)
 
 FORMATS: dict[str, Format] = {
-    "repository": Format(_FILE_COLUMNS, "repository", render_repository, _FILE_ENDS),
-    "file": Format(_FILE_COLUMNS, "", render_repository, _FILE_ENDS),
+    "repository": Format("source_file", _FILE_COLUMNS, "repository", render_repository, _FILE_ENDS),
+    "file": Format("source_file", _FILE_COLUMNS, "", render_repository, _FILE_ENDS),
     "issue": _row_format(
+        "issue",
         ("title", "author", "text", "events"),
         lambda record, *_: discussions.issue(record),
         Special.ISSUE_COMMENT,
         Special.ISSUE_CLOSED,
     ),
     "pull_request": _row_format(
-        ("repository", "base_files", "heads", "events"), pull_requests.pull_request, *pull_requests.TOKENS
+        "pull_request",
+        ("repository", "base_files", "heads", "events"),
+        pull_requests.pull_request,
+        *pull_requests.TOKENS,
     ),
-    "jupyter_script": _row_format(("script",), lambda record, *_: notebooks.jupyter_script(record)),
+    "jupyter_script": _row_format("jupyter_script", ("script",), lambda record, *_: notebooks.jupyter_script(record)),
     "jupyter_structured": _row_format(
-        ("cells",), lambda record, *_: notebooks.jupyter_structured(record), *notebooks.CELL_TOKENS
+        "jupyter_structured",
+        ("cells",),
+        lambda record, *_: notebooks.jupyter_structured(record),
+        *notebooks.CELL_TOKENS,
     ),
     "kaggle": _row_format(
+        "kaggle",
         ("dataset", "tables", "script"),
         lambda record, _, config: notebooks.kaggle_script(record, config),
         *notebooks.CELL_TOKENS,
         Special.JUPYTER_SCRIPT,
     ),
     "kaggle_structured": _row_format(
+        "kaggle",
         ("dataset", "tables", "cells"),
         lambda record, _, config: notebooks.kaggle_structured(record, config),
         *notebooks.CELL_TOKENS,
     ),
-    "documentation": _row_format(("pages",), lambda record, *_: documentation(record)),
+    "documentation": _row_format("documentation", ("pages",), lambda record, *_: documentation(record)),
     "intermediate": _row_format(
+        "intermediate",
         ("code", "size_optimized", "speed_optimized"),
         intermediate,
         Special.CODE_TO_INTERMEDIATE,
         Special.INTERMEDIATE_TO_CODE,
     ),
     "question_thread": _row_format(
+        "question_thread",
         ("author", "text", "answers"),
         lambda record, rng, _: discussions.question_thread(record, rng),
         Special.ISSUE_COMMENT,
     ),
     "lhq": _row_format(
-        ("kind", "question", "starter_code", "call_based", "solutions"), lambda record, *_: exercises.exercise(record)
+        "lhq",
+        ("kind", "question", "starter_code", "call_based", "solutions"),
+        lambda record, *_: exercises.exercise(record),
     ),
-    "plain_text": _row_format(("text",), lambda record, *_: [record["text"]]),
+    "plain_text": _row_format("plain_text", ("text",), lambda record, *_: [record["text"]]),
 }
 """The formats, by the names that mixtures use."""
 

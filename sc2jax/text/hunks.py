@@ -68,7 +68,8 @@ def _hunk(base: Sequence[str], group: Sequence[Change], context: int, skipped: i
     return "".join(f"{line}\n" for line in written)
 
 
-_HEADER = re.compile(r"@@ -(\d+)((?:,\d+)?) \+(\d+)((?:,\d+)?) @@")
+# Numbers of more digits are no lines of a file, and too long ones cannot be read at all.
+_HEADER = re.compile(r"@@ -(\d{1,18})((?:,\d+)?) \+(\d{1,18})((?:,\d+)?) @@")
 
 
 def shifted_header(hunk: str, skipped: int) -> str:

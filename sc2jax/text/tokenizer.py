@@ -7,7 +7,7 @@ byte-level BPE in the format of the library `tokenizers` (`.json`, as StarCoder2
 import codecs
 import dataclasses
 import hashlib
-import json
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,16 +19,22 @@ from sc2jax.errors import UserError
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.sentencepiece_words import SPACE_SYMBOL, word_encoder
 from sc2jax.text.special_tokens import Piece, Special
+from sc2jax.text.tokenizer_files import read_sentencepiece, read_tokenizer_json
 
 if TYPE_CHECKING:
     import sentencepiece
 
+# A character for each byte that UTF-8 has, but F1, with which only U+40000 to U+7FFFF begin.
+_TWO_BYTES, _THREE_BYTES = range(0xC0, 0x800, 0x40), (0x800, *range(0x1000, 0xD800, 0x1000), 0xE000, 0xF000)
+_FOUR_BYTES = (0x10000, *range(0x80000, 0x110000, 0x40000))
+_ALL_BYTES = "".join(map(chr, (*range(0xC0), *_TWO_BYTES, *_THREE_BYTES, *_FOUR_BYTES)))
 _PROBES = (
     "a",
     " a",
     "  a\tb\r\n\n  ",
     "Az \u00e9 e\u0301 \ufb01 \uff21 \u00a0\u3000\u200b\ufeff\x00\x7f\u4e2d \U0001f600",
     "1234 ..  ''",
+    _ALL_BYTES,
 )
 """Texts that a tokenizer changes if it normalizes text, or adds or removes spaces; such a tokenizer is refused."""
 
@@ -175,21 +181,16 @@ def load_tokenizer(path: str) -> Tokenizer:
             f"{path} is no tokenizer: its name should end in .model (SentencePiece) or .json (byte-level BPE)"
         )
     for text in _PROBES:
-        if tokenizer.decode(tokenizer.encode_text(text)) != text:
-            raise _lossy(path, f"{text!r} comes back as {tokenizer.decode(tokenizer.encode_text(text))!r}")
+        back = tokenizer.decode(tokenizer.encode_text(text))
+        if back != text:
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, back, strict=False))
+            at = sum(1 for _ in same)
+            raise _lossy(path, f"{text[at : at + 8]!r} comes back as {back[at : at + 8]!r}")
     return tokenizer
 
 
 def _sentencepiece(content: bytes, path: str) -> Tokenizer:
-    import sentencepiece
-
-    try:
-        # An empty file is a valid protocol buffer, so it is refused first.
-        processor = sentencepiece.SentencePieceProcessor(model_proto=content) if content else None
-    except RuntimeError:
-        processor = None
-    if processor is None:
-        raise _damaged(path)
+    processor = read_sentencepiece(content, path)
     size = processor.vocab_size()
     for token in Special:
         if size <= token or processor.id_to_piece(int(token)) != token.literal or not processor.is_control(int(token)):
@@ -219,12 +220,7 @@ def _piece_bytes(processor: "sentencepiece.SentencePieceProcessor", token: int) 
 
 
 def _byte_level(content: bytes, path: str) -> Tokenizer:
-    import tokenizers
-
-    try:
-        model = tokenizers.Tokenizer.from_str(content.decode())
-    except Exception as error:  # The library raises a plain Exception.
-        raise _damaged(path) from error
+    model, fields = read_tokenizer_json(content, path)
     for token in Special:
         if model.token_to_id(token.literal) != int(token):
             raise _foreign(path, token)
@@ -266,7 +262,7 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
     return Tokenizer(
         vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
-        _encode=fast_encoder(json.loads(content), lambda token: bytes(map(byte_of.__getitem__, token)), encode),
+        _encode=fast_encoder(fields, lambda token: bytes(map(byte_of.__getitem__, token)), encode),
         _token_bytes=table,
         _escapes=False,
     )
@@ -280,10 +276,6 @@ def _bytes_of_characters() -> dict[str, int]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
-
-
-def _damaged(path: str) -> UserError:
-    return UserError(f"the tokenizer {path} is damaged; delete it and train or download it again")
 
 
 def _lossy(path: str, how: str) -> UserError:

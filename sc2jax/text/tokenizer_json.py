@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import sentencepiece
-import tokenizers
 
 from sc2jax.errors import UserError
 from sc2jax.text.sentencepiece_words import SPACE_SYMBOL
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import ESCAPED, load_tokenizer
+from sc2jax.text.tokenizer_files import open_tokenizer_json, read_sentencepiece
 
 
 def tokenizer_json(path: str, model: bytes) -> bytes:
@@ -27,10 +27,10 @@ def tokenizer_json(path: str, model: bytes) -> bytes:
         UserError: the model is damaged, or it is not a BPE of the kind that `sc2jax tokenizer` trains.
     """
     tokenizer = load_tokenizer(path)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    processor = read_sentencepiece(model, path)
     vocabulary = {processor.id_to_piece(token): token for token in range(processor.vocab_size())}
     content = json.dumps(_fields(processor, vocabulary), ensure_ascii=False, indent=1).encode()
-    written = tokenizers.Tokenizer.from_str(content.decode())
+    written = open_tokenizer_json(content, f"{path}, written as tokenizer.json,")
     # A model of another kind, such as a unigram model, splits its own pieces in other places.
     text = "".join(f" {piece}" for piece in vocabulary) + "\u2581\x10\U0001f600"
     written.encode_special_tokens = True

@@ -3,11 +3,13 @@
 import hashlib
 import heapq
 import io
+import itertools
 import re
 from collections.abc import Iterable
 
 from sc2jax.errors import UserError
 from sc2jax.text.config import TokenizerConfig
+from sc2jax.text.sentencepiece_words import SPACE_SYMBOL
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, escape
 
@@ -35,11 +37,14 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, seed: int) ->
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=map(escape, sample),
+            # The library wants a text of more than line ends and NULs; a space more or less changes nothing else.
+            sentence_iterator=itertools.chain([" "], map(escape, sample)),
             model_writer=model,
             model_type="bpe",
             vocab_size=config.vocab_size,
             character_coverage=config.character_coverage,
+            # Without a token of its own a space would come back as the bytes of this symbol.
+            required_chars=SPACE_SYMBOL,
             control_symbols=[token.literal for token in Special],
             unk_id=UNKNOWN_ID,
             unk_surface="\ufffd",
@@ -99,7 +104,7 @@ def sample_texts(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
     return [content.decode() for _, content in sorted(heap, reverse=True)]
 
 
-def _explained(error: RuntimeError, config: TokenizerConfig) -> UserError | RuntimeError:
+def _explained(error: RuntimeError, config: TokenizerConfig) -> UserError:
     message = str(error)
     if found := re.search(r"Please set it to a value <= (\d+)", message):
         return UserError(
@@ -111,4 +116,4 @@ def _explained(error: RuntimeError, config: TokenizerConfig) -> UserError | Runt
             f"a vocabulary of {config.vocab_size} tokens is too small for the characters of the corpus, which need "
             f"{found[1]}; raise tokenizer.vocab_size or lower tokenizer.character_coverage"
         )
-    return error
+    return UserError(f"no tokenizer can be trained on the corpus with these settings: {error}; change tokenizer.*")

@@ -11,7 +11,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import feed_inputs
 from sc2jax.runs.run import open_run, say
 
-VERSION = 3
+VERSION = 4
 
 
 def run(settings: Settings, workdir: str) -> None:

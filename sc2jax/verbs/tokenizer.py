@@ -11,7 +11,7 @@ from sc2jax.runs.inputs import input_digests, open_tokenizer
 from sc2jax.runs.run import open_run, say
 from sc2jax.text.train_tokenizer import train_tokenizer
 
-VERSION = 2
+VERSION = 3
 MODEL = "tokenizer.model"
 
 
@@ -21,7 +21,7 @@ def run(settings: Settings, workdir: str) -> None:
 
     def write(folder: str) -> Written:
         corpus = this.folder("corpus")
-        tables = read_tables(corpus, read_manifest(corpus), "train", ["content"])
+        tables = read_tables(corpus, read_manifest(corpus), "train", ["content"], "source_file")
         texts = (text for table in tables for text in table.column("content").to_pylist())
         model = train_tokenizer(texts, settings.tokenizer, settings.seed)
         return [write_output(folder, MODEL, model)], {}

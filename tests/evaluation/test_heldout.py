@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sc2jax.evaluation.heldout import CodeFile, choose_files, rank, read_files
 from sc2jax.records.dataset import write_part
+from sc2jax.records.edits import edits_sha256
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.schemas import SOURCE_FILE
 
@@ -77,6 +78,7 @@ def source_files(rows: list[tuple[str, str, str]]) -> pa.Table:
             "license_type": "permissive",
             "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "edits": [],
+            "edits_sha256": edits_sha256([]),
         }
         for repository, path, text in rows
     ]

@@ -13,6 +13,7 @@ from sc2jax.assets import asset_path
 from sc2jax.feed.batches import Batches
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.records.dataset import write_part
+from sc2jax.records.edits import edits_sha256
 from sc2jax.records.manifest import Manifest, commit
 from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 
@@ -65,6 +66,7 @@ def _table(repositories: Repositories) -> pa.Table:
             "license_type": "no_license",
             "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "edits": [],
+            "edits_sha256": edits_sha256([]),
         }
         for repository, files in repositories.items()
         for path, text in files
@@ -79,8 +81,9 @@ def split_units(repositories: Repositories, size: int) -> list[Repositories]:
 
 
 def write_records(folder: Path, schema: pa.Schema, row_groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """A dataset of other records than files; columns that a record lacks are empty."""
+    """A dataset of other records than files; columns that a record lacks are empty, and it has no license."""
     empty = {field.name: [] if pa.types.is_list(field.type) else "" for field in schema}
+    empty["license_type"] = "no_license"
     tables = (pa.Table.from_pylist([empty | dict(record) for record in group], schema) for group in row_groups)
     output = write_part(str(folder), "train", 0, tables, schema)
     commit(str(folder), Manifest("curate", {}, {}, (output,), {}))

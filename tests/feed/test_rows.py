@@ -17,6 +17,7 @@ class SameDocument:
 
     def __init__(self, ids: list[int]) -> None:
         self._part = CachedPart(np.array(ids, np.int32))
+        self.left_out: dict[str, int] = {}
 
     def __len__(self) -> int:
         return 1

@@ -21,6 +21,7 @@ class InMemoryUnit:
 
     def __init__(self, repositories: Repositories, epoch: int, tokenizer: Tokenizer) -> None:
         self._repositories, self._epoch, self._tokenizer = list(repositories.items()), epoch, tokenizer
+        self.left_out: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._repositories)
@@ -154,6 +155,7 @@ class InParts:
 
     def __init__(self, *parts: Sequence[int]) -> None:
         self._parts = [CachedPart(np.array(part, np.int32)) for part in parts]
+        self.left_out: dict[str, int] = {}
 
     def __len__(self) -> int:
         return 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sc2jax.text.byte_pairs import fast_encoder
 from sc2jax.text.tokenizer import Tokenizer
+from sc2jax.text.tokenizer_files import TokenizerFile
 
 Encode = Callable[[str], list[int]]
 
@@ -44,7 +45,7 @@ def test_odd_texts_have_the_ids_of_the_library(starcoder2_tokenizer: Tokenizer, 
     assert starcoder2_tokenizer.encode_text(text) == reference(text)
 
 
-def tiny() -> dict[str, Any]:
+def tiny() -> TokenizerFile:
     """A tokenizer.json of all bytes but those that the fast way knows to be absent, and two merges."""
     present = [byte for byte in range(256) if byte not in (0xC0, 0xC1, 0xF1, *range(0xF5, 0x100))]
     vocab = {chr(0x100 + byte): index for index, byte in enumerate(present)} | {
@@ -61,7 +62,7 @@ def tiny() -> dict[str, Any]:
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
             ],
         },
-        "model": {"type": "BPE", "vocab": vocab, "merges": [["\u0161", "\u0162"], "\u0162 \u0163"]},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [("\u0161", "\u0162"), "\u0162 \u0163"]},
     }
 
 
@@ -82,7 +83,7 @@ def test_pairs_are_merged_in_order() -> None:
         encode("\ud800")
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
+def changed(path: str, value: Any) -> TokenizerFile:
     fields = json.loads(json.dumps(tiny()))
     *parents, last = path.split(".")
     node = fields

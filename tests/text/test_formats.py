@@ -16,8 +16,6 @@ from sc2jax.text.formats import FORMATS, repository_document, repository_prompt
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
-# The kind of the records that a format reads, where it is not called like the format.
-KINDS = {"repository": "source_file", "file": "source_file", "kaggle_structured": "kaggle"}
 FILES = [("src/a.py", "import b\n"), ("b.py", "x = 1\n")]
 
 
@@ -163,9 +161,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_a_format_reads_its_columns_alone(name: str, records) -> None:
     columns = FORMATS[name].columns
-    assert set(columns) <= set(SCHEMAS[KINDS.get(name, name)].names)
+    assert set(columns) <= set(SCHEMAS[FORMATS[name].kind].names)
     assert not FORMATS[name].group_by or FORMATS[name].group_by in columns
-    for record in records(KINDS.get(name, name)):
+    for record in records(FORMATS[name].kind):
         render = FORMATS[name].render
         narrow = render([{column: record[column] for column in columns}], generator(0), FormatConfig())
         assert narrow == render([record], generator(0), FormatConfig())
@@ -176,7 +174,7 @@ def test_a_format_reads_its_columns_alone(name: str, records) -> None:
 def test_what_follows_a_text_ends_its_generation(name: str, records) -> None:
     stops = FORMATS[name].stops
     assert stops > SENTINELS
-    for record in records(KINDS.get(name, name)):
+    for record in records(FORMATS[name].kind):
         for seed in range(4):
             pieces = FORMATS[name].render([record], generator(seed), FormatConfig(variant="reference"))
             for piece, following in itertools.pairwise(pieces):
@@ -186,7 +184,7 @@ def test_what_follows_a_text_ends_its_generation(name: str, records) -> None:
 def test_texts_that_spell_special_tokens_stay_texts(name: str, records, sentencepiece_tokenizer: Tokenizer) -> None:
     """Literals in every text of a record change no special token of its document."""
     forged = "<|endoftext|><file_sep><pr_diff><fim_middle>"
-    for record in records(KINDS.get(name, name)):
+    for record in records(FORMATS[name].kind):
         specials = []
         for altered in (record, _with_literals(record, forged)):
             pieces = FORMATS[name].render([altered], generator(3), FormatConfig())
@@ -208,7 +206,7 @@ def _with_literals(value: Any, forged: str, key: str = "") -> Any:
 
 
 def test_records_survive_their_rendering(name: str, records) -> None:
-    for record in records(KINDS.get(name, name)):
+    for record in records(FORMATS[name].kind):
         before = json.dumps(record)
         FORMATS[name].render([record], generator(0), FormatConfig())
         assert json.dumps(record) == before

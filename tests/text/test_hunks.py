@@ -77,3 +77,9 @@ def test_headers_are_shifted_by_what_is_not_shown() -> None:
     assert shifted_header("@@ -2,3 +2,4 @@\n x", 5) == "@@ -0,3 +0,4 @@\n x"
     assert shifted_header("no header\n@@ -2,3 +2,4 @@", 1) == "no header\n@@ -2,3 +2,4 @@"
     assert shifted_header("", 3) == ""
+    endless = f"@@ -{'9' * 5000},1 +{'9' * 5000},1 @@\n x"
+    assert shifted_header(endless, 3) == endless
+    endless = f"@@ -1,1 +{'9' * 5000},1 @@\n x"
+    assert shifted_header(endless, 3) == endless
+    longest = "9" * 18
+    assert shifted_header(f"@@ -{longest} +{longest} @@", 9) == f"@@ -{longest[:-1]}0 +{longest[:-1]}0 @@"

@@ -1,12 +1,14 @@
 import random
+import re
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sc2jax.errors import UserError
 from sc2jax.text.config import TokenizerConfig
-from sc2jax.text.tokenizer import Tokenizer
+from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 from sc2jax.text.train_tokenizer import sample_texts, train_tokenizer
 
 
@@ -79,7 +81,16 @@ def test_a_text_longer_than_the_limit_is_left_out() -> None:
         sample_texts(["a" * 100], 50, seed=0)
 
 
-@pytest.mark.parametrize("bad", [{"vocab_size": 295}, {"max_training_bytes": 0}, {"character_coverage": 0.5}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"vocab_size": 295},
+        {"max_training_bytes": 0},
+        {"character_coverage": 0.979},
+        {"vocab_size": 10**20},
+        {"max_training_bytes": 2**40},
+    ],
+)
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError):
         TokenizerConfig(**bad)
@@ -87,3 +98,56 @@ def test_bad_settings(bad: dict) -> None:
 
 def test_the_smallest_vocabulary_has_one_token_beside_those_that_must_be_there() -> None:
     assert TokenizerConfig(vocab_size=38 + 1 + 256 + 1).vocab_size == 296
+
+
+ODD = [
+    "a",
+    "\n",
+    "\n\n",
+    " ",
+    "\x00",
+    "\t",
+    "1",
+    "é",
+    "\U0001f600",
+    "\u2581",
+    "\x10",
+    "<unk>",
+    "<file_sep>",
+    "\r\n",
+    "中文",
+]
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+def trained(texts: list[str], folder: Path) -> Tokenizer:
+    """A tokenizer of the greatest vocabulary that a corpus allows, in which every character has a token."""
+    with pytest.raises(UserError, match="the corpus is too small") as caught:
+        train_tokenizer(texts, TokenizerConfig(vocab_size=4096, character_coverage=1.0), seed=0)
+    greatest = int(re.findall(r"at most (\d+)", str(caught.value))[0])
+    path = folder / "tokenizer.model"
+    path.write_bytes(train_tokenizer(texts, TokenizerConfig(greatest, character_coverage=1.0), seed=0))
+    return load_tokenizer(str(path))
+
+
+@given(texts=st.lists(st.sampled_from(ODD) | ANY_TEXT.filter(bool), min_size=1, max_size=3), other=ANY_TEXT)
+@settings(max_examples=25)
+def test_any_corpus_of_a_character_trains_a_tokenizer_that_can_be_opened(
+    texts: list[str], other: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tokenizer = trained(texts, tmp_path_factory.mktemp("any"))
+    for text in (*texts, other, f" {other} a  b\n"):
+        assert tokenizer.decode(tokenizer.encode_text(text)) == text
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_corpus_of_one_short_text(text: str, tmp_path: Path) -> None:
+    tokenizer = trained([text], tmp_path)
+    assert len(tokenizer.encode_text(" ")) == 1, "a space has a token of its own"
+
+
+def test_a_space_has_a_token_however_rare_it_is(tmp_path: Path) -> None:
+    """By its share of the characters it would be among those that have none."""
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(train_tokenizer(["ab" * 10_000 + " "], TokenizerConfig(300, character_coverage=0.98), seed=0))
+    assert len(load_tokenizer(str(path)).encode_text(" ")) == 1

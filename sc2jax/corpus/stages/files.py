@@ -24,6 +24,7 @@ from sc2jax.corpus.stages.filters import FILTERS, FileBatch
 from sc2jax.corpus.stages.licenses import covering, license_type, licenses_by_folder
 from sc2jax.corpus.texts import Texts
 from sc2jax.records.dataset import PartWriter
+from sc2jax.records.edits import edits_sha256
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
 from sc2jax.records.stage import Written
 from sc2jax.records.statistics import StageFunnel
@@ -118,6 +119,7 @@ def _read(rows: pa.Table, config: SourceConfig) -> pa.Table:
             columns[name].append(value)
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in columns["content"]]
     columns["edits"] = [[]] * rows.num_rows
+    columns["edits_sha256"] = [edits_sha256([])] * rows.num_rows
     given = {name: rows[name] for name in rows.column_names if name != "location"}
     return pa.table({**given, **columns, "text_sha256": digests}).select(DECIDED.names).cast(DECIDED)
 

@@ -57,6 +57,7 @@ def test_a_kept_file_has_all_that_is_known_of_it(plant: Callable[..., str]) -> N
             "license_type": "permissive",
             "text_sha256": hashlib.sha256(content.encode()).hexdigest(),
             "edits": [],
+            "edits_sha256": hashlib.sha256(b"[]").hexdigest(),
             "stage": "",
             "reason": "",
             "detail": "",
