@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sc2jax.display import terminal_text
 from sc2jax.errors import UserError
 from sc2jax.records.dataset import read_row_group, refuse_missing
 from sc2jax.records.manifest import Output, read_manifest
@@ -94,4 +95,4 @@ class Units:
 
 def report_skipped(error: UserError) -> None:
     """Logs what was left out because it is damaged."""
-    logging.getLogger("sc2jax").warning("skipped: %s", error)
+    logging.getLogger("sc2jax").warning("skipped: %s", terminal_text(str(error)))

@@ -15,7 +15,7 @@ from sc2jax.runs.inputs import FOLLOWS, MEASURED, SAMPLES, SCORES, input_digests
 from sc2jax.runs.run import open_run, say
 from sc2jax.training.metrics import read_metrics
 
-VERSION = 2
+VERSION = 3
 PAGE = "index.html"
 
 
