@@ -13,19 +13,18 @@ from sc2jax import storage
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
-from sc2jax.interop.convert import KEPT, TOKENIZERS, Imported, export_model, import_model
+from sc2jax.interop.convert import TOKENIZERS, Imported, export_model, import_model, kept_files
+from sc2jax.interop.folder import HUGGINGFACE
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import tokenizer_path
 from sc2jax.runs.models import PARAMETERS, trained_model
 from sc2jax.runs.run import Run, open_run, say
-from sc2jax.storage import join, new_folder
+from sc2jax.storage import inside, join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
 
-VERSION = 2
-HUGGINGFACE = "huggingface"
-"""Where the files that came with an imported model are kept for the way back, beside its checkpoint."""
+VERSION = 3
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -48,12 +47,10 @@ def run(settings: Settings, workdir: str) -> None:
 def _import(run: Run) -> None:
     source = Path(run.settings.convert.from_huggingface)
     digests = {
-        f"{HUGGINGFACE}/{name}": hashlib.sha256((source / name).read_bytes()).hexdigest()
-        for name in KEPT
-        if (source / name).is_file()
+        f"{HUGGINGFACE}/{name}": hashlib.sha256(content).hexdigest() for name, content in kept_files(source).items()
     }
     named = run.settings.paths.tokenizer
-    brought = [] if named else [name for name in TOKENIZERS if (source / name).is_file()][:1]
+    brought = [] if named else [name for name in TOKENIZERS if f"{HUGGINGFACE}/{name}" in digests][:1]
     with ExitStack() as stack:
         folder = stack.enter_context(new_folder(run.folder("train")))
         tokenizer_folder = stack.enter_context(new_folder(run.folder("tokenizer"))) if brought else ""
@@ -85,7 +82,8 @@ def _export(run: Run) -> None:
     model, train = trained_model(run), run.folder("train")
     outputs = read_manifest(train).under(HUGGINGFACE)
     kept = {
-        output.path.removeprefix(f"{HUGGINGFACE}/"): storage.read_bytes(join(train, output.path)) for output in outputs
+        output.path.removeprefix(f"{HUGGINGFACE}/"): storage.read_bytes(inside(train, output.path))
+        for output in outputs
     }
     target = run.settings.convert.to_huggingface
     with new_folder(target) as folder:
