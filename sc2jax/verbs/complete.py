@@ -16,7 +16,7 @@ from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
 from sc2jax.settings import part
 
-VERSION = 2
+VERSION = 3
 
 
 def run(settings: Settings, workdir: str) -> None:
