@@ -78,6 +78,12 @@ def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, mo
     assert "\x1b[" not in show_row(inputs, 4)
 
 
+def test_the_name_of_a_source_passes_the_filters(inputs: FeedInputs, tokenizer: Tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr("sc2jax.feed.show.read_row", lambda *_: row(tokenizer))
+    assert show_row(inputs, 4, source="a\x1b[2J", color=True).startswith("batch 0, row 0, a␛[2J alone\n")
+    assert "<title>batch 0, row 0, &lt;i&gt;␛ alone</title>" in row_page(inputs, 4, source="<i>\x1b")
+
+
 class Reader(HTMLParser):
     """The text of a page's row, by class."""
 

@@ -1,6 +1,7 @@
 """What an imported model says of how it is completed, and what is left of it through conversion and `complete`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import ml_dtypes
@@ -118,6 +119,28 @@ def test_another_type_changes_the_type_alone(converted, tmp_path, key):
     for name in ("generation_config.json", *BESIDE):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "source" / name).read_bytes()
     assert load_file(tmp_path / "out/model.safetensors")["model.norm.weight"].dtype == ml_dtypes.bfloat16
+
+
+def test_a_damaged_one_is_refused_before_anything_is_written(tmp_path):
+    write_folder(tmp_path / "source")
+    (tmp_path / "source/generation_config.json").write_text('{"eos_token_id": "x"}')
+    with pytest.raises(UserError, match=r"generation_config\.json is damaged"):
+        run(["convert", f"--config.convert.from_huggingface={tmp_path / 'source'}", f"--workdir={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(converted, tmp_path):
+    shutil.copytree(converted / "run", tmp_path / "run")
+    manifest = tmp_path / "run/train/manifest.json"
+    text = manifest.read_text()
+    assert "huggingface/generation_config.json" in text
+    manifest.write_text(text.replace("huggingface/generation_config.json", "huggingface/../../generation_config.json"))
+    (tmp_path / "run/generation_config.json").write_text("{}")
+    with pytest.raises(UserError):
+        open_model(open_run(Settings(), str(tmp_path / "run")))
+    with pytest.raises(UserError):
+        run(["convert", f"--config.convert.to_huggingface={tmp_path / 'out'}", f"--workdir={tmp_path / 'run'}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_an_opened_model_knows_its_ends_and_its_temperature(converted):
