@@ -40,6 +40,4 @@ def get_config() -> ConfigDict:
     config.training.checkpoint_every = 60
     config.training.checkpoints_kept = 2
 
-    config.completion.temperature = 0.7  # the likeliest tokens of so small a model go round in circles
-
     return config

@@ -1,12 +1,10 @@
 """The report of a run: one HTML page that needs no network, no script and no other file.
 
-Its bytes depend on its inputs alone, not on a clock. Everything that comes from source code, a path or a model is
-escaped by the template engine, and characters that could hide or reorder text are made visible, so that a hostile file
-is only text to the reader's browser. The page's own policy forbids it to load anything in any case.
+Its bytes depend on its inputs alone, not on a clock. Whatever the template writes passes the filter of pages, so that a
+hostile file is only text to the reader's browser. The page's own policy forbids it to load anything in any case.
 """
 
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, TypedDict
 import jinja2
 import markupsafe
 
+from sc2jax.display import PAGE_POLICY, page_text
 from sc2jax.evaluation import charts
 from sc2jax.evaluation.measures.bits_per_byte import BitsPerByte, Rates
 from sc2jax.evaluation.measures.infilling import Infilling, InfillRates, InfillSample
@@ -56,7 +55,7 @@ def render_report(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=visible,
+        finalize=filtered,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -72,6 +71,7 @@ def render_report(
         "most_first": _most_first,
     }
     return environment.get_template(_TEMPLATE).render(
+        policy=markupsafe.Markup(PAGE_POLICY),
         corpus=corpus,
         language_bars=_largest({name: share["bytes"] for name, share in corpus["languages"].items()}),
         license_bars=_largest(corpus["licenses"]),
@@ -94,24 +94,11 @@ def render_report(
     )
 
 
-def visible(value: object) -> object:
-    """Text in which characters that are invisible or reorder others are written out."""
+def filtered(value: object) -> object:
+    """What an expression of the template yields, as the page gets it; markup is the template's own."""
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
         return value
-    return _UNSEEN.sub(_written_out, value.replace("\r\n", "\n"))
-
-
-# Control characters but tab and line feed, characters that have no width or set the direction, and halves of
-# surrogate pairs.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f\ud800-\udfff]"
-)
-
-
-def _written_out(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+    return markupsafe.Markup(page_text(value.replace("\r\n", "\n")))
 
 
 def count(value: int) -> str:

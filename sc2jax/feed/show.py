@@ -1,6 +1,5 @@
 """One packed row for people to read, in a terminal or a browser."""
 
-import html
 import itertools
 import os
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from sc2jax.display import PAGE_POLICY, page_text, terminal_text
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ def show_row(
     wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     colored = bool(wanted) if color is None else color
     features = read_row(inputs, batch_size, row, step, source)
-    return f"{_title(row, step, source)}\n{render_row(features, inputs.tokenizer, color=colored)}"
+    return f"{terminal_text(_title(row, step, source))}\n{render_row(features, inputs.tokenizer, color=colored)}"
 
 
 def row_page(inputs: FeedInputs, batch_size: int, *, row: int = 0, step: int = 0, source: str = "") -> str:
@@ -60,13 +60,13 @@ def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bo
     """A row's text below a header that lists its segments.
 
     Segments alternate between two colours, special tokens are bold, and tokens after which nothing is learnt (weight 0)
-    are dim. Control characters of the text are shown as pictures, so that no file can send commands to the terminal.
+    are dim. The text passes the terminal's filter before it is coloured, so that no file can send commands.
     """
     spans = list(_spans(row))
     text = []
     for segment, special, weighted, ids in spans:
         style = _SPECIAL if special else _SEGMENTS[segment % len(_SEGMENTS)]
-        written = _repeated(tokenizer, ids) if special else _printable(tokenizer.decode(ids))
+        written = terminal_text(_repeated(tokenizer, ids) if special else tokenizer.decode(ids))
         text.append(f"\x1b[{style if weighted else f'{_DIM};{style}'}m{written}\x1b[0m" if color else written)
     return f"{_header(row)}\n\n{''.join(text)}"
 
@@ -93,16 +93,17 @@ def render_page(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, title: str)
     """
     text = []
     for segment, special, weighted, ids in _spans(row):
-        written = html.escape(_repeated(tokenizer, ids) if special else _printable(tokenizer.decode(ids)))
+        written = page_text(_repeated(tokenizer, ids) if special else tokenizer.decode(ids))
         classes = " ".join([f"s{segment % 2}" if segment else "padding", *([] if weighted else ["unweighted"])])
         where = f"segment {segment}" if segment else "padding"
         hint = f"{where}, tokens: {len(ids)}" + ("" if weighted else ", nothing is learnt after these")
         tag = "b" if special else "span"
         text.append(f'<{tag} class="{classes}" title="{hint}">{written}</{tag}>')
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
-        f'<style>{_STYLE}</style>\n<div class="row">\n<h1>{html.escape(title)}</h1>\n'
-        f"<p>{html.escape(_header(row))}</p>\n"
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{PAGE_POLICY}\n'
+        f"<title>{page_text(title)}</title>\n"
+        f'<style>{_STYLE}</style>\n<div class="row">\n<h1>{page_text(title)}</h1>\n'
+        f"<p>{page_text(_header(row))}</p>\n"
         f"<pre>{''.join(text)}</pre>\n</div>\n</html>\n"
     )
 
@@ -135,11 +136,3 @@ def _repeated(tokenizer: Tokenizer, ids: list[int]) -> str:
         tokenizer.decode([token]) * count if count < 4 else f"{tokenizer.decode([token])} x {count}"
         for token, count in counts
     )
-
-
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)  # C1, the other set of control characters
-
-
-def _printable(text: str) -> str:
-    return text.translate(_PICTURES)

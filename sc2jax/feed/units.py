@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sc2jax.display import terminal_text
 from sc2jax.errors import UserError
 from sc2jax.records.checks import refuse_other_columns
 from sc2jax.records.dataset import part_schema, read_records, refuse_missing
@@ -138,4 +139,4 @@ def _counted(left_out: Mapping[str, int]) -> str:
 
 def report_skipped(error: UserError) -> None:
     """Logs what was left out because it is damaged."""
-    logging.getLogger("sc2jax").warning("skipped: %s", error)
+    logging.getLogger("sc2jax").warning("skipped: %s", terminal_text(str(error)))

@@ -23,6 +23,9 @@ from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.model.transformer import cast_params
 
+_TINIEST = float(jnp.finfo(jnp.float32).tiny)
+"""The smallest number that processors which treat tinier ones as 0 can divide by."""
+
 
 @flax.struct.dataclass
 class Prompts:
@@ -171,7 +174,10 @@ def choose_tokens(logits_BV: jax.Array, keys_B: jax.Array, counts_B: jax.Array, 
     likeliest_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
     def draw() -> jax.Array:
-        drawn_B = _draw(logits_BV / jnp.where(temperature_B1 > 0, temperature_B1, 1.0), top_p_B1, keys_B, counts_B)
+        # Below the likeliest: however small the temperature, its own logit stays 0 and the others fall at most to -inf.
+        below_BV = logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)
+        divisor_B1 = jnp.where(temperature_B1 > 0, jnp.maximum(temperature_B1, _TINIEST), 1.0)
+        drawn_B = _draw(below_BV / divisor_B1, top_p_B1, keys_B, counts_B)
         return jnp.where(temperature_B1[:, 0] > 0, drawn_B, likeliest_B)
 
     # Drawing sorts the vocabulary, which can take longer than the step itself: skipped when every slot is greedy.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc2jax.errors import UserError
+from sc2jax.inference.config import MOST_NEW_TOKENS
 from sc2jax.inference.decode import DecodeState, Prompts, free_slots, insert, prefill, step
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
@@ -148,11 +149,10 @@ def _check(
                 f"a prompt holds the token {token}, and the model knows {config.vocab_size}, from 0 on: it was not "
                 "trained with this tokenizer; name its own with --config.paths.tokenizer"
             )
-    if max_new_tokens < 0 or batch_size < 1 or vocab_size < 0:
-        raise UserError(
-            f"max_new_tokens {max_new_tokens} and vocab_size {vocab_size} must be at least 0, batch_size {batch_size} "
-            "at least 1"
-        )
+    if not 0 <= max_new_tokens <= MOST_NEW_TOKENS:
+        raise UserError(f"max_new_tokens {max_new_tokens} must be at least 0 and at most {MOST_NEW_TOKENS:,}")
+    if batch_size < 1 or vocab_size < 0:
+        raise UserError(f"vocab_size {vocab_size} must be at least 0, batch_size {batch_size} at least 1")
     if not 0.0 <= temperature < math.inf or not 0.0 < top_p <= 1.0:
         raise UserError(f"temperature {temperature} must be at least 0 and finite, top_p {top_p} in (0, 1]")
 

@@ -7,6 +7,7 @@ from typing import Unpack
 import numpy as np
 from jax.sharding import Mesh
 
+from sc2jax.inference.config import TEMPERATURE
 from sc2jax.inference.generate import Choice, Completion, generate, stream
 from sc2jax.inference.score import token_log_likelihoods
 from sc2jax.model.config import ModelConfig
@@ -16,12 +17,19 @@ from sc2jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """The parameters of a model, its shape, its tokenizer, and the mesh on which the parameters live."""
+    """The parameters of a model, its shape, its tokenizer, and the mesh on which the parameters live.
+
+    Attributes:
+        end_ids: tokens that end every completion of an imported model, beside those that the caller names.
+        temperature: what it is completed with where nobody asks for another.
+    """
 
     params: Params
     config: ModelConfig
     tokenizer: Tokenizer
     mesh: Mesh
+    end_ids: frozenset[int] = dataclasses.field(default=frozenset(), kw_only=True)
+    temperature: float = dataclasses.field(default=TEMPERATURE, kw_only=True)
 
     def complete(
         self, prompts: Sequence[Sequence[int]], *, batch_size: int = 16, **choice: Unpack[Choice]
@@ -32,6 +40,7 @@ class LoadedModel:
             UserError: an empty prompt, a token that the model does not know, or a number out of range.
         """
         known = self.tokenizer.vocab_size
+        choice["stop_ids"] |= self.end_ids
         return generate(self.params, self.config, prompts, vocab_size=known, batch_size=batch_size, **choice)
 
     def stream(self, prompt: Sequence[int], **choice: Unpack[Choice]) -> Iterator[int]:
@@ -39,6 +48,7 @@ class LoadedModel:
 
         If there are fewer than `max_new_tokens`, a stop token was reached.
         """
+        choice["stop_ids"] |= self.end_ids
         return stream(self.params, self.config, prompt, vocab_size=self.tokenizer.vocab_size, **choice)
 
     def score(self, rows: Sequence[Sequence[int]], *, batch_size: int) -> list[np.ndarray]:

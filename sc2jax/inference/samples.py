@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from sc2jax.errors import UserError
-from sc2jax.inference.config import CompletionConfig
+from sc2jax.inference.config import BY_THE_MODEL, CompletionConfig
 from sc2jax.text.formats import FORMATS, repository_prompt
 from sc2jax.text.special_tokens import Piece
 
@@ -54,7 +54,7 @@ def complete_prompt(
     prompt = model.tokenizer.encode(_prompt(config, config.prompt, config.suffix))
     text = model.tokenizer.stream()
     ids: list[int] = []
-    for token in model.stream(prompt, **_choice(config, seed)):
+    for token in model.stream(prompt, **_choice(model, config, seed)):
         ids.append(token)
         show(text.push(token))
     show(text.finish())
@@ -82,7 +82,7 @@ def samples_from_files(
         _around_a_line(chosen[-1][1], config.context_characters),
     ]
     prompts = [model.tokenizer.encode(_prompt(config, before, after)) for before, after in shown]
-    completions = model.complete(prompts, **_choice(config, seed))
+    completions = model.complete(prompts, **_choice(model, config, seed))
     return [
         _sample(before, after, model.tokenizer.decode(completion.ids), completion.finished)
         for (before, after), completion in zip(shown, completions, strict=True)
@@ -95,11 +95,11 @@ def _prompt(config: CompletionConfig, before: str, after: str) -> list[Piece]:
     )
 
 
-def _choice(config: CompletionConfig, seed: int) -> "Choice":
+def _choice(model: "LoadedModel", config: CompletionConfig, seed: int) -> "Choice":
     return {
         "max_new_tokens": config.max_new_tokens,
         "stop_ids": FORMATS["repository"].stops,
-        "temperature": config.temperature,
+        "temperature": model.temperature if config.temperature == BY_THE_MODEL else config.temperature,
         "top_p": config.top_p,
         "seed": seed,
     }

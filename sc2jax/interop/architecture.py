@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sc2jax.errors import UserError
+from sc2jax.interop.folder import find_file
+from sc2jax.json_files import decode_json, read_json
 from sc2jax.model.config import ModelConfig
 
 CONFIG = "config.json"
@@ -36,8 +38,16 @@ _FIXED_ONCE: dict[str, Any] = {"norm_type": "layer_norm", "mlp_type": "default"}
 _MOST_LAYERS = 10_000
 """A limit on layers, whose tensors are all listed before a file is opened; no model of any kind comes near it."""
 
+_NOT_ZERO = ("vocab_size", "mlp_dim", "window")
+"""Fields whose 0 means in our config what config.json writes out, or leaves out."""
+
 _ROPE_THETA = 10000.0
 """The base that transformers uses where none is given."""
+
+_DTYPE_KEYS = ("dtype", "torch_dtype")
+"""The type of the weights, as transformers from 5 on and before it write it; both read either."""
+
+_REMEDY = "get it again from where it came"
 
 
 def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
@@ -46,15 +56,10 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
     Raises:
         UserError: there is no config.json, it is damaged, or it describes another architecture.
     """
-    path = folder / CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"there is no {path}; give the folder of a model in Hugging Face's format") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
+    path = find_file(folder, CONFIG)
+    if path is None:
+        raise UserError(f"there is no {folder / CONFIG}; give the folder of a model in Hugging Face's format")
+    values = read_json(str(path), dict[str, Any], _REMEDY)
     wrong = [
         f"{key} is {values[key]!r}, not {only!r}"
         for key, only in (_FIXED | _FIXED_ONCE).items()
@@ -63,13 +68,16 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
     fields: dict[str, Any] = {}
     for name, (key, default) in _FIELDS.items():
         value = values.get(key, default)
-        if name == "window":
-            value = value or 0
+        if name == "window" and value is None:
+            fields[name] = 0
+            continue
         kind = type(getattr(how, name))
         if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
             wrong.append(f"{key} is {value!r}, not of type {kind.__name__}")
         elif kind is float and not _is_finite(value):
             wrong.append(f"{key} is {value!r}, not finite")
+        elif name in _NOT_ZERO and not value:
+            wrong.append(f"{key} is 0")
         else:
             fields[name] = kind(value)
     if fields.get("num_layers", 0) > _MOST_LAYERS:
@@ -80,21 +88,32 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
         wrong.append(f"head_dim is {head_dim!r}, not a positive integer")
     if wrong:
         raise UserError(f"{path} describes what is no StarCoder2 model: {'; '.join(wrong)}")
-    return dataclasses.replace(how, **fields, head_dim=head_dim or 0)
+    try:
+        return dataclasses.replace(how, **fields, head_dim=head_dim or 0)
+    except UserError as error:  # out of the range that our own config has for it
+        raise UserError(f"{path} describes what is no StarCoder2 model: {error}") from error
 
 
 def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
-    """The rotary base: a key of its own in the older style, inside `rope_parameters` since transformers 5."""
+    """The rotary base: a key of its own in the older style, inside `rope_parameters` since transformers 5.
+
+    transformers 5 reads `rope_scaling`, the older name, instead of `rope_parameters` where it holds anything, and the
+    key of its own where the base is not in what it reads.
+    """
     theta = values.get("rope_theta", _ROPE_THETA)
-    for key in ("rope_scaling", "rope_parameters"):
+    for key in ("rope_parameters", "rope_scaling"):
         parameters = values.get(key) or {}
         if not isinstance(parameters, Mapping):
             wrong.append(f"{key} is {parameters!r}, not an object")
             continue
         kind = parameters.get("rope_type", parameters.get("type", "default"))
-        if kind != "default" or parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        is_nested = any(isinstance(value, Mapping) for value in parameters.values())  # other ones for some layers
+        if kind != "default" or is_nested or parameters.get("partial_rotary_factor") not in (None, 1.0):
             wrong.append(f"{key} is {parameters!r}, not of type 'default'")
-        theta = parameters.get("rope_theta", theta)
+        if parameters:
+            theta = parameters.get("rope_theta", values.get("rope_theta", _ROPE_THETA))
+    if values.get("partial_rotary_factor") not in (None, 1.0):
+        wrong.append(f"partial_rotary_factor is {values['partial_rotary_factor']!r}, not 1.0")
     if isinstance(theta, bool) or not isinstance(theta, (int, float)) or not _is_finite(theta) or theta <= 0:
         wrong.append(f"rope_theta is {theta!r}, not a positive number")
         return _ROPE_THETA
@@ -109,6 +128,21 @@ def _is_finite(value: float) -> bool:
         return False
 
 
+def with_dtype(config: bytes, where: str, dtype: str) -> bytes:
+    """An imported config.json for weights of another type: nothing else of it changes, known here or not.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    values = decode_json(config, dict[str, Any], where, _REMEDY)
+    keys = [key for key in _DTYPE_KEYS if key in values] or _DTYPE_KEYS[-1:]
+    return _json(values | dict.fromkeys(keys, dtype))
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
 def write_architecture(model: ModelConfig, dtype: str, end_of_text: int) -> bytes:
     """The config.json of a model, as versions of transformers before and after 5 read it alike."""
     values = {key: getattr(model, name) for name, (key, _) in _FIELDS.items()}
@@ -121,7 +155,7 @@ def write_architecture(model: ModelConfig, dtype: str, end_of_text: int) -> byte
         "eos_token_id": end_of_text,
         "rope_theta": model.rope_theta,
         "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
-        "torch_dtype": dtype,
+        _DTYPE_KEYS[-1]: dtype,
         "use_cache": True,
     }
-    return (json.dumps(values | _FIXED, indent=2, sort_keys=True) + "\n").encode()
+    return _json(dict(sorted((values | _FIXED).items())))

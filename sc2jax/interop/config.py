@@ -25,7 +25,8 @@ class ConvertConfig:
         5_000_000_000,
         "Size of a safetensors file at most, as transformers splits them; no tensor is split.",
         unit="bytes",
-        at_least=1,
+        at_least=1000,
+        at_most=10**15,
     )
 
     def __post_init__(self) -> None:

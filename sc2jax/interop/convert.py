@@ -16,8 +16,10 @@ from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.streamed import save_streamed
 from sc2jax.errors import UserError
-from sc2jax.interop.architecture import CONFIG, read_architecture, write_architecture
+from sc2jax.interop.architecture import CONFIG, read_architecture, with_dtype, write_architecture
 from sc2jax.interop.config import ConvertConfig
+from sc2jax.interop.folder import find_file, path_in
+from sc2jax.interop.generation import GENERATION_CONFIG, read_generation
 from sc2jax.interop.tensors import (
     DTYPES,
     INDEX,
@@ -25,12 +27,20 @@ from sc2jax.interop.tensors import (
     TensorFile,
     index_json,
     read_layout,
+    refuse_other_files,
     split_into_files,
     write_file,
 )
-from sc2jax.interop.weights import streamed_parameter, tensor_parameters, tensor_rows
+from sc2jax.interop.weights import (
+    copied_tensors,
+    refuse_other_copies,
+    streamed_parameter,
+    tensor_parameters,
+    tensor_rows,
+)
+from sc2jax.json_files import decode_json
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import parameter_table
+from sc2jax.model.params import Parameter, parameter_table
 from sc2jax.text.special_tokens import Special
 
 RUN_KEY = "converted"
@@ -43,20 +53,25 @@ KEPT = (
     CONFIG,
     INDEX,
     *TOKENIZERS,
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+    "NOTICE",
+    "NOTICE.txt",
+    "README.md",
     "added_tokens.json",
-    "generation_config.json",
+    "chat_template.jinja",
+    GENERATION_CONFIG,
     "merges.txt",
     "special_tokens_map.json",
     "tokenizer_config.json",
     "vocab.json",
 )
-"""Files that are kept beside the checkpoint and written out again, byte for byte."""
+"""Files kept beside the checkpoint and written out again, byte for byte; among them what a licence asks to pass on."""
 
-_DAMAGED_LAYOUT = (
-    f"the kept {LAYOUT}, which says which tensors lay where, is damaged; convert the model again, or name a type "
-    "to write with --config.convert.export_dtype"
-)
-_WEIGHTS_ONLY = (CONFIG, INDEX, LAYOUT)
+_LAYOUT_REMEDY = "convert the model again, or name a type to write with --config.convert.export_dtype"
+_OF_THE_FILES = (INDEX, LAYOUT)
+"""What is true of the files that were read alone, and not of others with the same weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +91,11 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
     Raises:
         UserError: the folder is not of this architecture, or tensors are missing, extra, misshapen or cut off.
     """
-    model = read_architecture(source, how)
-    parameters = tensor_parameters(model)
-    files = read_layout(source, {name: parameter.hf_shape for name, (parameter, _) in parameters.items()})
+    model, kept = read_architecture(source, how), kept_files(source)
+    read_generation(kept, str(source), model.vocab_size)
+    files = read_layout(source, _shapes(tensor_parameters(model)), _shapes(copied_tensors(model)))
     tensors = {tensor.name: (file, tensor) for file in files for tensor in file.tensors}
+    refuse_other_copies(model, source, tensors)
     progress = tqdm(total=len(tensors), desc="convert", unit="tensor", disable=None)
     arrays = {
         parameter.path: streamed_parameter(parameter, model, source, tensors, progress.update)
@@ -87,8 +103,21 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
     }
     with progress:
         fingerprints = save_streamed(checkpoints_folder, 0, RUN_KEY, arrays)
-    kept = {name: (source / name).read_bytes() for name in KEPT if (source / name).is_file()}
     return Imported(model, fingerprints, kept | {LAYOUT: _layout_json(files)})
+
+
+def kept_files(source: Path) -> dict[str, bytes]:
+    """The content of the files beside the weights that an export writes out again.
+
+    Raises:
+        UserError: one of them is a link that leaves the folder, or no regular file.
+    """
+    found = {name: find_file(source, name) for name in KEPT}
+    return {name: path.read_bytes() for name, path in found.items() if path}
+
+
+def _shapes(tensors: Mapping[str, tuple[Parameter, int]]) -> dict[str, tuple[int, ...]]:
+    return {name: parameter.hf_shape for name, (parameter, _) in tensors.items()}
 
 
 def export_model(
@@ -104,19 +133,21 @@ def export_model(
     Raises:
         UserError: the checkpoint is damaged, or a number is too large for the type asked for.
     """
-    parameters = tensor_parameters(model)
+    parameters, copies = tensor_parameters(model), copied_tensors(model)
     if config.export_dtype == "as_imported" and LAYOUT in kept:
-        files = _read_layout_json(
-            kept[LAYOUT], {name: parameter.hf_shape for name, (parameter, _) in parameters.items()}
-        )
+        files = _read_layout_json(kept[LAYOUT], target, _shapes(parameters), _shapes(copies))
         beside = {name: content for name, content in kept.items() if name != LAYOUT}
     else:
         dtype = "float32" if config.export_dtype == "as_imported" else config.export_dtype
         header_name = next(name for name, kind in DTYPES.items() if kind.name == dtype)
         tensors = [Tensor(name, header_name, parameter.hf_shape) for name, (parameter, _) in parameters.items()]
         files = split_into_files(tensors, config.max_file_bytes)
-        beside = {name: content for name, content in kept.items() if name not in _WEIGHTS_ONLY}
-        beside[CONFIG] = write_architecture(model, dtype, int(Special.END_OF_TEXT))
+        beside = {name: content for name, content in kept.items() if name not in _OF_THE_FILES}
+        beside[CONFIG] = (
+            with_dtype(kept[CONFIG], f"the kept {CONFIG}", dtype)
+            if CONFIG in kept
+            else write_architecture(model, dtype, int(Special.END_OF_TEXT))
+        )
         if len(files) > 1:
             beside[INDEX] = index_json(files)
     sums: dict[str, int] = {}
@@ -124,8 +155,10 @@ def export_model(
     progress = tqdm(total=len(parameters), desc="convert", unit="tensor", disable=None)
 
     def rows(tensor: Tensor) -> Iterator[np.ndarray]:
-        parameter, layer = parameters[tensor.name]
-        yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], sums)
+        is_copy = tensor.name not in parameters
+        parameter, layer = (copies if is_copy else parameters)[tensor.name]
+        counted = {} if is_copy else sums
+        yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], counted)
         progress.update()
 
     try:
@@ -142,7 +175,7 @@ def export_model(
             f"saved, {wrong[0]} among them; nothing was written"
         )
     for name, content in beside.items():
-        storage.write_whole(str(target / name), content)
+        storage.write_whole(str(path_in(target, name)), content)
     return files
 
 
@@ -150,23 +183,22 @@ def _layout_json(files: tuple[TensorFile, ...]) -> bytes:
     return (json.dumps([dataclasses.asdict(file) for file in files], indent=1) + "\n").encode()
 
 
-def _read_layout_json(content: bytes, expected: Mapping[str, tuple[int, ...]]) -> tuple[TensorFile, ...]:
-    def tensor(fields: dict) -> Tensor:
-        return Tensor(fields["name"], fields["dtype"], tuple(fields["shape"]))
-
+def _read_layout_json(
+    content: bytes, target: Path, expected: Mapping[str, tuple[int, ...]], optional: Mapping[str, tuple[int, ...]]
+) -> tuple[TensorFile, ...]:
+    files = decode_json(content, tuple[TensorFile, ...], f"the kept {LAYOUT}", _LAYOUT_REMEDY)
     try:
-        files = tuple(
-            TensorFile(fields["name"], tuple(map(tensor, fields["tensors"])), fields["metadata"])
-            for fields in json.loads(content)
-        )
-        tensors = [tensor for file in files for tensor in file.tensors]
-        is_whole = (
-            sorted((tensor.name, tensor.shape) for tensor in tensors) == sorted(expected.items())
-            and all(tensor.dtype in DTYPES for tensor in tensors)
-            and all(Path(file.name).name == file.name for file in files)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{_DAMAGED_LAYOUT} ({error!r})") from error
+        refuse_other_files(target, [file.name for file in files])
+    except UserError as error:
+        raise UserError(f"the kept {LAYOUT} is damaged: {error}; {_LAYOUT_REMEDY}") from error
+    tensors = [tensor for file in files for tensor in file.tensors]
+    found = {tensor.name: tensor.shape for tensor in tensors}
+    is_whole = (
+        len(found) == len(tensors)
+        and len({file.name for file in files}) == len(files)
+        and {**optional, **found} == {**optional, **expected}
+        and all(tensor.dtype in DTYPES for tensor in tensors)
+    )
     if not is_whole:
-        raise UserError(f"{_DAMAGED_LAYOUT} (it does not list the model's tensors)")
+        raise UserError(f"the kept {LAYOUT} is damaged: it does not list the model's tensors; {_LAYOUT_REMEDY}")
     return files

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +18,12 @@ from safetensors import SafetensorError, safe_open
 
 from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.interop.folder import find_file, path_in
+from sc2jax.json_files import decode_json, read_json
 
-INDEX = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
+SUFFIX = ".safetensors"
+SINGLE_FILE = f"model{SUFFIX}"
+INDEX = f"{SINGLE_FILE}.index.json"
 
 DTYPES: dict[str, np.dtype] = {
     "BF16": np.dtype(jnp.bfloat16),
@@ -30,6 +33,9 @@ DTYPES: dict[str, np.dtype] = {
 """The types that weights are released in, by their names in a safetensors header."""
 
 MOST_LISTED = 20
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes of a header at most, by the format's own rule."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,19 +61,35 @@ class TensorFile:
     metadata: Mapping[str, str]
 
 
-def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[TensorFile, ...]:
-    """The files of a folder, which must hold exactly the expected tensors with the expected shapes.
+class _Index(TypedDict):
+    """The index of a model in several files: the file that holds each tensor."""
+
+    weight_map: dict[str, str]
+
+
+class _Entry(TypedDict, total=False):
+    """What a header says of a tensor."""
+
+    data_offsets: tuple[int, int]
+
+
+def read_layout(
+    folder: Path, expected: Mapping[str, tuple[int, ...]], optional: Mapping[str, tuple[int, ...]]
+) -> tuple[TensorFile, ...]:
+    """The files of a folder, which must hold the expected tensors, may hold the optional ones, and no others.
 
     Raises:
-        UserError: naming every tensor that is missing, extra, misshapen, cut off, there twice or of an unknown type.
+        UserError: naming every tensor that is missing, extra, misshapen, cut off, there twice or of an unknown type;
+            or a file is not one of the folder's own.
     """
+    known = {**expected, **optional}
     problems: dict[str, list[str]] = {}
     files: list[TensorFile] = []
     found: dict[str, str] = {}
     gone: dict[str, set[str]] = {}
     for name, promised in _files(folder).items():
-        path = folder / name
-        if not path.is_file():
+        path = find_file(folder, name)
+        if path is None:
             gone[name] = promised
             continue
         try:
@@ -86,11 +108,11 @@ def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[
                     f"{tensor.name} in {found[tensor.name]} and {name}"
                 )
             found[tensor.name] = name
-            if tensor.name not in expected:
+            if tensor.name not in known:
                 problems.setdefault("extra tensors", []).append(f"{tensor.name} in {name}")
-            elif tensor.shape != expected[tensor.name]:
+            elif tensor.shape != known[tensor.name]:
                 problems.setdefault("misshapen tensors", []).append(
-                    f"{tensor.name} is {list(tensor.shape)}, not {list(expected[tensor.name])}"
+                    f"{tensor.name} is {list(tensor.shape)}, not {list(known[tensor.name])}"
                 )
             elif tensor.dtype not in DTYPES:
                 problems.setdefault(f"tensors of a type other than {', '.join(DTYPES)}", []).append(
@@ -113,22 +135,30 @@ def read_layout(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[
 
 def _files(folder: Path) -> dict[str, set[str]]:
     """The files that transformers would load, each with the tensors that the index, if there is one, says it holds."""
-    if (folder / SINGLE_FILE).exists():
+    if find_file(folder, SINGLE_FILE):
         return {SINGLE_FILE: set()}
-    index = folder / INDEX
-    if index.exists():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files: dict[str, set[str]] = {}
-            for tensor, name in weight_map.items():
-                files.setdefault(Path(name).name, set()).add(tensor)
-            return dict(sorted(files.items()))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{index} is damaged: {error!r}") from error
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    index = find_file(folder, INDEX)
+    if index:
+        files: dict[str, set[str]] = {}
+        for tensor, name in read_json(str(index), _Index, "get it again from where it came")["weight_map"].items():
+            files.setdefault(name, set()).add(tensor)
+        refuse_other_files(folder, files)
+        return dict(sorted(files.items()))
+    names = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
     if not names:
-        raise UserError(f"{folder} holds no *.safetensors file; weights in other formats are not read")
+        raise UserError(f"{folder} holds no *{SUFFIX} file; weights in other formats are not read")
     return {name: set() for name in names}
+
+
+def refuse_other_files(folder: Path, names: Iterable[str]) -> None:
+    """Makes sure that names which come out of a file are those of safetensors files directly in the folder.
+
+    Raises:
+        UserError: naming the first that is not.
+    """
+    for name in names:
+        if not path_in(folder, name).name.endswith(SUFFIX):
+            raise UserError(f"{folder} names a file {name!r} for tensors; those are in *{SUFFIX}")
 
 
 def _read_header(path: Path) -> TensorFile:
@@ -146,10 +176,11 @@ def _cut_off(path: Path) -> tuple[list[str], list[str]]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size)))
-        ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            content = file.read(min(length, _LONGEST_HEADER))
+        header = decode_json(content, dict[str, _Entry], str(path), "get it again from where it came")
+    except UserError:
         return [], []
+    ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if "data_offsets" in entry}
     return [name for name, end in ends.items() if end > size], [name for name, end in ends.items() if end <= size]
 
 
@@ -159,9 +190,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def read_rows(path: Path, name: str, first: int, last: int) -> np.ndarray:
-    """Some rows of a tensor, in the type that they are stored in."""
-    with safe_open(path, framework="np", backend="pread") as file:
-        return file.get_slice(name)[first:last]
+    """Some rows of a tensor, in the type that they are stored in.
+
+    Raises:
+        UserError: the file is no longer what its header was when it was checked.
+    """
+    try:
+        with safe_open(path, framework="np", backend="pread") as file:
+            return file.get_slice(name)[first:last]
+    except SafetensorError as error:
+        raise UserError(f"{path} changed while it was read ({error}); convert it again") from error
 
 
 def write_file(folder: Path, file: TensorFile, rows: Callable[[Tensor], Iterable[np.ndarray]]) -> None:
@@ -206,7 +244,7 @@ def split_into_files(tensors: Iterable[Tensor], max_bytes: int) -> tuple[TensorF
         groups[-1].append(tensor)
     return tuple(
         TensorFile(
-            SINGLE_FILE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors",
+            SINGLE_FILE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}{SUFFIX}",
             tuple(group),
             {"format": "pt"},
         )

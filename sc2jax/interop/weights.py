@@ -4,6 +4,7 @@ A block is a range along the first dimension of a tensor, which is some dimensio
 chunks of the checkpoint end, so that neither the tensor nor the parameter is ever held whole.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sc2jax.errors import UserError
 from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Parameter, parameter_table
+
+_ROWS_COMPARED = 4096
 
 
 def tensor_parameters(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
@@ -34,6 +37,38 @@ def tensor_parameters(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
         if not parameter.stacked:
             found[parameter.hf_name] = (parameter, 0)
     return found
+
+
+def copied_tensors(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
+    """Tensors that a file may hold although they repeat a parameter: the output projection of a tied model."""
+    if not config.tie_embeddings:
+        return {}
+    (embedding,) = (parameter for parameter in parameter_table(config) if parameter.path == ("embedding",))
+    untied = tensor_parameters(dataclasses.replace(config, tie_embeddings=False))
+    return dict.fromkeys(untied.keys() - tensor_parameters(config).keys(), (embedding, 0))
+
+
+def refuse_other_copies(config: ModelConfig, folder: Path, tensors: Mapping[str, tuple[TensorFile, Tensor]]) -> None:
+    """Makes sure that what repeats a parameter has its values, bit for bit.
+
+    Raises:
+        UserError: it has others, so that config.json and the weights contradict each other.
+    """
+    for name, (parameter, _) in copied_tensors(config).items():
+        if name not in tensors:
+            continue
+        rows = parameter.hf_shape[0]
+        for first in range(0, rows, _ROWS_COMPARED):
+            last = min(first + _ROWS_COMPARED, rows)
+            one, other = (
+                widen(read_rows(folder / tensors[tensor][0].name, tensor, first, last))
+                for tensor in (name, parameter.hf_name)
+            )
+            if one.tobytes() != other.tobytes():
+                raise UserError(
+                    f"{folder}: {name} has other values than {parameter.hf_name}, and config.json says that they are "
+                    "one (tie_word_embeddings); set it to false there, or remove the tensor"
+                )
 
 
 def streamed_parameter(

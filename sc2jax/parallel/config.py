@@ -5,19 +5,28 @@ import dataclasses
 from sc2jax.errors import UserError
 from sc2jax.settings import check_ranges, setting
 
+MOST_DEVICES = 1_000_000
+"""A limit on each axis, beyond any cluster."""
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Sizes of the mesh axes; their product is the number of devices. One of them may be 0: all devices that remain."""
 
     data: int = setting(
-        1, "Copies of the parameters, each with its part of the batch.", unit="devices", at_least=0, decides=False
+        1,
+        "Copies of the parameters, each with its part of the batch.",
+        unit="devices",
+        at_least=0,
+        at_most=MOST_DEVICES,
+        decides=False,
     )
     fsdp: int = setting(
         0,
         "Shards of the parameters over their embed dimension; the batch is split over these as well.",
         unit="devices",
         at_least=0,
+        at_most=MOST_DEVICES,
         decides=False,
     )
     sequence: int = setting(
@@ -25,6 +34,7 @@ class MeshConfig:
         "Shards of the length of each row; between them travel the keys of the attention window.",
         unit="devices",
         at_least=0,
+        at_most=MOST_DEVICES,
         decides=False,
     )
     tensor: int = setting(
@@ -32,6 +42,7 @@ class MeshConfig:
         "Shards of heads, MLP and vocabulary: they communicate in every layer, so keep them on fast links.",
         unit="devices",
         at_least=0,
+        at_most=MOST_DEVICES,
         decides=False,
     )
 

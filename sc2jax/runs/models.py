@@ -1,11 +1,15 @@
 """The model of a run: the shape that it was trained in, and the model opened for use."""
 
 import dataclasses
+from typing import Any
 
+from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.errors import UserError
 from sc2jax.inference.loaded_model import LoadedModel
+from sc2jax.interop.folder import HUGGINGFACE
+from sc2jax.interop.generation import GENERATION_FILES, read_generation
 from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
@@ -13,7 +17,7 @@ from sc2jax.records.manifest import read_manifest
 from sc2jax.runs.inputs import model_step, open_tokenizer, refuse_mixed
 from sc2jax.runs.run import Run
 from sc2jax.settings import part
-from sc2jax.storage import join
+from sc2jax.storage import inside, join
 from sc2jax.text.tokenizer import Tokenizer
 
 
@@ -61,7 +65,7 @@ def open_model(run: Run) -> LoadedModel:
     """The run's model opened for use: its shape is the checkpoint's, how it is computed is in the settings.
 
     Raises:
-        UserError: the training is not finished, or its checkpoint is damaged.
+        UserError: the training is not finished, or its checkpoint or a file that was imported with it is damaged.
     """
     settings, trained = run.settings, trained_model(run)
     config = dataclasses.replace(trained.config, **dataclasses.asdict(part(settings.model, Computation)))
@@ -71,4 +75,14 @@ def open_model(run: Run) -> LoadedModel:
         params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
     finally:
         checkpoints.close()
-    return LoadedModel(params, config, open_tokenizer(run), mesh)
+    return dataclasses.replace(LoadedModel(params, config, open_tokenizer(run), mesh), **_ways(run, config.vocab_size))
+
+
+def _ways(run: Run, vocab_size: int) -> dict[str, Any]:
+    """How an imported model ends and draws, by the files that came with it; nothing for a model trained here."""
+    folder = run.folder("train")
+    paths = {output.path.rpartition("/")[2]: output.path for output in read_manifest(folder).under(HUGGINGFACE)}
+    if not paths:
+        return {}
+    files = {name: storage.read_bytes(inside(folder, path)) for name, path in paths.items() if name in GENERATION_FILES}
+    return dataclasses.asdict(read_generation(files, join(folder, HUGGINGFACE), vocab_size))

@@ -10,6 +10,7 @@ from typing import Any
 
 from sc2jax import storage
 from sc2jax.config import CONFIG_FILE, Settings, settings_json
+from sc2jax.display import print_text
 from sc2jax.json_files import read_json
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.stage import Stage
@@ -91,4 +92,4 @@ def source_folders(settings: Settings) -> list[str]:
 
 def say(message: str, folder: str = "") -> None:
     """A line about the stage under way, and the folder that it filled."""
-    print(f"      {message}" + (f" -> {folder}" if folder else ""), flush=True)  # noqa: T201
+    print_text(f"      {message}" + (f" -> {folder}" if folder else ""))

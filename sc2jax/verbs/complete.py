@@ -5,6 +5,7 @@ them the samples are written to `complete/`.
 """
 
 from sc2jax.config import Settings
+from sc2jax.display import print_text
 from sc2jax.evaluation.heldout import read_files
 from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
@@ -15,7 +16,7 @@ from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
 from sc2jax.settings import part
 
-VERSION = 2
+VERSION = 3
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -27,16 +28,16 @@ def run(settings: Settings, workdir: str) -> None:
 
         def show(piece: str) -> None:
             # The opening comes with the first piece, for the model may refuse the prompt.
-            show_text("".join([*unshown, piece]))
+            print_text("".join([*unshown, piece]), end="")
             unshown.clear()
 
         sample = complete_prompt(model, wanted, settings.seed, show)
-        show_text(_end(sample["finish"], wanted.suffix))
+        print_text(_end(sample["finish"], wanted.suffix))
         return
     this.do(_stage(this))
     for sample in read_result(this.folder("complete"), SAMPLES):
         before, after = sample.get("prefix", sample.get("prompt")), sample.get("suffix", "")
-        show_text(_opening(before, after) + sample["completion"] + _end(sample["finish"], after))
+        print_text(_opening(before, after) + sample["completion"] + _end(sample["finish"], after))
 
 
 def _stage(run: Run) -> Stage:
@@ -61,11 +62,6 @@ def _stage(run: Run) -> Stage:
     return Stage("complete", VERSION, sections, inputs, write)
 
 
-def show_text(text: str) -> None:
-    """Writes text of a corpus or a model to the terminal, at once; all of it comes through here."""
-    print(text, end="", flush=True)  # noqa: T201
-
-
 def _opening(before: str, after: str) -> str:
     """What stands before a completion, which begins behind a marker."""
     return f"--- {'fill in the middle' if after else 'left to right'}\n{before}\u27e6"
@@ -74,4 +70,4 @@ def _opening(before: str, after: str) -> str:
 def _end(finish: str, after: str) -> str:
     """What follows a completion, and how it came to its end."""
     end = "stopped by itself" if finish == "stop" else "cut at completion.max_new_tokens"
-    return f"\u27e7{after}\n--- {end}\n"
+    return f"\u27e7{after}\n--- {end}"

@@ -13,7 +13,8 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.interop.architecture import read_architecture
-from sc2jax.interop.convert import KEPT, TOKENIZERS, Imported, export_model, import_model
+from sc2jax.interop.convert import TOKENIZERS, Imported, export_model, import_model, kept_files
+from sc2jax.interop.folder import HUGGINGFACE
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
@@ -23,9 +24,7 @@ from sc2jax.runs.run import Run, open_run, say
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
 
-VERSION = 2
-HUGGINGFACE = "huggingface"
-"""Where the files that came with an imported model are kept for the way back, beside its checkpoint."""
+VERSION = 3
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -48,11 +47,10 @@ def run(settings: Settings, workdir: str) -> None:
 def _import(run: Run) -> None:
     source = Path(run.settings.convert.from_huggingface)
     digests = {
-        f"{HUGGINGFACE}/{name}": hashlib.sha256((source / name).read_bytes()).hexdigest()
-        for name in KEPT
-        if (source / name).is_file()
+        f"{HUGGINGFACE}/{name}": hashlib.sha256(content).hexdigest() for name, content in kept_files(source).items()
     }
-    brought = [] if run.settings.paths.tokenizer else [name for name in TOKENIZERS if (source / name).is_file()][:1]
+    named = run.settings.paths.tokenizer
+    brought = [] if named else [name for name in TOKENIZERS if f"{HUGGINGFACE}/{name}" in digests][:1]
     folder = run.folder("train")
     if is_finished(folder):
         raise UserError(f"{folder} holds a model already; name another --workdir, or delete it")
@@ -70,7 +68,7 @@ def _import(run: Run) -> None:
     if brought:
         inputs = digests | {"tokenizer": digests[f"{HUGGINGFACE}/{brought[0]}"]}
     else:
-        inputs = digests | ({"tokenizer": tokenizer_digest(run)} if run.settings.paths.tokenizer else {})
+        inputs = digests | ({"tokenizer": tokenizer_digest(run)} if named else {})
     this = dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model))
     stage = Stage("convert", VERSION, {"model": model}, inputs, write, keeps=(CHECKPOINTS,))
     this.with_config(stage).run(folder)

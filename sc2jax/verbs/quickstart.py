@@ -6,6 +6,7 @@ A stage that is complete is not done again.
 import time
 
 from sc2jax.config import Settings
+from sc2jax.display import print_text
 from sc2jax.runs.run import open_run, say
 from sc2jax.verbs import load, sentence
 
@@ -16,9 +17,9 @@ def run(settings: Settings, workdir: str) -> None:
     """Runs every stage in turn."""
     started = time.monotonic()
     for number, stage in enumerate(STAGES, start=1):
-        print(f"[{number}/{len(STAGES)}] {stage}: {sentence(stage)}", flush=True)  # noqa: T201
+        print_text(f"[{number}/{len(STAGES)}] {stage}: {sentence(stage)}")
         stage_started = time.monotonic()
         load(stage)(settings, workdir)
         say(f"{time.monotonic() - stage_started:.1f} s")
     page = f"{open_run(settings, workdir).folder('report')}/index.html"
-    print(f"done in {time.monotonic() - started:.0f} s; the report: {page}")  # noqa: T201
+    print_text(f"done in {time.monotonic() - started:.0f} s; the report: {page}")

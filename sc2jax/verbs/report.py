@@ -16,7 +16,7 @@ from sc2jax.runs.run import open_run, say
 from sc2jax.storage import join
 from sc2jax.training.metrics import METRICS, metrics_of
 
-VERSION = 2
+VERSION = 3
 PAGE = "index.html"
 
 

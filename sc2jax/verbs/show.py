@@ -26,4 +26,4 @@ def run(settings: Settings, workdir: str) -> None:
         storage.write_whole(storage.absolute(shown.html), page.encode())
         say("a row as a page", shown.html)
     else:
-        print(show_row(inputs, batch_size, **which))  # noqa: T201
+        print(show_row(inputs, batch_size, **which))  # noqa: T201 (filtered before it was coloured)

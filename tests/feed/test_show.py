@@ -1,9 +1,11 @@
+import html
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from sc2jax.display import PAGE_POLICY
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.packing import pack_row
@@ -29,11 +31,17 @@ def test_a_row_without_colours(tokenizer: Tokenizer) -> None:
     assert f"{padding[1]} of padding" in header
 
 
-@pytest.mark.parametrize(("character", "picture"), [("\x00", "␀"), ("\x1b", "␛"), ("\x7f", "␡"), ("\x9b", "\ufffd")])
+@pytest.mark.parametrize(
+    ("character", "picture"),
+    [("\x00", "␀"), ("\x1b", "␛"), ("\x7f", "␡"), ("\x9b", "\ufffd"), ("\u202e", "<U+202E>"), ("\u200b", "<U+200B>")],
+)
 def test_no_text_can_command_the_terminal(tokenizer: Tokenizer, character: str, picture: str) -> None:
     ids = tokenizer.encode_text(f"a\t{character}b\nc")
     text = render_row(pack_row(np.array([*ids, 0]), len(ids), False), tokenizer, color=False)
     assert text.endswith(f"a\t{picture}b\nc")
+    page = render_page(pack_row(np.array([*ids, 0]), len(ids), False), tokenizer, f"t{character}")
+    assert page.count(html.escape(picture)) == 3
+    assert character not in page
 
 
 @pytest.mark.parametrize(("count", "written"), [(3, "<fim_pad><fim_pad><fim_pad>"), (4, "<fim_pad> x 4")])
@@ -70,6 +78,12 @@ def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, mo
     assert "\x1b[" not in show_row(inputs, 4)
 
 
+def test_the_name_of_a_source_passes_the_filters(inputs: FeedInputs, tokenizer: Tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr("sc2jax.feed.show.read_row", lambda *_: row(tokenizer))
+    assert show_row(inputs, 4, source="a\x1b[2J", color=True).startswith("batch 0, row 0, a␛[2J alone\n")
+    assert "<title>batch 0, row 0, &lt;i&gt;␛ alone</title>" in row_page(inputs, 4, source="<i>\x1b")
+
+
 class Reader(HTMLParser):
     """The text of a page's row, by class."""
 
@@ -103,6 +117,7 @@ def test_a_row_as_a_page(tokenizer: Tokenizer) -> None:
     assert ("b", "s0", "<file_sep>") in reader.runs
     assert reader.runs[-1][1] == "padding unweighted"
     assert "<title>a &lt;title&gt;</title>" in page
+    assert page.split("\n")[2:4] == ['<meta charset="utf-8">', PAGE_POLICY]
 
 
 def test_a_source_alone(inputs: FeedInputs, tokenizer: Tokenizer) -> None:

@@ -143,6 +143,41 @@ def test_files_that_are_too_short_are_refused(byte_tokenizer) -> None:
     assert samples_from_files(parrot(byte_tokenizer), [("a", "x\n" * 8)], CompletionConfig(), 0)
 
 
+def test_a_model_is_asked_with_its_own_temperature_unless_told_otherwise(byte_tokenizer) -> None:
+    model = dataclasses.replace(parrot(byte_tokenizer), temperature=0.3)
+    for config in (CompletionConfig(), CompletionConfig(temperature=0.0), CompletionConfig(temperature=0.9)):
+        complete_prompt(model, dataclasses.replace(config, prompt="a"), seed=0)
+        samples_from_files(model, [("a.py", LONG)], config, seed=0)
+    given = [event[1]["temperature"] for event in model.events if event != "token"]
+    assert given == [0.3, 0.3, 0.0, 0.0, 0.9, 0.9]
+
+
+@pytest.mark.parametrize("change", [{}, {"max_new_tokens": 1_000_000}, {"temperature": 100.0}, {"temperature": 0.0}])
+def test_what_a_completion_may_ask_for(change) -> None:
+    CompletionConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"max_new_tokens": 3_000_000_000},
+            "max_new_tokens is 3000000000; it must be .* at most 1,000,000",
+        ),
+        ({"max_new_tokens": 0}, "at least 1"),
+        ({"temperature": -0.5}, "temperature is -0.5; it must be -1 or at least 0"),
+        ({"temperature": -2.0}, "temperature is -2.0"),
+        ({"temperature": 100.1}, "at most 100"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"context_characters": 10**7}, "at most 1,000,000"),
+        ({"top_p": 0.0}, "more than 0"),
+    ],
+)
+def test_what_it_may_not(change, message) -> None:
+    with pytest.raises(UserError, match=f"completion.*{message}"):
+        CompletionConfig(**change)
+
+
 @pytest.mark.parametrize(
     ("suffix", "prompt"),
     [

@@ -149,6 +149,15 @@ def test_the_temperature_divides_the_logits_before_the_nucleus_is_taken(temperat
     np.testing.assert_allclose(shares(temperature, 0.8), kept / kept.sum(), atol=0.03)
 
 
+@pytest.mark.parametrize("temperature", [1e-45, 1e-39, 1.2e-38, 1e-37, 1e-30, 1e-6])
+@pytest.mark.parametrize("top_p", [0.95, 1.0])
+def test_at_the_tiniest_temperature_the_likeliest_token_is_drawn(temperature, top_p) -> None:
+    logits = jnp.tile(jnp.array([[3.0, 79.9, 80.0, -90.0]]), (50, 1))
+    sampling = jnp.tile(jnp.array([[temperature, top_p]], jnp.float32), (50, 1))
+    drawn = choose_tokens(logits, jax.random.split(jax.random.key(0), 50), jnp.zeros(50, jnp.int32), sampling)
+    assert set(np.asarray(drawn).tolist()) == {2}
+
+
 def test_a_nucleus_that_is_full_takes_no_other_token() -> None:
     logits = jnp.tile(jnp.array([[0.0, 1.0, 0.0]]) * jnp.log(2.0), (300, 1))  # exactly a half, and two quarters
     keys, sampling = jax.random.split(jax.random.key(2), 300), jnp.tile(jnp.array([[1.0, 0.5]]), (300, 1))

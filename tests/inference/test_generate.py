@@ -114,6 +114,7 @@ def test_no_new_tokens_are_an_empty_completion(toy_config, toy_params):
         ([1, -1], {}, "holds the token -1"),
         ([1, 50], {}, "holds the token 50"),
         ([1], {"max_new_tokens": -1}, "max_new_tokens -1"),
+        ([1], {"max_new_tokens": 3_000_000_000}, "max_new_tokens 3000000000 must be .* at most 1,000,000"),
         ([1], {"batch_size": 0}, "batch_size 0"),
         ([1], {"vocab_size": -1}, "vocab_size -1"),
         ([1], {"temperature": math.nan}, "temperature nan"),

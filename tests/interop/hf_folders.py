@@ -28,6 +28,10 @@ TINY: dict[str, Any] = {
 }
 
 
+BESIDE = ("LICENSE", "NOTICE", "README.md", "chat_template.jinja", "special_tokens_map.json", "tokenizer_config.json")
+"""Files that belong to a model whatever the type of its weights."""
+
+
 def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors of the released format, written out here once more, so that the table has an oracle."""
     d, f, v = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
@@ -70,8 +74,10 @@ def write_folder(
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text('{"any": "content"}')
+    for name in BESIDE:
+        (folder / name).write_bytes(f"\ufeffof {name}\r\n".encode())
     (folder / "generation_config.json").write_text('{"bos_token_id": 0}')
-    (folder / "README.md").write_text("not kept")
+    (folder / "notes.txt").write_text("not kept")
     tensors = {
         name: values(shape, dtypes[place % len(dtypes)], place)
         for place, (name, shape) in enumerate(tensor_shapes(config).items())

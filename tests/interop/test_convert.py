@@ -56,7 +56,7 @@ def test_every_byte_comes_back(tmp_path, files, dtypes):
     write_folder(source, dtypes=dtypes, files=files)
     convert_in(source, tmp_path / "run")
     convert_out(tmp_path / "back", tmp_path / "run")
-    (source / "README.md").unlink()
+    (source / "notes.txt").unlink()
     assert {path.name for path in source.iterdir()} == {path.name for path in (tmp_path / "back").iterdir()}
     for path in source.iterdir():
         assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -228,6 +228,10 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
         lambda files: files[0]["tensors"][0].update(dtype="I8"),
         lambda files: files[0]["tensors"][0].update(shape=[1]),
         lambda files: files[0].update(name="../elsewhere.safetensors"),
+        lambda files: files[0].update(name="/elsewhere.safetensors"),
+        lambda files: files[0].update(name="config.json"),
+        lambda files: files.append(files[0]),
+        lambda files: files.append({"name": files[0]["name"], "tensors": [], "metadata": {}}),
         lambda files: files.append(3),
     ],
 )
@@ -238,7 +242,9 @@ def test_a_damaged_layout_is_refused(tmp_path, damage):
     files = json.loads(path.read_text())
     damage(files)
     path.write_text(json.dumps(files))
-    with pytest.raises(UserError, match=r"tensors\.json, which says .* is damaged"):
+    with pytest.raises(
+        UserError, match=r"the kept tensors\.json is damaged: .*; convert the model again, or name a type"
+    ):
         convert_out(tmp_path / "out", tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 

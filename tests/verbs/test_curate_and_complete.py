@@ -1,8 +1,7 @@
 """`curate` and `complete` as they are called."""
 
 import json
-
-from sc2jax.verbs.complete import show_text
+import shutil
 
 
 def test_a_complete_corpus_says_so_and_keeps_its_config(call, small_source, tmp_path):
@@ -27,6 +26,26 @@ def test_a_completion_stands_between_marks_after_its_prompt(call, trained):
     assert printed.partition("\u27e7")[2].startswith("x\n--- ")
 
 
+HOSTILE = "\x1b]0;owned\x07\x9b2J\u202e"
+HARMLESS = "␛]0;owned␇\ufffd2J<U+202E>"
+
+
+def test_hostile_text_reaches_the_terminal_as_text_and_the_samples_raw(call, trained, tmp_path, monkeypatch):
+    prompt = {"completion.prompt": f"a{HOSTILE}", "completion.suffix": f"{HOSTILE}z"}
+    _, printed, _ = call("complete", trained, **prompt)
+    assert f"a{HARMLESS}\u27e6" in printed
+    assert f"\u27e7{HARMLESS}z" in printed
+    assert not set(HOSTILE) & {"\x1b", "\x07", "\x9b", "\u202e"} & set(printed)
+
+    shutil.copytree(trained, tmp_path / "run")
+    sample = {"kind": "left_to_right", "prompt": f"p{HOSTILE}", "completion": f"c{HOSTILE}", "finish": "stop"}
+    monkeypatch.setattr("sc2jax.verbs.complete.samples_from_files", lambda *_: [sample])
+    status, printed, _ = call("complete", tmp_path / "run")
+    assert status == 0
+    assert f"p{HARMLESS}\u27e6c{HARMLESS}\u27e7" in printed
+    assert json.loads((tmp_path / "run/complete/samples.json").read_text()) == [sample]
+
+
 def test_nothing_is_shown_of_a_prompt_that_is_refused(call, trained, monkeypatch):
     def refuse(*_: object, **__: object):
         from sc2jax.errors import UserError
@@ -38,9 +57,3 @@ def test_nothing_is_shown_of_a_prompt_that_is_refused(call, trained, monkeypatch
     assert status == 2
     assert "no such prompt" in errors
     assert not printed
-
-
-def test_text_is_shown_at_once(capsys):
-    show_text("a")
-    show_text("b\n")
-    assert capsys.readouterr().out == "ab\n"

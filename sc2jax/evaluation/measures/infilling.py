@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sc2jax.inference.generate import Completion
     from sc2jax.inference.loaded_model import LoadedModel
 
-VERSION = 1
+VERSION = 2
 """Raised when a change to this measure changes its results."""
 
 Config = InfillingConfig
