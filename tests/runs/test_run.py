@@ -30,9 +30,9 @@ def stage(run: Run, name: str, content: bytes = b"x", inputs: dict[str, str] | N
 
 def test_stages_lie_in_the_working_folder_unless_paths_name_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = open_run(settings(corpus="elsewhere/corpus", train="memory://bucket/train"), "work")
+    run = open_run(settings(corpus="elsewhere/corpus", train="file:///bucket/train"), "work")
     assert run.folder("corpus") == f"{tmp_path}/elsewhere/corpus"
-    assert run.folder("train") == "memory://bucket/train"
+    assert run.folder("train") == "file:///bucket/train"
     assert run.folder("tokenizer") == f"{tmp_path}/work/tokenizer"
     assert run.folder("evaluate/infilling") == f"{tmp_path}/work/evaluate/infilling"
 
