@@ -124,20 +124,6 @@ def test_defaults_are_of_the_types_that_fields_declare():
             assert type(getattr(kind, name)) is (typing.get_origin(declared) or declared), f"{section}.{name}"
 
 
-UNBOUNDED: tuple[str, ...] = ("feed", "tokenize", "show", "tokenizer", "mesh", "completion", "convert")
-"""Sections whose numbers have no upper bound yet."""
-
-
-def test_every_number_has_a_range():
-    """A number without a limit could be negative, or beyond what a machine can hold, where nobody thought of it."""
-    for key, value in leaves(default_config().to_dict()):
-        what = declarations()[key]
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            assert what.at_least is not None or what.more_than is not None, key
-            if key.partition(".")[0] not in UNBOUNDED:
-                assert what.at_most is not None or what.less_than is not None, key
-
-
 def test_what_says_only_how_the_work_is_done():
     """The keys that results do not follow from, read through by hand: all others are in a stage's key."""
     assert {key for key, what in declarations().items() if not what.decides} == {
