@@ -52,14 +52,17 @@ def test_overrides_take_the_type_of_their_default():
             "--config.training.steps=70",
             "--config.training.peak_learning_rate=1",
             "--config.model.tie_embeddings=false",
-            "--config.corpus.keep_license_types=permissive",
+            "--config.corpus.keep_license_types=permissive,, no_license,",
+            "--config.training.batch_size=0x10",
+            "--config.training.warmup_steps=1_0",
             "--workdir=/somewhere",
         ],
     )
     settings = to_settings(config)
     assert (settings.training.steps, settings.training.peak_learning_rate) == (70, 1.0)
     assert settings.model.tie_embeddings is False
-    assert settings.corpus.keep_license_types == ("permissive",)
+    assert settings.corpus.keep_license_types == ("permissive", "no_license")
+    assert (settings.training.batch_size, settings.training.warmup_steps) == (16, 10)
     assert workdir == "/somewhere"
 
 

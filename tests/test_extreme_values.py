@@ -10,7 +10,7 @@ import pytest
 
 from sc2jax.config import Settings, default_config, sections, settings_json, to_settings
 from sc2jax.config_help import declarations, explain
-from sc2jax.config_values import leaves, override
+from sc2jax.config_values import leaves, override, value_of
 from sc2jax.errors import UserError
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.training.optimizer import learning_rate_schedule
@@ -27,6 +27,7 @@ HELD = (
     10**20, 2**40, -(2**63), 10**400, 10**5000, 1e-320, 1e308, math.nan, math.inf, -math.inf, 0, -1, 0.5, True, None,
     [], {}, (), ("a",), (1,), b"x", "", "\0", "\ud800", 1j, np.int64(3), np.float32(0.5), object(),
 )  # fmt: skip
+TINY = np.finfo(np.float32).tiny
 NUMBERS = [key for key, value in leaves(default_config().to_dict()) if type(value) in (int, float)]
 
 
@@ -56,7 +57,8 @@ def test_what_is_written_is_refused_or_serves(key):
 @pytest.mark.parametrize("key", [key for key in declarations() if key.partition(".")[0] not in UNBOUNDED])
 def test_what_a_python_program_holds_is_refused_or_serves(key):
     section, _, name = key.rpartition(".")
-    for value in HELD:
+    limits = (declarations()[key].at_least, declarations()[key].at_most)
+    for value in (*HELD, *(type(value_of(default_config(), key))(limit) for limit in limits if limit is not None)):
 
         def change(value: Any = value) -> Settings:
             fields: dict[str, Any] = {name: value}
@@ -74,7 +76,9 @@ def serves(key: str, settings: Settings | None) -> None:
         model = dataclasses.replace(settings.model, vocab_size=settings.model.vocab_size or 8)
         assert 0 < count_params(parameter_table(model)) < 2**63
         for name in ("rope_theta", "norm_epsilon", "init_stddev"):
-            assert np.finfo(np.float32).tiny < np.float32(getattr(model, name)) < np.inf
+            assert TINY < np.float32(getattr(model, name)) < np.inf
+        for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
+            assert np.float32(1) - np.float32(getattr(model, name)) > 0.01
     if key.startswith("training."):
         serves_training(settings.training)
 
@@ -85,10 +89,10 @@ def serves_training(training: Any) -> None:
         float(np.asarray(schedule(step))) for step in (0, training.warmup_steps, training.steps - 1, training.steps)
     ]
     assert all(0 <= rate <= 1 for rate in rates)
-    assert max(rates) > 0
+    assert max(rates) > TINY
     for beta in map(np.float32, (training.beta1, training.beta2)):
         assert 0 <= beta < 1
-    assert 0 < np.float32(training.epsilon) < np.inf
+    assert TINY < np.float32(training.epsilon) < np.inf
     assert training.peak_learning_rate * training.weight_decay <= 1  # or a step would throw a weight across 0
 
 

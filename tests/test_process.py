@@ -34,6 +34,7 @@ def test_a_closed_stream_changes_no_exit_status(command):
     ("command", "status", "message"),
     [
         ('"$@" | head -n 0', 141, ""),
+        ('"${@:1:3}" --help > /dev/full', 2, "sc2jax: No space left on device; nothing half-written counts"),
         ('"$@" > /dev/full', 2, "sc2jax train: No space left on device; nothing half-written counts"),
         ('"$@" --config.nothing=1 2> /dev/full', 2, ""),
         ('"$@" --config.nothing=1 2>&-', 2, ""),

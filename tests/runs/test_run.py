@@ -169,3 +169,12 @@ def test_a_damaged_json_file_of_a_stage_is_named(tmp_path, content):
         (tmp_path / "scores.json").write_bytes(content)
     with pytest.raises(UserError, match=r"scores\.json cannot be read .* run the stage that wrote it again"):
         read_json(str(tmp_path), "scores.json")
+
+
+def test_whatever_an_object_stores_package_raises_is_one_message(monkeypatch):
+    def fail(path: str) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+    with pytest.raises(UserError, match="gs://bucket cannot be opened: no credentials"):
+        open_run(Settings(), "gs://bucket")
