@@ -16,12 +16,14 @@ from sc2jax.process import describe
 
 PROGRAM = [sys.executable, "-m", "sc2jax.cli"]
 HELP = [*PROGRAM, "train", "--help"]
+BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}
+"""What is printed waits until it is flushed."""
 
 
-def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def shell(command: str) -> subprocess.CompletedProcess[str]:
     """What a shell's redirections make of a command, "$@" being the program's help of a verb, longer than a buffer."""
     script = ["bash", "-o", "pipefail", "-c", command, "bash", *HELP]
-    return subprocess.run(script, capture_output=True, text=True, env=os.environ | environment, check=False, timeout=60)
+    return subprocess.run(script, capture_output=True, text=True, env=BUFFERED, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("command", ['"$@" >&-', '"$@" 2>&- >/dev/null', '"$@" <&- >&- 2>&-'])
