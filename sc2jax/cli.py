@@ -1,26 +1,23 @@
 """The command line: `sc2jax VERB --config=NAME --config.section.key=value --workdir=DIR`.
 
-Only the verb that is called is imported. What a user can cause ends in one message and exit status 2, an interruption
-in status 130; `--debug` shows the traceback.
+Only the verb that is called is imported. What a user or the machine can cause ends in one message and exit status 2, an
+interruption in status 130 (Ctrl-C) or 143 (SIGTERM); `--debug` shows the traceback.
 """
 
-import errno
+import contextlib
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import sc2jax
+from sc2jax.display import terminal_text
 from sc2jax.errors import UserError, did_you_mean
-from sc2jax.verbs import VERBS, docstring, load, sentence
-
-INTERRUPTED = 130
-USER_ERROR = 2
+from sc2jax.process import USER_ERROR, complain, describe, interruptions, open_streams, watch_signals
+from sc2jax.settings import fitted, shown
+from sc2jax.verbs import VERBS, WRITES, docstring, load, sentence
 
 
 def usage() -> str:
@@ -41,44 +38,26 @@ usage: sc2jax VERB [--config=NAME] [--config.SECTION.KEY=VALUE ...] [--workdir=D
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one verb and exits: 0 done, 2 an error that the user can mend, 130 interrupted."""
+    """Runs one verb and exits: 0 done, 2 an error that the user can mend, 128 and a signal's number if one ended it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
         status = run([argument for argument in arguments if argument != "--debug"])
+        sys.stdout.flush()  # here, where a full disk behind it can still be told
     except (Exception, KeyboardInterrupt) as error:
         # A library may have turned the interruption into an error of its own.
-        cause = KeyboardInterrupt() if _interrupted.is_set() else error
-        if not isinstance(cause, (UserError, OSError, KeyboardInterrupt)):
+        cause = interruptions[0] if interruptions else error
+        expected = describe(cause)
+        if expected is None:
             raise
         if debug:
-            traceback.print_exc()
-        message, status = describe(cause)
-        verb = arguments[0] if arguments else ""
-        print(f"sc2jax {verb}: {message}" if verb in VERBS else f"sc2jax: {message}", file=sys.stderr)  # noqa: T201
-    sys.stdout.flush()
+            complain(traceback.format_exc())
+        message, status = expected
+        if message:
+            complain(
+                f"sc2jax {arguments[0]}: {message}" if arguments[:1] and arguments[0] in VERBS else f"sc2jax: {message}"
+            )
     sys.exit(status)
-
-
-_interrupted = threading.Event()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _interrupted.set()
-    signal.default_int_handler(number, frame)
-
-
-def describe(error: BaseException) -> tuple[str, int]:
-    """The message and exit status of what a user, the machine or Ctrl-C caused."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; nothing half-written counts: the same command goes on where it was", INTERRUPTED
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        what = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what += "; nothing half-written counts: make room and run the same command again"
-        return f"{where}{what}", USER_ERROR
-    return str(error), USER_ERROR
 
 
 def run(arguments: list[str]) -> int:
@@ -96,12 +75,12 @@ def run(arguments: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise UserError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
-    wants_help = "--help" in rest
-    name, config, workdir = parse([argument for argument in rest if argument != "--help"])
+    wants_help = not _HELP.isdisjoint(rest)
+    name, config, workdir = parse(verb, [argument for argument in rest if argument not in _HELP])
     if wants_help:
         from sc2jax.config_help import explain
 
-        print(f"sc2jax {verb}: {docstring(verb)}\n\nconfig {name}:\n{explain(config)}")  # noqa: T201
+        print(f"sc2jax {verb}: {docstring(verb)}\n\nconfig {terminal_text(name)}:\n{explain(config)}")  # noqa: T201
         return 0
     from sc2jax.config import to_settings
 
@@ -109,72 +88,74 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> tuple[str, Any, str]:
+_HELP = {"--help", "-h"}
+
+
+def parse(verb: str, arguments: list[str]) -> tuple[str, Any, str]:
     """The config's name, the overridden ConfigDict and the working folder.
+
+    The paths of a saved config name what was read: what the verb writes lies in the working folder, unless an argument
+    says otherwise.
 
     Raises:
         UserError: an argument is unknown or does not fit.
     """
-    from sc2jax.config import load_config, override
+    from sc2jax.config import load_config
+    from sc2jax.config_values import override
 
     name, arguments = _take(arguments, "config", "quickstart")
-    stem = Path(name.partition(":")[0]).stem
     is_rerun = name.endswith(".json")
-    workdir, arguments = _take(arguments, "workdir", "" if is_rerun else f"runs/{stem}")
+    workdir, arguments = _take(arguments, "workdir", "" if is_rerun else f"runs/{Path(name.partition(':')[0]).stem}")
     if not workdir:
         raise UserError(f"--config={name} runs a config again: say where with --workdir=DIR")
     config = load_config(name)
+    for stage in WRITES.get(verb, ()) if is_rerun else ():
+        override(config, f"paths.{stage}", "")
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not key.startswith("--config.") or not equals:
             hint = "; write --config.SECTION.KEY=VALUE" if key.startswith("--config.") else ""
-            raise UserError(f"unknown argument {argument!r}{hint}; see `sc2jax --help`")
+            raise UserError(f"unknown argument {shown(argument)}{hint}; see `sc2jax --help`")
         override(config, key.removeprefix("--config."), value)
     return name, config, workdir
 
 
 def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
-    value, rest = default, []
+    """The value of an option that may be given once, as `--name=value` or `--name value`, and the other arguments."""
+    values, rest = [], []
     queue = iter(arguments)
     for argument in queue:
         if argument.startswith(f"--{name}="):
-            value = argument.partition("=")[2]
+            values.append(argument.partition("=")[2])
         elif argument == f"--{name}":
-            value = next(queue, "")
+            values.append(next(queue, ""))
+            if values[-1].startswith("--"):
+                raise UserError(f"--{name} needs a value, and {shown(values[-1])} follows; write --{name}=VALUE")
         else:
             rest.append(argument)
-    if not value and value != default:
+    if "" in values:
         raise UserError(f"--{name} needs a value")
-    return value, rest
+    if len(values) > 1:
+        raise UserError(f"--{name} is given {len(values)} times: {', '.join(map(shown, values))}; give it once")
+    return fitted(f"--{name}", "", values[0]) if values else default, rest
 
 
 def console() -> None:
     """The program `sc2jax`: `main`, and after an error an end without delay.
 
-    The libraries' threads are in the middle of something when Ctrl-C or an error stops the work, and some of them crash
-    or complain when the interpreter is taken down around them; what had to be finished and closed is by then.
+    The libraries' threads are in the middle of something when a signal or an error stops the work, and some of them
+    crash or complain when the interpreter is taken down around them; what had to be finished and closed is by then.
     """
-    signal.signal(signal.SIGINT, _interrupt)
-    sys.unraisablehook = _report_unraisable
+    watch_signals()
+    open_streams()
     try:
         main()
     except SystemExit as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
         if end.code:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(int(end.code))
         raise
-
-
-def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        # Ctrl-C met a callback that cannot raise, and would be lost: it comes again when the callback is over.
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
-    # When one array of a checkpoint cannot be written, the others' native writes report to a loop that is gone by then.
-    elif str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

@@ -5,26 +5,27 @@ what differs, the command line overrides both. A field whose value is derived fr
 the dataclasses are built, so that the config written beside a run is complete.
 """
 
-import ast
 import dataclasses
-import importlib.util
 import json
-import math
 import re
+import runpy
+import traceback
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
 from sc2jax.assets import asset_path
+from sc2jax.config_values import leaves, set_value
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.errors import UserError, did_you_mean
 from sc2jax.evaluation.config import EvaluationConfig
 from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
+from sc2jax.json_files import read_json
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.settings import check_ranges, setting
@@ -45,6 +46,9 @@ class PathsConfig:
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)
+
+    def __post_init__(self) -> None:
+        check_ranges("paths", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,34 +111,60 @@ def load_config(name: str) -> ConfigDict:
     What follows a colon after a Python config is handed to its `get_config`: `starcoder2:3b`.
 
     Raises:
-        UserError: there is no such config, or it sets what does not exist.
+        UserError: there is no such config, or it sets what does not exist or does not fit.
     """
     if name.endswith(".json"):
         return _load_json(name)
     file, colon, argument = name.partition(":")
     path = _find(file)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config(argument) if colon else module.get_config()
+        # Not by the import system, which would leave a folder of bytecode beside the user's file.
+        get_config = runpy.run_path(str(path), run_name=path.stem)["get_config"]
+        config = get_config(argument) if colon else get_config()
+        values = dict(leaves(config.to_dict())) if isinstance(config, ConfigDict) else {}
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a user's file may fail in any way
-        raise UserError(f"config {name}: {_first_line(error)}") from error
-    if not isinstance(config, ConfigDict) or set(config) != set(default_config()):
+        raise UserError(f"config {name}: {_what_failed(error, path)}") from error
+    if not values.keys() >= dict(leaves(default_config().to_dict())).keys():
         raise UserError(f"config {name}: get_config must return sc2jax.config.default_config() with its changes")
+    return _with_values(name, values)
+
+
+def _load_json(name: str) -> ConfigDict:
+    try:
+        values = read_json(name, _Saved, "give a run's config.json as it was written")
+    except FileNotFoundError as error:
+        raise UserError(f"there is no config file {name}") from error
+    return _with_values(name, dict(leaves(values)))
+
+
+_Value: TypeAlias = bool | int | float | str | list[str]
+_Saved: TypeAlias = dict[str, _Value | dict[str, _Value]]
+"""What a config.json holds; which keys, and which type each has, the dataclasses say."""
+
+
+def _with_values(name: str, values: Mapping[str, Any]) -> ConfigDict:
+    """The default config with other values of dotted keys."""
+    config = default_config()
+    try:
+        for key, value in values.items():
+            set_value(config, key, value)
+    except UserError as error:
+        raise UserError(f"config {name}: {error}") from error
     return config
 
 
-def _first_line(error: BaseException) -> str:
-    """What an exception says, with ConfigDict's hint, without its dump of the whole section."""
-    text = str(error).strip().strip("\"'")
+def _what_failed(error: BaseException, path: Path) -> str:
+    """What an exception says, and where in the file, with ConfigDict's hint, without its dump of the whole section."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    first = text.split("\n")[0][:300]
     hint = re.search(r"Did you mean [^?]*\?", text)
-    first = text.split("\n")[0][:300] or type(error).__name__
-    return first if hint is None or hint[0] in first else f"{first} {hint[0]}"
+    if hint is not None and hint[0] not in first:
+        first += f" {hint[0]}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f" in line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{where}: {first}"
 
 
 def _find(file: str) -> Path:
@@ -145,101 +175,10 @@ def _find(file: str) -> Path:
     shipped = folder / named.removeprefix("configs/")
     if shipped.is_file():
         return shipped
+    if Path(named).exists():
+        raise UserError(f"the config {named} is no regular file; name a Python file")
     names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
     raise UserError(f"there is no config {file!r}{did_you_mean(file, names)}; the shipped ones are {', '.join(names)}")
-
-
-def _load_json(name: str) -> ConfigDict:
-    try:
-        values = json.loads(Path(name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no config file {name}") from error
-    except (ValueError, RecursionError, IsADirectoryError) as error:
-        raise UserError(f"the config file {name} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"the config file {name} holds no object; it should be a run's config.json")
-    config = default_config()
-    for key, value in leaves(values):
-        check_key(config, key)
-        set_value(config, key, value)
-    return config
-
-
-def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a dotted key from what was written on the command line.
-
-    Raises:
-        UserError: there is no such key, or the text is no value of its type.
-    """
-    check_key(config, key)
-    default = _value(config, key)
-    try:
-        set_value(config, key, text if isinstance(default, str) else _parse(text, default))
-    except (ValueError, SyntaxError) as error:
-        raise _misfit(key, default, text) from error
-
-
-def _parse(text: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if isinstance(default, tuple) and not text.startswith(("(", "[")):
-        return tuple(name.strip() for name in text.split(",") if name.strip())  # names need no quotes on a command line
-    return ast.literal_eval(text)
-
-
-def set_value(config: ConfigDict, key: str, value: Any) -> None:
-    """Sets a dotted key.
-
-    Raises:
-        UserError: the value is of another type than the default.
-    """
-    section, _, field = key.rpartition(".")
-    node: Any = config[section] if section else config
-    node[field] = _fitted(key, _value(config, key), value)
-
-
-def _fitted(key: str, default: Any, value: Any) -> Any:
-    """The value in the type of the default: an integer serves as a float, a list as a tuple, and nothing else."""
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"config key {key} is {value}; it must be finite")
-    if isinstance(default, tuple) and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if type(value) is not type(default) or isinstance(default, tuple):
-        raise _misfit(key, default, value)
-    return value
-
-
-def _value(config: ConfigDict, key: str) -> Any:
-    node: Any = config
-    for name in key.split("."):
-        node = node[name]
-    return node
-
-
-def _misfit(key: str, default: Any, value: Any) -> UserError:
-    return UserError(f"config key {key} is of type {type(default).__name__} (now {default!r}); {value!r} does not fit")
-
-
-def check_key(config: ConfigDict, key: str) -> None:
-    """Refuses a dotted key that does not exist.
-
-    Raises:
-        UserError: naming the nearest keys that do.
-    """
-    keys = [name for name, _ in leaves(config.to_dict())]
-    if key not in keys:
-        raise UserError(f"there is no config key {key!r}{did_you_mean(key, keys)}")
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested mapping by their dotted keys."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def differing_keys(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,8 @@ import textwrap
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import Settings, default_config, leaves, sections
+from sc2jax.config import Settings, default_config, sections
+from sc2jax.config_values import leaves
 from sc2jax.settings import Setting, declared
 
 

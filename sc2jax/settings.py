@@ -6,6 +6,7 @@ declarations, so that no list of field names is kept by hand anywhere.
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -50,8 +51,6 @@ class Setting:
             return bool(value) and all(map(self.allows, value))
         if self.choices:
             return value in self.choices
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
         return (
             (self.at_least is None or value >= self.at_least)
             and (self.more_than is None or value > self.more_than)
@@ -84,18 +83,60 @@ def declared(config: Any) -> Iterator[tuple[str, Setting]]:
             yield field.name, field.metadata[_METADATA]
 
 
-def check_ranges(section: str, config: Any) -> None:
-    """Refuses values outside of their fields' ranges.
+def fitted(key: str, default: Any, value: Any) -> Any:
+    """A value in the type of its field's default: an integer serves as a float, a list as a tuple, and nothing else.
 
     Raises:
-        UserError: naming the key, its value and the range.
+        UserError: it is of another type, a number that is not finite, or text that no file can hold.
+    """
+    if isinstance(default, float) and type(value) is int:
+        value = _as_float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        value = tuple(value)
+    texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
+    if type(value) is not type(default) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{key} is {shown(value)}; it must be {_TYPES[type(default)]}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key} is {value}; it must be finite")
+    if any(_NO_TEXT.search(text) for text in texts):
+        raise UserError(f"{key} is {shown(value)}; it must be text that UTF-8 can hold, without NUL")
+    return value
+
+
+_TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list of names"}
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: in one line, and not for ever."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of too many digits; and what a Python config holds may fail in any way
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_LONGEST_SHOWN = 200
+
+
+def check_ranges(section: str, config: Any) -> None:
+    """Refuses values of another type than their fields' defaults, or outside of their ranges.
+
+    Raises:
+        UserError: naming the key, its value and what it must be.
     """
     for name, field in declared(config):
-        value = getattr(config, name)
+        key = f"{section}.{name}" if section else name
+        value = fitted(key, getattr(type(config), name), getattr(config, name))
         if not field.allows(value):
-            what = field.range or "finite"
-            key = f"{section}.{name}" if section else name
-            raise UserError(f"{key} is {value!r}; it must be {what}")
+            raise UserError(f"{key} is {shown(value)}; it must be {field.range}")
 
 
 def decisive(config: Any) -> dict[str, Any]:

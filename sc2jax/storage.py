@@ -55,15 +55,26 @@ def absolute(path: str) -> str:
     return path if is_url(path) else str(Path(path).absolute())
 
 
+KINDS = ("file", "local", "gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "hdfs")
+"""Of URLs whose files can be written and outlive the process: fsspec's others are archives, views, caches, memory."""
+
+
 def refuse_unknown_kind(path: str) -> None:
-    """Makes sure that a URL is of a kind that can be opened here.
+    """Makes sure that a path is of a kind that can be opened here, and keeps what is written there.
 
     Raises:
-        UserError: there is no such kind, or the package that opens it is not installed.
+        UserError: it is not, or the package that opens it is not installed.
     """
+    kind = path.partition("://")[0]
+    if "::" in path:
+        raise UserError(f"{path} cannot be opened: '::' chains file systems; name a folder or URL without it")
+    if is_url(path) and kind not in KINDS:
+        raise UserError(
+            f"{path} cannot be opened: {kind} keeps no files; use a local folder or a URL of {', '.join(KINDS)}"
+        )
     try:
         fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # what opens an object store is another's package and may fail in any way
         raise UserError(f"{path} cannot be opened: {error}") from error
 
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 BOTTOM = {"storage", "json_files", "locks", "display", "assets", "settings", "errors"}
-COMPOSITION = {"cli", "verbs", "runs", "config", "config_help"}
+COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
     "corpus": {"text", "records"},
@@ -29,6 +29,7 @@ ARROWS = {
     "display": set(),
     "settings": {"errors"},
     "assets": set(),
+    "process": set(),
     "errors": set(),
 }
 """What each room may import, beside the files at the bottom."""

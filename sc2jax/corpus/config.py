@@ -6,6 +6,7 @@ the StarCoder2 paper, sections 2.1 and 3.
 
 import dataclasses
 
+from sc2jax.errors import UserError
 from sc2jax.settings import check_ranges, setting
 
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
@@ -15,6 +16,13 @@ DAMAGED = ("skip", "stop")
 """What a repository, folder or file of a source that cannot be read may do."""
 
 MIB = 1 << 20
+TIB = 1 << 40
+MOST_CHARACTERS = 256 * MIB
+"""Of a file at most: a few of such a size still fit the 2 GiB that an Arrow array of texts can address."""
+CROSS_ROWS = 5
+"""Rows per band where the sides of the split are compared: 50 bands of 5 find more than 999 of 1,000 pairs at 0.7."""
+LEAST_FOUND = 0.9
+"""Of the near-duplicates across the split, what the comparison must be expected to find."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +34,7 @@ class MachineConfig:
         "Installed distributions that join the machine's standard library when no source is named.",
         unit="bytes",
         at_least=0,
+        at_most=TIB,
         decides=False,  # the digest of the sources, an input of every stage, says which files there are
     )
 
@@ -35,7 +44,11 @@ class SourceConfig:
     """Which files are listed and read."""
 
     max_file_bytes: int = setting(
-        10 * MIB, "Size from which on a file is rejected without being read.", unit="bytes", at_least=1
+        10 * MIB,
+        "Size from which on a file is rejected without being read.",
+        unit="bytes",
+        at_least=1,
+        at_most=MOST_CHARACTERS,
     )
     damaged: str = setting(
         "skip",
@@ -67,23 +80,29 @@ class FilterConfig:
         "Licence types that are kept; the paper trains on permissive files and on those without any licence.",
         choices=LICENSE_TYPES,
     )
-    max_lines: int = setting(100_000, "Lines of a file.", unit="lines", at_least=1)
-    max_mean_line: float = setting(100.0, "Mean length of a file's lines.", unit="characters", at_least=0)
-    max_line: int = setting(1_000, "Longest line of a file.", unit="characters", at_least=1)
+    max_lines: int = setting(100_000, "Lines of a file.", unit="lines", at_least=1, at_most=MOST_CHARACTERS)
+    max_mean_line: float = setting(
+        100.0, "Mean length of a file's lines.", unit="characters", at_least=0, at_most=MOST_CHARACTERS
+    )
+    max_line: int = setting(1_000, "Longest line of a file.", unit="characters", at_least=1, at_most=MOST_CHARACTERS)
     max_line_exempt: int = setting(
         100_000,
         "Longest line in the languages that are exempt from the two limits above (markup and data).",
         unit="characters",
         at_least=1,
+        at_most=MOST_CHARACTERS,
     )
     min_alphabetic: float = setting(0.25, "Least share of alphabetic characters.", at_least=0, at_most=1)
-    max_encoded_run: int = setting(1_024, "Longest stretch of encoded data.", unit="characters", at_least=1)
+    max_encoded_run: int = setting(
+        1_024, "Longest stretch of encoded data.", unit="characters", at_least=1, at_most=MOST_CHARACTERS
+    )
     max_encoded_share: float = setting(0.5, "Share of a file that is encoded data.", at_least=0, at_most=1)
     max_data_lines: int = setting(
         512,
         "Lines in the languages that are mostly data (Text, JSON, YAML, Web Ontology Language, Graphviz).",
         unit="lines",
         at_least=1,
+        at_most=MOST_CHARACTERS,
     )
 
 
@@ -91,9 +110,13 @@ class FilterConfig:
 class NearConfig:
     """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
 
-    near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1)
+    near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1, at_most=100)
     near_permutations: int = setting(
-        250, "MinHash permutations of a signature; the comparison across the split needs five.", at_least=5
+        250,
+        "MinHash permutations of a signature. The comparison across the split takes them five by five, and needs as "
+        "many as find 9 of 10 pairs at near_threshold.",
+        at_least=CROSS_ROWS,
+        at_most=1024,
     )
     near_threshold: float = setting(
         0.7, "Jaccard similarity from which two files count as the same.", at_least=0, at_most=1
@@ -110,7 +133,7 @@ class SplitConfig:
     heldout_similarity: float = setting(
         0.61,
         "Estimated similarity to a training file from which a held-out file is dropped: three standard errors of an "
-        "estimate from 250 permutations below near_threshold, so that chance lets no duplicate across.",
+        "estimate from 250 permutations below near_threshold, so that chance lets no duplicate across; not above it.",
         at_least=0,
         at_most=1,
     )
@@ -120,7 +143,9 @@ class SplitConfig:
 class PartsConfig:
     """How tables are cut into Parquet parts."""
 
-    part_bytes: int = setting(64 * MIB, "Size at which a Parquet part is closed.", unit="bytes of text", at_least=1)
+    part_bytes: int = setting(
+        64 * MIB, "Size at which a Parquet part is closed.", unit="bytes of text", at_least=1, at_most=TIB
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +157,7 @@ class RowGroupConfig:
         "Size at which a row group of the corpus, the unit of reading, is closed; it holds whole repositories.",
         unit="bytes of text",
         at_least=1,
+        at_most=1 << 30,
     )
 
 
@@ -142,4 +168,21 @@ class CorpusConfig(
     """How source trees become a corpus."""
 
     def __post_init__(self) -> None:
+        """Refuses what cannot be.
+
+        Raises:
+            UserError: a value out of its range, or thresholds with which near-duplicates would pass the split unseen.
+        """
         check_ranges("corpus", self)
+        if self.heldout_similarity > self.near_threshold:
+            raise UserError(
+                f"corpus.heldout_similarity is {self.heldout_similarity}, more than corpus.near_threshold "
+                f"({self.near_threshold}): near-duplicates of training files would be held out; lower it"
+            )
+        found = 1 - (1 - self.near_threshold**CROSS_ROWS) ** (self.near_permutations // CROSS_ROWS)
+        if found < LEAST_FOUND:
+            raise UserError(
+                f"corpus.near_permutations is {self.near_permutations}: across the split {found:.0%} of the pairs "
+                f"at corpus.near_threshold ({self.near_threshold}) would be found, and {LEAST_FOUND:.0%} must be; "
+                "raise either"
+            )

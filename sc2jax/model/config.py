@@ -9,6 +9,14 @@ ATTENTIONS = ("auto", "reference", "blocked", "pallas", "splash", "cudnn")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 REMATERIALIZATIONS = ("none", "dots", "full")
 
+LONGEST = 1 << 20
+"""Tokens of a sequence at most: beyond that a float32 angle of a rotary embedding is off by a sixteenth of a radian."""
+WIDEST = 1 << 16
+"""Elements of a dimension of the model at most, and a quarter of the MLP's."""
+MOST_LAYERS = 1000
+MOST_DROPPED = 0.9
+"""Closer to 1, float32 cannot hold what is left."""
+
 WITHOUT_DROPOUT = ("pallas", "splash", "cudnn")
 """Attention kernels that cannot drop weights."""
 
@@ -38,6 +46,7 @@ class Computation:
         1,
         "Layers unrolled in each iteration of the scan; num_layers: no loop at all.",
         at_least=1,
+        at_most=MOST_LAYERS,
         decides=False,
     )
 
@@ -50,7 +59,7 @@ class ModelConfig(Computation):
     """
 
     vocab_size: int = setting(
-        0, "Size of the vocabulary; 0: as many tokens as the tokenizer has.", unit="tokens", at_least=0
+        0, "Size of the vocabulary; 0: as many tokens as the tokenizer has.", unit="tokens", at_least=0, at_most=1 << 20
     )
     context_length: int = setting(
         16384,
@@ -58,25 +67,34 @@ class ModelConfig(Computation):
         "16384 (paper, section 6.2).",
         unit="tokens",
         at_least=2,
+        at_most=LONGEST,
     )
-    embed_dim: int = setting(3072, "Width of the residual stream.", at_least=1)
-    num_layers: int = setting(30, "Layers.", at_least=1)
-    num_heads: int = setting(24, "Query heads.", at_least=1)
-    num_kv_heads: int = setting(2, "Key-value heads; each serves num_heads / num_kv_heads query heads.", at_least=1)
-    head_dim: int = setting(0, "Size of a head; 0: embed_dim / num_heads.", at_least=0)
-    mlp_dim: int = setting(0, "Width of the MLP; 0: 4 * embed_dim, as in every released size.", at_least=0)
-    window: int = setting(4096, "Keys that a query sees, itself included; 0: all before it.", unit="tokens", at_least=0)
-    rope_theta: float = setting(999999.4420358813, "Base of the rotary embedding's wavelengths.", more_than=0)
-    norm_epsilon: float = setting(1e-5, "Added to the variance in LayerNorm.", more_than=0)
+    embed_dim: int = setting(3072, "Width of the residual stream.", at_least=1, at_most=WIDEST)
+    num_layers: int = setting(30, "Layers.", at_least=1, at_most=MOST_LAYERS)
+    num_heads: int = setting(24, "Query heads.", at_least=1, at_most=WIDEST)
+    num_kv_heads: int = setting(
+        2, "Key-value heads; each serves num_heads / num_kv_heads query heads.", at_least=1, at_most=WIDEST
+    )
+    head_dim: int = setting(0, "Size of a head; 0: embed_dim / num_heads.", at_least=0, at_most=WIDEST)
+    mlp_dim: int = setting(
+        0, "Width of the MLP; 0: 4 * embed_dim, as in every released size.", at_least=0, at_most=4 * WIDEST
+    )
+    window: int = setting(
+        4096, "Keys that a query sees, itself included; 0: all before it.", unit="tokens", at_least=0, at_most=LONGEST
+    )
+    rope_theta: float = setting(
+        999999.4420358813, "Base of the rotary embedding's wavelengths.", at_least=1, at_most=1e12
+    )
+    norm_epsilon: float = setting(1e-5, "Added to the variance in LayerNorm.", at_least=1e-12, at_most=1)
     init_stddev: float = setting(
-        0.018042, "Standard deviation of embeddings and kernels at initialisation.", at_least=0
+        0.018042, "Standard deviation of embeddings and kernels at initialisation.", at_least=1e-6, at_most=10
     )
     tie_embeddings: bool = setting(True, "Whether the output projection is the input embedding (3B, 7B; not 15B).")
     embedding_dropout: float = setting(
-        0.0, "Dropout of embeddings; pretraining used none (paper, section 6.2).", at_least=0, less_than=1
+        0.0, "Dropout of embeddings; pretraining used none (paper, section 6.2).", at_least=0, at_most=MOST_DROPPED
     )
-    attention_dropout: float = setting(0.0, "Dropout of attention weights.", at_least=0, less_than=1)
-    residual_dropout: float = setting(0.0, "Dropout of what a layer adds.", at_least=0, less_than=1)
+    attention_dropout: float = setting(0.0, "Dropout of attention weights.", at_least=0, at_most=MOST_DROPPED)
+    residual_dropout: float = setting(0.0, "Dropout of what a layer adds.", at_least=0, at_most=MOST_DROPPED)
 
     def __post_init__(self) -> None:
         """Fills in what is derived and refuses what cannot be.

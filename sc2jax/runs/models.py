@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.errors import UserError
@@ -13,11 +12,11 @@ from sc2jax.interop.generation import GENERATION_FILES, read_generation
 from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.records.manifest import read_manifest
+from sc2jax.records.manifest import read_manifest, read_output
 from sc2jax.runs.inputs import model_step, open_tokenizer, refuse_mixed
 from sc2jax.runs.run import Run
 from sc2jax.settings import part
-from sc2jax.storage import inside, join
+from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer
 
 
@@ -81,8 +80,9 @@ def open_model(run: Run) -> LoadedModel:
 def _ways(run: Run, vocab_size: int) -> dict[str, Any]:
     """How an imported model ends and draws, by the files that came with it; nothing for a model trained here."""
     folder = run.folder("train")
-    paths = {output.path.rpartition("/")[2]: output.path for output in read_manifest(folder).under(HUGGINGFACE)}
+    manifest = read_manifest(folder)
+    paths = {output.path.rpartition("/")[2]: output.path for output in manifest.under(HUGGINGFACE)}
     if not paths:
         return {}
-    files = {name: storage.read_bytes(inside(folder, path)) for name, path in paths.items() if name in GENERATION_FILES}
+    files = {name: read_output(folder, manifest, path) for name, path in paths.items() if name in GENERATION_FILES}
     return dataclasses.asdict(read_generation(files, join(folder, HUGGINGFACE), vocab_size))

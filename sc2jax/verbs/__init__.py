@@ -22,6 +22,15 @@ VERBS = (
 )
 """In the order in which help lists them."""
 
+WRITES = {
+    "quickstart": ("corpus", "tokenizer", "train"),
+    "curate": ("corpus",),
+    "tokenizer": ("tokenizer",),
+    "tokenize": ("tokenize",),
+    "train": ("train",),
+}
+"""The stages that a verb writes and whose folders `paths` may name for others to read."""
+
 
 def docstring(verb: str) -> str:
     """A verb's help, read from its file: importing it would import all that it works with."""

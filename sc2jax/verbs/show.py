@@ -17,6 +17,7 @@ def run(settings: Settings, workdir: str) -> None:
     shown, batch_size = settings.show, settings.training.batch_size
     if shown.row >= batch_size:
         raise UserError(f"show.row is {shown.row}; a batch has {batch_size} rows, from 0 on")
+    storage.refuse_unknown_kind(shown.html)
     this = open_run(settings, workdir)
     refuse_mixed(this, "show")
     inputs = feed_inputs(this)

@@ -31,9 +31,9 @@ def stage(run: Run, name: str, content: bytes = b"x", inputs: dict[str, str] | N
 
 def test_stages_lie_in_the_working_folder_unless_paths_name_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = open_run(settings(corpus="elsewhere/corpus", train="memory://bucket/train"), "work")
+    run = open_run(settings(corpus="elsewhere/corpus", train="file:///bucket/train"), "work")
     assert run.folder("corpus") == f"{tmp_path}/elsewhere/corpus"
-    assert run.folder("train") == "memory://bucket/train"
+    assert run.folder("train") == "file:///bucket/train"
     assert run.folder("tokenizer") == f"{tmp_path}/work/tokenizer"
     assert run.folder("evaluate/infilling") == f"{tmp_path}/work/evaluate/infilling"
 
@@ -175,3 +175,12 @@ def test_a_damaged_result_is_named(tmp_path, content):
         (tmp_path / "complete/samples.json").write_bytes(content)
     with pytest.raises(UserError, match=r"samples\.json is (missing|not what its stage wrote)"):
         read_result(run.folder("complete"), "samples.json")
+
+
+def test_whatever_an_object_stores_package_raises_is_one_message(monkeypatch):
+    def fail(path: str) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+    with pytest.raises(UserError, match="gs://bucket cannot be opened: no credentials"):
+        open_run(Settings(), "gs://bucket")

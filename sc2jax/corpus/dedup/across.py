@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sc2jax.corpus.config import CROSS_ROWS
 from sc2jax.corpus.dedup.bands import band_keys
 from sc2jax.corpus.dedup.signatures import similarity
-
-CROSS_ROWS = 5
-"""Rows per band when the two sides are compared: 50 bands of 5 find more than 999 of 1,000 pairs at 0.7."""
 
 
 def across(

@@ -1,0 +1,88 @@
+"""The keys of a config by their dotted names, and setting one from a file or the command line."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sc2jax.errors import UserError, did_you_mean
+from sc2jax.settings import fitted
+
+GONE = {
+    "feed.row_length": "a row is model.context_length long",
+    "feed.metadata_rate": "it is format.metadata_rate",
+}
+"""Keys of configs that were saved before, and what became of them."""
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping by their dotted keys."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets a dotted key from what was written on the command line.
+
+    Raises:
+        UserError: there is no such key, or the text is no value of its type.
+    """
+    set_value(config, key, _parse(text, value_of(config, key)))
+
+
+def set_value(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a dotted key.
+
+    Raises:
+        UserError: there is no such key, or the value is of another type than the default.
+    """
+    fitting = fitted(key, value_of(config, key), value)
+    section, _, field = key.rpartition(".")
+    node: Any = config[section] if section else config
+    node[field] = fitting
+
+
+def value_of(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key.
+
+    Raises:
+        UserError: there is none; the message names the nearest keys that there are, or what became of it.
+    """
+    value: Any = config
+    for name in key.split("."):
+        value = value[name] if isinstance(value, ConfigDict) and name in value else None
+    if value is not None and not isinstance(value, ConfigDict):
+        return value
+    keys = [name for name, _ in leaves(config.to_dict())]
+    if key in GONE:
+        raise UserError(f"there is no config key {key!r} any more: {GONE[key]}; leave it out")
+    raise UserError(f"there is no config key {key[:_LONGEST_KEY]!r}{did_you_mean(key[:_LONGEST_KEY], keys)}")
+
+
+_LONGEST_KEY = 100
+"""Of an unknown one that is shown and looked for: the search for a near one takes long for a long one."""
+
+
+def _parse(text: str, default: Any) -> Any:
+    """What a text says as a value of the type of the default, or the text itself if it says no such value."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}.get(text.lower(), text)
+        if isinstance(default, int):
+            return int(text, base=0)
+        if isinstance(default, float):
+            return float(text)
+        if isinstance(default, tuple):
+            # Names need no quotes on a command line.
+            return ast.literal_eval(text) if text.startswith(("(", "[")) else tuple(filter(None, _names(text)))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deeply
+        return text
+    return text
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
