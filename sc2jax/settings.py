@@ -71,7 +71,14 @@ def setting(
     choices: tuple[str, ...] = (),
     decides: bool = True,
 ) -> T:
-    """A field of a frozen dataclass with its default; see `Setting` for the rest."""
+    """A field of a frozen dataclass with its default; see `Setting` for the rest.
+
+    Raises:
+        TypeError: a number is declared without a lower or an upper limit.
+    """
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if is_number and ((at_least is None and more_than is None) or (at_most is None and less_than is None)):
+        raise TypeError(f"a number is declared with a lower and an upper limit: {meaning}")
     declared = Setting(meaning, unit, at_least, more_than, at_most, less_than, choices, decides)
     return dataclasses.field(default=default, metadata={_METADATA: declared})
 

@@ -69,6 +69,13 @@ def test_a_value_out_of_range_is_named_with_its_range(bad, message):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("limits", [{}, {"at_least": 0}, {"more_than": 0}, {"at_most": 9}, {"less_than": 9}])
+@pytest.mark.parametrize("default", [3, 3.0])
+def test_a_number_without_both_limits_cannot_be_declared(default, limits):
+    with pytest.raises(TypeError, match=r"with a lower and an upper limit: Trays\."):
+        setting(default, "Trays.", **limits)
+
+
 def test_what_decides_and_what_does_not_are_all_fields():
     assert incidental(Oven()) == {"light": True}
     assert decisive(Oven()) == {"size": 3, "heat": 0.5, "kind": "gas", "kinds": ("gas",), "name": ""}
