@@ -39,7 +39,7 @@ def samples(kind: str) -> list[dict[str, Any]]:
 
 
 def dataset(folder: Path, output: Output) -> str:
-    commit(str(folder), Manifest("toy", "key", {}, {}, (output,), {}))
+    commit(str(folder), Manifest("toy", {}, {}, (output,), {}))
     return str(folder)
 
 
@@ -267,7 +267,7 @@ def test_tokens_made_where_damage_is_skipped_are_no_whole_ones(
     assert statistics["left_out"] == {"only": {"no_value": 1, "unknown_value": 1}}
     config = token_config(sources)
     assert config != token_config(open_documents(stop, mixture))
-    manifest = Manifest("tokenize", "key", token_inputs(sources), config, tuple(outputs), statistics)
+    manifest = Manifest("tokenize", token_inputs(sources), config, tuple(outputs), statistics)
     commit(str(tmp_path / "tokens"), manifest)
     arguments: dict[str, Any] = {"corpus": stop.corpus, "tokens": str(tmp_path / "tokens")}
     with pytest.raises(UserError, match=r"feed\.damaged differ; run `sc2jax tokenize` again"):

@@ -30,7 +30,7 @@ def workdir(tmp_path_factory) -> Path:
 
 
 def test_token_for_token(workdir):
-    _, config, _ = parse([*CONFIG, f"--workdir={workdir}"])
+    _, config, _ = parse("complete", [*CONFIG, f"--workdir={workdir}"])
     model = open_model(open_run(to_settings(config), str(workdir)))
     prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
     # Together in one batch, as unlike in length as they are.
@@ -42,7 +42,7 @@ def test_the_type_of_the_computation_is_that_of_the_command(workdir):
     prompts = [completion["prompt_ids"] for completion in CASE["completions"]]
     scores = {}
     for dtype in ("float32", "bfloat16"):
-        _, config, _ = parse([CONFIG[0], f"--config.model.compute_dtype={dtype}", f"--workdir={workdir}"])
+        _, config, _ = parse("complete", [CONFIG[0], f"--config.model.compute_dtype={dtype}", f"--workdir={workdir}"])
         model = open_model(open_run(to_settings(config), str(workdir)))
         scores[dtype] = model.score(prompts, batch_size=2)[0]
     errors = np.abs(scores["bfloat16"] - scores["float32"])

@@ -212,10 +212,10 @@ def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, stat
     write_folder(tmp_path / "source")
     convert_in(tmp_path / "source", tmp_path / "run")
     commit(str(tmp_path / "run/train"), Manifest("curate", {}, config, (), statistics))
-    with pytest.raises(UserError, match="describes no model of this version|lists no parameters"):
+    with pytest.raises(UserError, match=r"describes no model of this version|lists no parameters"):
         convert_out(tmp_path / "out", tmp_path / "run")
     settings = to_settings(load_config("quickstart"))
-    with pytest.raises(UserError, match="describes no model of this version|lists no parameters"):
+    with pytest.raises(UserError, match=r"describes no model of this version|lists no parameters"):
         open_model(open_run(settings, str(tmp_path / "run")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
 

@@ -129,7 +129,7 @@ def test_a_fault_is_found_in_its_row(
     with pytest.raises(UserError, match=rf"{part.path} is damaged: row group 1, row 1 \({name}\): .*{what}"):
         read_row_group(str(tmp_path), part, 1, kind=kind)
     with pytest.raises(UserError, match=rf"{part.path} is damaged: row group 1, row 1 \({name}\): .*{what}"):
-        list(read_tables(str(tmp_path), Manifest("toy", "key", {}, {}, (part,), {}), "train", kind=kind))
+        list(read_tables(str(tmp_path), Manifest("toy", {}, {}, (part,), {}), "train", kind=kind))
     records = read_records(str(tmp_path), part, 1, None, kind, skip_faulty=True)
     assert records.table.to_pylist() == [good, good]
     assert records.left_out == {reason: 1}

@@ -99,7 +99,7 @@ def test_a_manifest_without_a_model_is_named(run, tmp_path):
             )
         )
         shutil.copytree(f"{run.workdir}/train/checkpoints", tmp_path / folder / "train/checkpoints")
-        with pytest.raises(UserError, match="describes no model of this version|holds a model of another version"):
+        with pytest.raises(UserError, match=r"describes no model of this version|holds a model of another version"):
             trained_model(other)
 
 
