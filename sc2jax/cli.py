@@ -17,7 +17,7 @@ from sc2jax.display import terminal_text
 from sc2jax.errors import UserError, did_you_mean
 from sc2jax.process import USER_ERROR, complain, describe, interruptions, open_streams, watch_signals
 from sc2jax.settings import fitted, shown
-from sc2jax.verbs import VERBS, WRITES, docstring, load, sentence
+from sc2jax.verbs import TAKES_FOLDER, VERBS, WRITES, docstring, load, sentence
 
 
 def usage() -> str:
@@ -75,6 +75,8 @@ def run(arguments: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise UserError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
+    if verb in TAKES_FOLDER and rest and not rest[0].startswith("-"):
+        rest[0] = f"--workdir={rest[0]}"
     wants_help = not _HELP.isdisjoint(rest)
     name, config, workdir = parse(verb, [argument for argument in rest if argument not in _HELP])
     if wants_help:

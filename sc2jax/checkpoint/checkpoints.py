@@ -16,7 +16,7 @@ import tensorstore as ts
 from etils import epath
 
 from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store, sweep
-from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.checkpoint.fingerprints import Index, block_sum, fingerprint
 from sc2jax.checkpoint.progress import Described, Progress, describe
 from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.errors import UserError
@@ -74,13 +74,13 @@ class Checkpoints:
         with disk_errors(self._folder):
             self._manager.save(progress.step, args=ocp.args.Composite(**args))
 
-    def open_array(self, step: int, path: tuple[str, ...]) -> ts.TensorStore:
-        """One parameter of a checkpoint as it is stored, to be read in parts.
+    def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
+        """One array of a part of a checkpoint as it is stored, to be read in parts.
 
         Raises:
-            UserError: the checkpoint is damaged or has no such parameter.
+            UserError: the checkpoint is damaged or has no such array.
         """
-        folder = epath.Path(self._folder) / str(step) / PARAMS
+        folder = epath.Path(self._folder) / str(step) / part
         if (folder / "manifest.ocdbt").exists():
             store: Any = {"driver": "ocdbt", "base": key_value_store(folder), "path": ".".join(path) + "/"}
         else:
@@ -100,6 +100,22 @@ class Checkpoints:
             return np.asarray(store[index].read().result())
         except ValueError as error:
             raise self._damaged(step, f"{'/'.join(path)} cannot be read") from error
+
+    def verify_stored(self, step: int) -> None:
+        """Reads all arrays of a checkpoint, one at a time, and compares their fingerprints.
+
+        Raises:
+            UserError: one is not what was saved.
+        """
+        for part, fingerprints in self._described(step).fingerprints.items():
+            for name, expected in fingerprints.items():
+                store = self.open_array(step, tuple(name.split("/")), part)
+                whole = tuple(slice(None) for _ in store.shape)
+                if (
+                    block_sum(self.read_block(step, tuple(name.split("/")), store, whole), whole, store.shape)
+                    != expected
+                ):
+                    raise self._damaged(step, f"{part}/{name} is not what was saved")
 
     def read_fingerprints(self, step: int) -> dict[str, int]:
         """The fingerprints of a checkpoint's parameters, by path.

@@ -48,7 +48,7 @@ def block_sum(block: np.ndarray, index: Index, shape: tuple[int, ...]) -> int:
 
     An element's weight is linear in its place, so that the sums over all dimensions but one suffice.
     """
-    bits = widen(block).view(np.uint32)
+    bits = np.ascontiguousarray(widen(block)).view(np.uint32).reshape(block.shape)
     total = bits.sum(dtype=np.uint32)
     weighted = int(total)
     for dimension, part in enumerate(index):
@@ -62,7 +62,9 @@ def block_sum(block: np.ndarray, index: Index, shape: tuple[int, ...]) -> int:
 
 
 def widen(array: np.ndarray) -> np.ndarray:
-    """Floating-point numbers as float32, exactly."""
+    """Floating-point numbers as float32, exactly; integers of 32 bits as they are."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 4:
+        return array
     if array.dtype == jnp.bfloat16:
         return (array.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array.astype(np.float32, copy=False)

@@ -3,13 +3,16 @@
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeAlias
+
+import pyarrow as pa
 
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import Manifest
 
 _COLUMNS = ("repository", "path", "language", "content")
+_DIGEST = "text_sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +34,35 @@ Splits: TypeAlias = Callable[[str], Iterable[CodeFile]]
 """From the name of a split, `train` or `heldout`, to its files."""
 
 
-def read_files(folder: str, manifest: Manifest, split: str) -> Iterator[CodeFile]:
+def read_files(
+    folder: str, manifest: Manifest, split: str, without: Collection[str] = frozenset()
+) -> Iterator[CodeFile]:
     """The files of one split (`train` or `heldout`) of a curated corpus, read one row group at a time.
+
+    Files whose text has one of the digests `without` are left out.
 
     Raises:
         UserError: a part is missing or damaged.
     """
-    for table in read_tables(folder, manifest, split, _COLUMNS, "source_file"):
-        for row in table.select(_COLUMNS).to_pylist():
-            yield CodeFile(row["repository"], row["path"], row["language"], row["content"])
+    for table in read_tables(folder, manifest, split, (*_COLUMNS, _DIGEST), "source_file"):
+        for row in table.select((*_COLUMNS, _DIGEST)).to_pylist():
+            if row[_DIGEST] not in without:
+                yield CodeFile(row["repository"], row["path"], row["language"], row["content"])
+
+
+def shared_texts(folder: str, manifest: Manifest, other: str, other_manifest: Manifest) -> frozenset[str]:
+    """The digests of the held-out texts of a corpus that the training split of another holds too.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
+    heldout = {digest for table in read_tables(folder, manifest, "heldout", [_DIGEST]) for digest in _digests(table)}
+    trained = read_tables(other, other_manifest, "train", [_DIGEST])
+    return frozenset(digest for table in trained for digest in _digests(table) if digest in heldout)
+
+
+def _digests(table: pa.Table) -> list[str]:
+    return table.column(_DIGEST).to_pylist()
 
 
 def choose_files(

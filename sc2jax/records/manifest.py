@@ -157,13 +157,19 @@ def read_output(folder: str, manifest: Manifest, path: str) -> bytes:
 
 
 def commit(folder: str, manifest: Manifest) -> Manifest:
-    """Writes the manifest in one atomic step, then deletes what only earlier runs wrote.
-
-    That is what an earlier manifest lists, and parts that none ever listed: their names carry the digest of what is in
-    them, so that no file of somebody else is taken for one.
-    """
+    """Writes the manifest in one atomic step, then deletes what only earlier runs wrote."""
     earlier = read_manifest(folder) if is_finished(folder) else None
     storage.write_whole(join(folder, MANIFEST), manifest_json(manifest))
+    delete_obsolete(folder, manifest, earlier)
+    return manifest
+
+
+def delete_obsolete(folder: str, manifest: Manifest, earlier: Manifest | None) -> None:
+    """Deletes what an earlier manifest lists and this one does not, and parts that none ever listed.
+
+    Those are known by their names, which carry the digest of what is in them, so that no file of somebody else is taken
+    for one.
+    """
     kept = {output.path for output in manifest.outputs}
     listed = {output.path for output in earlier.outputs} if earlier else set()
     parents = _parents(manifest) | (_parents(earlier) if earlier else set())
@@ -175,7 +181,6 @@ def commit(folder: str, manifest: Manifest) -> Manifest:
                 storage.delete_file(join(folder, path))
     for above in sorted({above for parent in parents for above in _chain(parent)}, reverse=True):
         storage.delete_if_empty(join(folder, above))
-    return manifest
 
 
 def _is_our_part(path: str) -> bool:

@@ -17,17 +17,31 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from sc2jax import storage
+from sc2jax.display import terminal_text
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.locks import locked
-from sc2jax.records.manifest import MANIFEST, Manifest, Output, commit, is_finished, manifest_json, read_manifest
+from sc2jax.records.manifest import (
+    MANIFEST,
+    Manifest,
+    Output,
+    commit,
+    delete_obsolete,
+    is_finished,
+    manifest_json,
+    read_manifest,
+)
 from sc2jax.storage import join
 
 OURS = ".sc2jax"
 """The folder within a stage's that holds its mark, its lock and what is under way."""
 
 LOCK = join(OURS, "lock")
-_MARK = join(OURS, "mark.json")
+MARK = join(OURS, "mark.json")
+_EARLIER = "earlier"
+"""The folder, in that of what is under way, of the manifest that a commit replaces."""
+
+_LAST = "last.json"
 _NAMED_AT_MOST = 3
 
 
@@ -56,17 +70,17 @@ class Claim:
         self.still_ours()
         if self.unfinished != self.folder:
             _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
+            if is_finished(self.folder):
+                earlier = manifest_json(read_manifest(self.folder))
+                storage.write_whole(join(self.unfinished, f"{_EARLIER}/{MANIFEST}"), earlier)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
         foreign = foreign_files(self.folder, manifest, keeps)
         if foreign:
             more = f" and {len(foreign) - _NAMED_AT_MOST} more" if len(foreign) > _NAMED_AT_MOST else ""
-            logging.getLogger("sc2jax").warning(
-                "%s also holds files that are not ours; they stay as they are: %s%s",
-                self.folder,
-                ", ".join(foreign[:_NAMED_AT_MOST]),
-                more,
-            )
+            said = f"{self.folder} also holds files that are not ours; they stay as they are: "
+            said += ", ".join(foreign[:_NAMED_AT_MOST]) + more
+            logging.getLogger("sc2jax").warning(terminal_text(said))
 
 
 @contextlib.contextmanager
@@ -106,7 +120,7 @@ def read_mark(folder: str) -> Mark | None:
     Raises:
         UserError: it is damaged.
     """
-    path = join(folder, _MARK)
+    path = join(folder, MARK)
     try:
         mark = read_json(path, Mark, f"delete {folder} and run its stage again")
     except FileNotFoundError:
@@ -119,7 +133,7 @@ def read_mark(folder: str) -> Mark | None:
 def _leave_mark(folder: str, stage: str) -> Mark:
     mark = Mark(stage, secrets.token_hex(8))
     content = f'{{"stage": "{mark.stage}", "id": "{mark.id}"}}\n'
-    storage.write_whole(join(folder, _MARK), content.encode())
+    storage.write_whole(join(folder, MARK), content.encode())
     return mark
 
 
@@ -151,7 +165,7 @@ def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) 
     """
     known = {output.path for output in manifest.outputs} | {MANIFEST}
     found = [path for path in storage.files_below(folder) if path.partition("/")[0] not in (OURS, *keeps)]
-    datasets = {path.removesuffix(end) for path in found for end in (f"/{MANIFEST}", f"/{_MARK}") if path.endswith(end)}
+    datasets = {path.removesuffix(end) for path in found for end in (f"/{MANIFEST}", f"/{MARK}") if path.endswith(end)}
     foreign = set()
     for path in found:
         if path not in known:
@@ -182,13 +196,20 @@ def _finish_commit(folder: str, unfinished: str) -> None:
 
 
 def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:
-    """Moves the outputs into their places, then the manifest, and deletes what only older runs wrote."""
-    if unfinished != folder:
-        for output in manifest.outputs:
-            source, target = Path(unfinished, output.path), Path(folder, output.path)
-            if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(target)
-    commit(folder, manifest)
-    if unfinished != folder:
-        storage.delete_folder(unfinished)
+    """Moves the outputs into their places, then the manifest, and deletes what only older runs wrote.
+
+    Done again after it was interrupted anywhere, it comes to the same.
+    """
+    if unfinished == folder:
+        commit(folder, manifest)
+        return
+    for output in manifest.outputs:
+        source, target = Path(unfinished, output.path), Path(folder, output.path)
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+    earlier = join(unfinished, _EARLIER)
+    storage.write_whole(join(unfinished, _LAST), manifest_json(manifest))
+    Path(unfinished, _LAST).replace(Path(folder, MANIFEST))
+    delete_obsolete(folder, manifest, read_manifest(earlier) if is_finished(earlier) else None)
+    storage.delete_folder(unfinished)

@@ -176,15 +176,14 @@ def refuse_mixed(run: Run, stage: str) -> None:
         folder = run.folder(name)
         if not is_finished(folder) or (name == "tokenizer" and _is_tokenizer(run.settings.paths.tokenizer)):
             continue
-        manifest = read_manifest(folder)
-        wrong = [of for of, digest in manifest.inputs.items() if _present(run, name, of) not in ("", digest)]
+        wrong = other_inputs(run, name)
         if wrong:
             raise UserError(
                 f"{folder} was made with another {' and another '.join(wrong)} than the run holds now "
                 f"({', '.join(map(run.folder, wrong))}); bring back what it was made with, or make it again"
             )
         if name == "train":
-            _refuse_other_checkpoint(folder, manifest)
+            refuse_other_checkpoint(folder, read_manifest(folder))
 
 
 def model_step(folder: str, manifest: Manifest) -> int:
@@ -202,7 +201,18 @@ def model_step(folder: str, manifest: Manifest) -> int:
     return step
 
 
-def _refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:
+def other_inputs(run: Run, stage: str) -> list[str]:
+    """What a finished stage of the run was made from that is another one in the run now, by name."""
+    manifest = read_manifest(run.folder(stage))
+    return [name for name, digest in manifest.inputs.items() if _present(run, stage, name) not in ("", digest)]
+
+
+def refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:
+    """Makes sure that the checkpoint in a model's folder is the one that its manifest was written for.
+
+    Raises:
+        UserError: it is not, or it is damaged.
+    """
     checkpoints, step = join(folder, CHECKPOINTS), model_step(folder, manifest)
     progress = read_progress(checkpoints, step)
     trained_here = manifest.stage != "train" or progress.key == manifest.key

@@ -19,6 +19,7 @@ VERBS = (
     "complete",
     "convert",
     "report",
+    "check",
 )
 """In the order in which help lists them."""
 
@@ -30,6 +31,10 @@ WRITES = {
     "train": ("train",),
 }
 """The stages that a verb writes and whose folders `paths` may name for others to read."""
+
+
+TAKES_FOLDER = ("check",)
+"""Verbs that may be given their working folder without `--workdir=` before it."""
 
 
 def docstring(verb: str) -> str:

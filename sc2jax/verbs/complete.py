@@ -6,7 +6,6 @@ them the samples are written to `complete/`.
 
 from sc2jax.config import Settings
 from sc2jax.display import print_text
-from sc2jax.evaluation.heldout import read_files
 from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
 from sc2jax.records.manifest import canonical_json, read_manifest, write_output
@@ -14,6 +13,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import SAMPLES, input_digests, read_result
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
+from sc2jax.runs.unseen import unseen_files
 from sc2jax.settings import part
 
 VERSION = 3
@@ -45,11 +45,9 @@ def _stage(run: Run) -> Stage:
     inputs = input_digests(run, "complete")
 
     def write(folder: str) -> Written:
-        corpus = run.folder("corpus")
-        manifest = read_manifest(corpus)
         # A source of one repository has nothing to hold out; its samples then come from what was trained on.
-        split = "heldout" if manifest.under("heldout") else "train"
-        files = ((file.path, file.text) for file in read_files(corpus, manifest, split))
+        split = "heldout" if read_manifest(run.folder("corpus")).under("heldout") else "train"
+        files = ((file.path, file.text) for file in unseen_files(run).files(split))
         samples = samples_from_files(open_model(run), files, settings.completion, settings.seed)
         return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}
 

@@ -7,15 +7,15 @@ import functools
 from collections.abc import Callable
 
 from sc2jax.config import Settings
-from sc2jax.evaluation.heldout import read_files
 from sc2jax.evaluation.measures import load
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
-from sc2jax.records.manifest import canonical_json, read_manifest, write_output
+from sc2jax.records.manifest import canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import MEASURED, SCORES, input_digests, read_result
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run, say
+from sc2jax.runs.unseen import CORPUS, caveat, unseen_files
 from sc2jax.settings import part
 
 
@@ -25,7 +25,10 @@ def run(settings: Settings, workdir: str) -> None:
     model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
     for name, folder in MEASURED.items():
         this.do(_stage(this, name, model), folder)
-        say(load(name).summary(read_result(this.folder(folder), SCORES)))
+        scores = read_result(this.folder(folder), SCORES)
+        say(load(name).summary(scores))
+        if CORPUS in scores:
+            say(caveat(scores[CORPUS]))
 
 
 def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
@@ -34,9 +37,9 @@ def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
     inputs = input_digests(run, MEASURED[name])
 
     def write(folder: str) -> Written:
-        corpus = run.folder("corpus")
-        read = functools.partial(read_files, corpus, read_manifest(corpus))
-        scores = measure.measure(model(), read, section, settings.seed)
+        unseen = unseen_files(run)
+        scores = measure.measure(model(), unseen.files, section, settings.seed)
+        scores = scores | ({CORPUS: unseen.about} if unseen.about else {})
         return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
 
     sections = {

@@ -10,6 +10,7 @@ import pytest
 
 from sc2jax.cli import parse, run
 from sc2jax.config import to_settings
+from sc2jax.display import terminal_text
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import open_run
 from sc2jax.text.tokenizer import load_tokenizer
@@ -63,4 +64,4 @@ def test_the_command_prints_the_same_text(workdir, capsys, number):
         ]
     )
     tokenizer = load_tokenizer(str(workdir / "tokenizer/tokenizer.json"))
-    assert f"⟦{tokenizer.decode(completion['ids'])}⟧" in capsys.readouterr().out
+    assert f"⟦{terminal_text(tokenizer.decode(completion['ids']))}⟧" in capsys.readouterr().out

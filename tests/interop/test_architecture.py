@@ -113,7 +113,7 @@ def test_no_window_and_keys_left_out(tmp_path):
         ({"rope_parameters": {"rope_theta": float("nan")}}, "config.json is damaged: .*malformed"),
         ({"norm_epsilon": float("inf")}, "config.json is damaged: .*malformed"),
         ({"initializer_range": 10**400}, "config.json "),
-        ({"norm_epsilon": -1.0}, "config.json describes .*model.norm_epsilon is -1.0; it must be more than 0"),
+        ({"norm_epsilon": -1.0}, "config.json describes .*model.norm_epsilon is -1.0; it must be at least"),
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"intermediate_size": 0}, "intermediate_size is 0"),
         ({"sliding_window": 0}, "sliding_window is 0"),

@@ -16,7 +16,7 @@ from sc2jax.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    flour: int = setting(3, "Cups.", at_least=0)
+    flour: int = setting(3, "Cups.", at_least=0, at_most=9)
     spoon: str = setting("wood", "What stirs.", decides=False)
 
 

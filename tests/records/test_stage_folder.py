@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import MANIFEST, Manifest, commit, manifest_json, read_manifest, write_output
 from sc2jax.records.stage import Stage
@@ -161,34 +162,43 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("after", range(13))
 def test_a_commit_that_was_killed_is_finished_by_the_next_run(tmp_path, monkeypatch, after):
     """Killed at each of its moves: the next run, of whatever config, finds one of the two states, never a mixture."""
-    first, second = {"a": b"1", "b": b"1", "c": b"1"}, {"a": b"2", "b": b"2", "d": b"2"}
+    first = {"a": b"1", "b": b"1", "c": b"1", "old/e": b"1"}
+    second = {"a": b"2", "b": b"2", "d": b"2"}
     stage(first, share=1).run(str(tmp_path))
     with monkeypatch.context() as patched:
-        moved, replace = [], Path.replace
+        moved, replace, delete = [], Path.replace, storage.delete_file
 
-        def move(self: Path, target: Path) -> Path:
+        def moves(path: str | Path) -> None:
             if len(moved) == after:
                 raise Killed
-            moved.append(target)
+            moved.append(path)
+
+        def move(self: Path, target: Path) -> Path:
+            moves(target)
             return replace(self, target)
 
+        def remove(path: str) -> None:
+            moves(path)
+            delete(path)
+
         patched.setattr("pathlib.Path.replace", move)
+        patched.setattr("sc2jax.storage.delete_file", remove)
         patched.setattr("shutil.rmtree", lambda *_: None)  # a process that is killed cleans nothing up
         try:
             stage(second, share=2).run(str(tmp_path))
         except Killed:
             pass
         else:
-            assert after == 7  # out, out, out, the manifest, three moves, the manifest
+            # Three outputs, the earlier manifest and the new one are written, three moved; the last is written and
+            # moved, and two files are deleted.
+            assert after == 12
     assert read_manifest(str(tmp_path)).config["config"]["share"] in (1, 2)
-    done: list[str] = []
-    last = stage(second, share=2)
-    last.run(str(tmp_path))
-    expected = second | {MANIFEST: (tmp_path / MANIFEST).read_bytes()}
-    assert tree(tmp_path) == expected, done
+    stage(second, share=2).run(str(tmp_path))
+    assert tree(tmp_path) == second | {MANIFEST: (tmp_path / MANIFEST).read_bytes()}
+    assert not (tmp_path / "old").exists()
 
 
 def test_what_a_killed_run_left_is_deleted(tmp_path):

@@ -96,7 +96,8 @@ def test_a_manifest_without_a_model_is_named(run, tmp_path):
         other.do(
             Stage(
                 "convert", 1, settings, {}, lambda at, of=statistics: ([write_output(at, PARAMETERS, parameters)], of)
-            )
+            ),
+            "train",
         )
         shutil.copytree(f"{run.workdir}/train/checkpoints", tmp_path / folder / "train/checkpoints")
         with pytest.raises(UserError, match=r"describes no model of this version|holds a model of another version"):

@@ -4,15 +4,17 @@ import dataclasses
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
+from sc2jax.checkpoint.progress import Progress, describe
 from sc2jax.config import PathsConfig, Settings, load_config, to_settings
 from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
-from sc2jax.records.manifest import read_manifest, write_output
+from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, read_result, stage_digest, tokenizer_path
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, PARAMETERS, input_digests, read_result, stage_digest, tokenizer_path
 from sc2jax.runs.run import Run, open_run, say, source_folders
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
@@ -89,6 +91,14 @@ def tokenizer() -> bytes:
     return train_tokenizer([text, text.replace("f", "gh")], TokenizerConfig(vocab_size=320), 0)
 
 
+def train(run: Run):
+    """A model's folder: its manifest, and a checkpoint that says the same of the parameters."""
+    described = describe(Progress(7, "key", np.zeros((0, 0), np.int64)), {"params": {"a": 1}})
+    write_output(run.folder("train"), "checkpoints/7/progress/metadata", json.dumps(described).encode())
+    parameters = write_output(run.folder("train"), PARAMETERS, b'{"a": 1}')
+    return commit(run.folder("train"), Manifest("convert", {}, {"model": {}}, (parameters,), {"steps": 7}))
+
+
 def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
     run = open_run(Settings(), str(tmp_path))
     with pytest.raises(UserError, match=r"corpus holds no manifest\.json"):
@@ -103,9 +113,13 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
     mixture = input_digests(run, "train").pop("mixture")
     assert input_digests(run, "train") == {"mixture": mixture, "corpus": corpus.digest, "tokenizer": written}
     assert input_digests(run, "tokenize") == input_digests(run, "train")
-    trained = stage(run, "train", b"weights")
+    trained = train(run)
     for name in (*MEASURED.values(), "complete"):
-        assert input_digests(run, name) == {"corpus": corpus.digest, "tokenizer": written, "train": trained.digest}
+        assert input_digests(run, name) == {
+            "corpus": corpus.digest,
+            "tokenizer": written,
+            "train": stage_digest(trained),
+        }
 
 
 def test_training_depends_on_what_the_mixture_says_and_on_the_tokens_it_reads(tmp_path, tokenizer):

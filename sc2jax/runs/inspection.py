@@ -1,0 +1,122 @@
+"""What lies below a folder, compared with all that is written down about it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from sc2jax import storage
+from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.config import Settings
+from sc2jax.errors import UserError
+from sc2jax.locks import holder
+from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
+from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
+from sc2jax.runs.inputs import other_inputs, refuse_other_checkpoint
+from sc2jax.runs.run import Run
+from sc2jax.storage import join
+
+_MODELS = ("train", "convert")
+"""The stages that leave checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was found in the folder of a stage, or with `is_stage` False around all stages.
+
+    `faults` are sentences; `foreign` are the files, relative to the folder, that nothing of ours lists.
+    """
+
+    folder: str
+    files: int
+    faults: list[str]
+    foreign: list[str]
+    is_stage: bool = True
+
+
+def inspect(root: str) -> Iterator[Found]:
+    """Every stage at or below a folder, then what belongs to none."""
+    files = storage.files_below(root)
+    ends = (MANIFEST, MARK)
+    stages = sorted({_above(path, end) for path in files for end in ends if f"/{path}".endswith(f"/{end}")})
+    stages = [stage for stage in stages if OURS not in stage.split("/")]
+    for stage in stages:
+        yield _inspect_stage(join(root, stage) if stage else root)
+    foreign = [path for path in files if not any(_is_below(path, stage) for stage in stages)]
+    if foreign:
+        yield Found(root, 0, [], foreign, is_stage=False)
+
+
+def _above(path: str, end: str) -> str:
+    return path.removesuffix(end).rstrip("/")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
+
+
+def _inspect_stage(folder: str) -> Found:
+    faults: list[str] = []
+    _try(faults, lambda: _refuse_writer(folder))
+    if not is_finished(folder):
+        return Found(folder, 0, [*faults, "it is unfinished: run its stage again"], [])
+    try:
+        manifest, mark = read_manifest(folder), read_mark(folder)
+    except UserError as error:
+        return Found(folder, 0, [*faults, str(error)], [])
+    if mark is not None and mark.stage != manifest.stage:
+        faults.append(f"its mark says `{mark.stage}`, its manifest `{manifest.stage}`")
+    faults += [fault for output in manifest.outputs if (fault := _changed(folder, output.path, output.sha256))]
+    _try(faults, lambda: faults.extend(_made_from_others(folder, manifest)))
+    if manifest.stage in _MODELS:
+        _try(faults, lambda: refuse_other_checkpoint(folder, manifest))
+        _try(faults, lambda: _verify_checkpoints(folder, manifest))
+    keeps = (CHECKPOINTS,) if manifest.stage in _MODELS else ()
+    # What has a manifest of its own is a stage or a dataset, and is looked at as one.
+    foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
+    return Found(folder, len(manifest.outputs), faults, foreign)
+
+
+def _try(faults: list[str], check: Callable[[], None]) -> None:
+    try:
+        check()
+    except (UserError, OSError) as error:
+        faults.append(str(error))
+
+
+def _refuse_writer(folder: str) -> None:
+    writer = holder(join(folder, LOCK))
+    if writer is not None:
+        raise UserError(f"it is being written by {writer}")
+
+
+def _changed(folder: str, path: str, sha256: str) -> str:
+    try:
+        found = storage.sha256_of_file(join(folder, path))
+    except (UserError, OSError) as error:
+        return f"{path} cannot be read: {error}"
+    return "" if found == sha256 else f"{path} is not what its stage wrote"
+
+
+def _made_from_others(folder: str, manifest: Manifest) -> list[str]:
+    """Inputs that lie beside the stage and are not those that it was made from."""
+    above, _, name = folder.rpartition("/")
+    run, stage = above, name
+    if above.endswith("/evaluate"):
+        run, stage = above.removesuffix("/evaluate"), f"evaluate/{name}"
+    wrong = [of for of in other_inputs(Run(Settings(), run), stage) if of not in ("", name)]
+    if above.endswith("/stages"):
+        beside = {of: join(above, of) for of in manifest.inputs if is_finished(join(above, of))}
+        wrong += [of for of, at in beside.items() if read_manifest(at).digest != manifest.inputs[of]]
+    return [f"it was made with another {of} than lies beside it" for of in wrong]
+
+
+def _verify_checkpoints(folder: str, manifest: Manifest) -> None:
+    from sc2jax.checkpoint.checkpoints import Checkpoints  # Orbax takes seconds to import
+
+    checkpoints = Checkpoints(join(folder, CHECKPOINTS))
+    try:
+        for step in checkpoints.steps():
+            if manifest.stage == "train" and checkpoints.read_key(step) != manifest.key:
+                raise UserError(f"the checkpoint of step {step} is that of another run")
+            checkpoints.verify_stored(step)
+    finally:
+        checkpoints.close()

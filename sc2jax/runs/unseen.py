@@ -1,0 +1,67 @@
+"""The held-out files of a run's corpus that its model was not trained on.
+
+A model may be measured on another corpus than the one it was trained on, if `paths.corpus` names it. That corpus was
+split by itself: what the model was trained on may lie in its held-out part, and is left out.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from sc2jax.evaluation.heldout import Splits, read_files, shared_texts
+from sc2jax.records.manifest import is_finished, read_manifest
+from sc2jax.runs.run import Run, saved_config
+from sc2jax.storage import join
+
+
+@dataclasses.dataclass(frozen=True)
+class Unseen:
+    """The files by split, and what has to be said of them; `about` is empty for the corpus that was trained on."""
+
+    files: Splits
+    about: dict[str, Any]
+
+
+CORPUS = "corpus"
+"""Where a measure's scores say that they are on another corpus than was trained on."""
+
+UNKNOWN = "unknown"
+"""Stands for the number of files left out where the corpus that was trained on is gone."""
+
+
+def unseen_files(run: Run) -> Unseen:
+    """The files of the run's corpus without those that its model was trained on.
+
+    Raises:
+        UserError: a stage is missing or damaged.
+    """
+    corpus = run.folder("corpus")
+    manifest = read_manifest(corpus)
+    trained_on = read_manifest(run.folder("train")).inputs.get("corpus", "")
+    if trained_on in ("", manifest.digest):
+        return Unseen(functools.partial(read_files, corpus, manifest), {})
+    trained = _corpus_of(run, trained_on)
+    without = shared_texts(corpus, manifest, trained, read_manifest(trained)) if trained else frozenset()
+    about = {"trained_on": False, "left_out": len(without) if trained else UNKNOWN}
+    return Unseen(functools.partial(read_files, corpus, manifest, without=without), about)
+
+
+def _corpus_of(run: Run, digest: str) -> str:
+    """Where the corpus of this digest lies: beside the model or the run, or where the model's config says; else ""."""
+    train = run.folder("train")
+    named = saved_config(train).get("paths", {}).get("corpus", "")
+    for folder in (join(train.rpartition("/")[0], "corpus"), join(run.workdir, "corpus"), named):
+        if folder and is_finished(folder) and read_manifest(folder).digest == digest:
+            return folder
+    return ""
+
+
+def caveat(about: Mapping[str, Any]) -> str:
+    """What has to be said of scores on another corpus."""
+    left_out = about["left_out"]
+    if left_out == UNKNOWN:
+        rest = "which of its files the model was trained on is not known, for that corpus is gone"
+    else:
+        rest = f"{left_out:,} of its held-out files, which the model was trained on, are left out"
+    return f"measured on another corpus than the model was trained on; {rest}"
