@@ -88,9 +88,8 @@ class Units:
                 self.folder, output, row_group, self._columns, self._kind, skip_faulty=self.skip_damaged
             )
             if left_out:
-                logging.getLogger("sc2jax").warning(
-                    terminal_text(f"left out of {self.name(index)}: {_counted(left_out)}")
-                )
+                said = f"left out of {self.name(index)}: {_counted(left_out)}"
+                logging.getLogger("sc2jax").warning(terminal_text(said))
             unit = Unit(table, self._group_by, left_out)
             self._held[index] = unit
         return unit

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sc2jax.records.manifest import Manifest, Output, completed, stage_key, write_output
-from sc2jax.records.stage_folder import claimed
+from sc2jax.records.stage_folder import claimed, is_half_committed
 from sc2jax.settings import decisive, incidental
 
 Written = tuple[list[Output], dict[str, Any]]
@@ -70,7 +70,7 @@ class Stage:
         Raises:
             UserError: the folder holds something else, or another process is writing in it.
         """
-        done = self.done(folder)
+        done = None if is_half_committed(folder) else self.done(folder)
         if done is not None:
             return done
         with claimed(folder, self.name) as claim:

@@ -114,6 +114,12 @@ def claimed(folder: str, stage: str) -> Iterator[Claim]:
                 at.rmdir()
 
 
+def is_half_committed(folder: str) -> bool:
+    """Whether a commit was interrupted there, which the next claim of the folder ends."""
+    mark = read_mark(folder)
+    return mark is not None and not storage.is_url(folder) and is_finished(join(folder, f"{OURS}/{mark.id}"))
+
+
 def read_mark(folder: str) -> Mark | None:
     """The mark of a folder; None where there is none.
 

@@ -1,0 +1,152 @@
+"""The stages of two runs exchanged, one at a time: every verb that reads one refuses, and says what differs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sc2jax.records.manifest import read_manifest
+
+READERS = ("evaluate", "complete", "report", "convert", "show")
+STAGES = ("corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "complete")
+READ = {
+    "show": ("corpus", "tokenizer"),
+    "convert": ("tokenizer", "train", "corpus"),
+    "evaluate": ("corpus", "tokenizer", "train"),
+    "complete": ("corpus", "tokenizer", "train"),
+    "report": STAGES,
+}
+"""Which stages a verb reads, itself or because what it reads was made from them; those that it writes are made anew."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, small_source):
+    """Two whole runs of equal shape, with sources and seeds that differ."""
+    from conftest import overrides  # pyright: ignore[reportMissingImports]
+
+    from sc2jax.cli import main
+
+    root = tmp_path_factory.mktemp("two")
+    shutil.copytree(small_source, root / "other_source")
+    for module in (root / "other_source").rglob("*.py"):
+        module.write_text(module.read_text().replace("value", "worth"))
+    for name, source, seed in (("one", small_source, 0), ("two", root / "other_source", 1)):
+        for verb in ("curate", "tokenizer", "train", "evaluate", "complete", "report"):
+            changes = overrides({"paths.source": source, "seed": seed})
+            with pytest.raises(SystemExit) as ended:
+                main([verb, f"--workdir={root / name}", *changes])
+            assert not ended.value.code, (name, verb)
+    return root
+
+
+@pytest.fixture
+def read(runs, capsys, tmp_path):
+    from conftest import overrides  # pyright: ignore[reportMissingImports]
+
+    from sc2jax.cli import main
+
+    def read(verb: str, run: Path, **config) -> tuple[int, str]:
+        if verb == "convert":
+            config["convert.to_huggingface"] = tmp_path / f"export {len(list(tmp_path.iterdir()))}"
+        with pytest.raises(SystemExit) as ended:
+            main([verb, f"--workdir={run}", *overrides(config)])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return read
+
+
+def exchanged(runs: Path, tmp_path: Path, stage: str) -> Path:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "one", run)
+    shutil.rmtree(run / stage)
+    shutil.copytree(runs / "two" / stage, run / stage)
+    return run
+
+
+def test_a_run_that_was_copied_opens_and_holds(runs, tmp_path, read):
+    shutil.copytree(runs / "one", tmp_path / "run")
+    for verb in READERS:
+        assert read(verb, tmp_path / "run")[0] == 0, verb
+    status, said = read("check", tmp_path / "run")
+    assert status == 0, said
+    assert "all 13 stages hold" in said
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_exchanged_stage_is_refused_by_whatever_reads_it(runs, tmp_path, read, stage):
+    run = exchanged(runs, tmp_path, stage)
+    for verb in READERS:
+        if stage in READ[verb]:
+            status, said = read(verb, run)
+            assert status == 2, (verb, said)
+            assert "was made with another" in said, (verb, said)
+    status, said = read("check", run)
+    assert status == 2
+    assert "was made with another" in said
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "complete", "report", "convert"])
+def test_the_checkpoints_of_another_run_are_refused(runs, tmp_path, read, verb):
+    run = exchanged(runs, tmp_path, "train/checkpoints")
+    status, said = read(verb, run)
+    assert status == 2, said
+    assert "is not the checkpoint that" in said
+    assert read("check", run)[0] == 2
+
+
+@pytest.mark.parametrize(("old", "new"), [('"window": 16', '"window": 8'), ('"steps": 5', '"steps": 4')])
+def test_a_manifest_that_was_edited_is_refused(runs, tmp_path, read, old, new):
+    shutil.copytree(runs / "one", tmp_path / "run")
+    path = tmp_path / "run/train/manifest.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    for verb in ("evaluate", "complete", "report", "convert", "check"):
+        status, said = read(verb, tmp_path / "run")
+        assert status == 2
+        assert "is not what its stage wrote" in said
+
+
+def test_another_corpus_may_be_named_and_what_was_trained_on_is_left_out(runs, tmp_path, read, small_source):
+    """The other corpus is made of the same source with another split: part of its held-out files were trained on."""
+    from conftest import overrides  # pyright: ignore[reportMissingImports]
+
+    from sc2jax.cli import main
+
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "curate",
+                f"--workdir={tmp_path}",
+                *overrides({"paths.source": small_source, "corpus.heldout_fraction": 0.9}),
+            ]
+        )
+    run = tmp_path / "run"
+    shutil.copytree(runs / "one", run)
+    status, said = read("evaluate", run, **{"paths.corpus": tmp_path / "corpus"})
+    assert status == 0, said
+    assert "measured on another corpus than the model was trained on" in said
+    scores = json.loads((run / "evaluate/bits_per_byte/scores.json").read_text())
+    heldout, trained = (
+        texts(folder, split) for folder, split in ((tmp_path / "corpus", "heldout"), (run / "corpus", "train"))
+    )
+    assert scores["corpus"] == {"trained_on": False, "left_out": len(heldout & trained)}
+    assert heldout & trained
+    shutil.rmtree(run / "corpus")
+    shutil.rmtree(run / "evaluate")
+    (run / "train/config.json").write_text("{}")
+    status, said = read("evaluate", run, **{"paths.corpus": tmp_path / "corpus"})
+    assert "that corpus is gone" in said, said
+
+
+def texts(corpus: Path, split: str) -> set[str]:
+    import pyarrow.parquet as pq
+
+    manifest = read_manifest(str(corpus))
+    return {
+        text
+        for output in manifest.under(split)
+        for text in pq.read_table(corpus / output.path, columns=["content"]).column("content").to_pylist()
+    }
