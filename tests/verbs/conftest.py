@@ -60,6 +60,18 @@ def overrides(config: dict[str, object]) -> list[str]:
     return [f"--config.{key}={value}" for key, value in (SMALL | config).items()]
 
 
+@pytest.fixture(scope="session")
+def start() -> Callable[..., int]:
+    """Runs a verb in a working folder with overrides, and with nothing of another run."""
+
+    def start(verb: str, workdir: Path, **config: object) -> int:
+        with pytest.raises(SystemExit) as exit_info:
+            main([verb, f"--workdir={workdir}", *overrides(config)])
+        return int(exit_info.value.code or 0)
+
+    return start
+
+
 @pytest.fixture
 def call(inputs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Call:
     def call(verb: str, workdir: Path, **config: object) -> tuple[int, str, str]:

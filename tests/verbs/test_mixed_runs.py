@@ -21,38 +21,26 @@ READ = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, small_source):
+def runs(tmp_path_factory, small_source, start):
     """Two whole runs of equal shape, with sources and seeds that differ."""
-    from conftest import overrides  # pyright: ignore[reportMissingImports]
-
-    from sc2jax.cli import main
-
     root = tmp_path_factory.mktemp("two")
     shutil.copytree(small_source, root / "other_source")
     for module in (root / "other_source").rglob("*.py"):
         module.write_text(module.read_text().replace("value", "worth"))
     for name, source, seed in (("one", small_source, 0), ("two", root / "other_source", 1)):
         for verb in ("curate", "tokenizer", "train", "evaluate", "complete", "report"):
-            changes = overrides({"paths.source": source, "seed": seed})
-            with pytest.raises(SystemExit) as ended:
-                main([verb, f"--workdir={root / name}", *changes])
-            assert not ended.value.code, (name, verb)
+            assert start(verb, root / name, **{"paths.source": source, "seed": seed}) == 0, (name, verb)
     return root
 
 
 @pytest.fixture
-def read(runs, capsys, tmp_path):
-    from conftest import overrides  # pyright: ignore[reportMissingImports]
-
-    from sc2jax.cli import main
-
+def read(start, capsys, tmp_path):
     def read(verb: str, run: Path, **config) -> tuple[int, str]:
         if verb == "convert":
             config["convert.to_huggingface"] = tmp_path / f"export {len(list(tmp_path.iterdir()))}"
-        with pytest.raises(SystemExit) as ended:
-            main([verb, f"--workdir={run}", *overrides(config)])
+        status = start(verb, run, **config)
         said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        return status, said.out + said.err
 
     return read
 
@@ -109,29 +97,17 @@ def test_a_manifest_that_was_edited_is_refused(runs, tmp_path, read, old, new):
         assert "is not what its stage wrote" in said
 
 
-def test_another_corpus_may_be_named_and_what_was_trained_on_is_left_out(runs, tmp_path, read, small_source):
+def test_another_corpus_may_be_named_and_what_was_trained_on_is_left_out(runs, tmp_path, read, start, small_source):
     """The other corpus is made of the same source with another split: part of its held-out files were trained on."""
-    from conftest import overrides  # pyright: ignore[reportMissingImports]
-
-    from sc2jax.cli import main
-
-    with pytest.raises(SystemExit):
-        main(
-            [
-                "curate",
-                f"--workdir={tmp_path}",
-                *overrides({"paths.source": small_source, "corpus.heldout_fraction": 0.9}),
-            ]
-        )
+    split = {"paths.source": small_source, "corpus.heldout_fraction": 0.9}
+    assert start("curate", tmp_path, **split) == 0
     run = tmp_path / "run"
     shutil.copytree(runs / "one", run)
     status, said = read("evaluate", run, **{"paths.corpus": tmp_path / "corpus"})
     assert status == 0, said
     assert "measured on another corpus than the model was trained on" in said
     scores = json.loads((run / "evaluate/bits_per_byte/scores.json").read_text())
-    heldout, trained = (
-        texts(folder, split) for folder, split in ((tmp_path / "corpus", "heldout"), (run / "corpus", "train"))
-    )
+    heldout, trained = texts(tmp_path / "corpus", "heldout"), texts(run / "corpus", "train")
     assert scores["corpus"] == {"trained_on": False, "left_out": len(heldout & trained)}
     assert heldout & trained
     shutil.rmtree(run / "corpus")
