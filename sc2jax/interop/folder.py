@@ -4,6 +4,7 @@ A name in it may stand for a link to any other file of the machine, or for a pip
 """
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -27,10 +28,18 @@ def path_in(folder: Path, name: str) -> Path:
         raise UserError(
             f"{folder} names a file {name!r}; its files lie directly in it, and no other is read or written"
         )
+    if "\0" not in name and _is_cached(folder, name):
+        return folder / name
     try:
         return Path(storage.inside(str(folder), name))
     except UserError as error:
         raise UserError(f"{error}; where links are meant, copy the folder with `cp -rL`") from error
+
+
+def _is_cached(folder: Path, name: str) -> bool:
+    """Whether a file is one of Hugging Face's cache, where a snapshot links to the blobs of the same repository."""
+    snapshot, file = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name))
+    return snapshot.parent.name == "snapshots" and file.parent == snapshot.parents[1] / "blobs"
 
 
 def find_file(folder: Path, name: str) -> Path | None:

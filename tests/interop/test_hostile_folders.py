@@ -80,6 +80,25 @@ def test_a_link_out_of_the_folder_is_refused(source, name):
     assert not (source.parent / "run").exists()
 
 
+def test_a_snapshot_of_hugging_faces_cache_is_read(source, tmp_path):
+    """There every file is a link to a blob of the same repository, and to nothing else."""
+    repository = tmp_path / "models--a--b"
+    snapshot = repository / "snapshots/0123"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sorted(source.iterdir())):
+        file.rename(repository / f"blobs/{number}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    (repository / "secret").write_text("secret")
+    (snapshot / "README.md").unlink(missing_ok=True)
+    (snapshot / "README.md").symlink_to("../../secret")
+    with pytest.raises(UserError, match=r"README\.md is a link that leaves"):
+        convert_in(snapshot)
+    (snapshot / "README.md").unlink()
+    convert_in(snapshot)
+    assert (snapshot.parent / "run/train/manifest.json").exists()
+
+
 def test_a_single_file_and_unlisted_files_are_looked_at_alike(tmp_path):
     write_folder(tmp_path / "source")
     weights = tmp_path / "source/model.safetensors"
