@@ -71,6 +71,9 @@ def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bo
     return f"{_header(row)}\n\n{''.join(text)}"
 
 
+PAGE_START = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8"><meta name="generator" content="sc2jax show">\n'
+"""How every page of a row begins, and no other file: such a page may be written over."""
+
 _STYLE = """
 :root { --text: #1d1f21; --page: #fbfbf8; --dim: #77797c; --special: #8f1d6b; --one: #dcebf5; --two: #f6ecd2; }
 @media (prefers-color-scheme: dark) {
@@ -100,7 +103,7 @@ def render_page(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, title: str)
         tag = "b" if special else "span"
         text.append(f'<{tag} class="{classes}" title="{hint}">{written}</{tag}>')
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{PAGE_POLICY}\n'
+        f"{PAGE_START}{PAGE_POLICY}\n"
         f"<title>{page_text(title)}</title>\n"
         f'<style>{_STYLE}</style>\n<div class="row">\n<h1>{page_text(title)}</h1>\n'
         f"<p>{page_text(_header(row))}</p>\n"

@@ -51,4 +51,10 @@ def test_a_row_is_printed_or_written_as_a_page(run, tmp_path: Path) -> None:
     assert status == 0
     assert str(page) in printed
     assert page.read_text().startswith("<!doctype html>")
+    assert run("show", **{"show.html": page, "show.step": 1})[0] == 0
+    page.write_text("<!doctype html>\nmine")
+    status, _, errors = run("show", **{"show.html": page})
+    assert status == 2
+    assert "exists and is no page of `show`" in errors
+    assert page.read_text() == "<!doctype html>\nmine"
     assert run("show", **{"show.source": "issues"})[0] == 2
