@@ -71,7 +71,10 @@ def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bo
     return f"{_header(row)}\n\n{''.join(text)}"
 
 
-PAGE_START = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8"><meta name="generator" content="sc2jax show">\n'
+PAGE_START = (
+    f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{PAGE_POLICY}\n'
+    '<meta name="generator" content="sc2jax show">\n'
+)
 """How every page of a row begins, and no other file: such a page may be written over."""
 
 _STYLE = """
@@ -103,8 +106,7 @@ def render_page(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, title: str)
         tag = "b" if special else "span"
         text.append(f'<{tag} class="{classes}" title="{hint}">{written}</{tag}>')
     return (
-        f"{PAGE_START}{PAGE_POLICY}\n"
-        f"<title>{page_text(title)}</title>\n"
+        f"{PAGE_START}<title>{page_text(title)}</title>\n"
         f'<style>{_STYLE}</style>\n<div class="row">\n<h1>{page_text(title)}</h1>\n'
         f"<p>{page_text(_header(row))}</p>\n"
         f"<pre>{''.join(text)}</pre>\n</div>\n</html>\n"
