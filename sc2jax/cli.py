@@ -75,8 +75,8 @@ def run(arguments: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise UserError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
-    if verb in TAKES_FOLDER and rest and not rest[0].startswith("-"):
-        rest[0] = f"--workdir={rest[0]}"
+    if verb in TAKES_FOLDER:
+        rest = _with_folder(rest)
     wants_help = not _HELP.isdisjoint(rest)
     name, config, workdir = parse(verb, [argument for argument in rest if argument not in _HELP])
     if wants_help:
@@ -88,6 +88,14 @@ def run(arguments: list[str]) -> int:
 
     load(verb)(to_settings(config), workdir)
     return 0
+
+
+def _with_folder(arguments: list[str]) -> list[str]:
+    """The arguments with a first operand as what `--workdir` is given."""
+    for place, argument in enumerate(arguments):
+        if not argument.startswith("-") and arguments[place - 1] not in ("--config", "--workdir"):
+            return [*arguments[:place], f"--workdir={argument}", *arguments[place + 1 :]]
+    return arguments
 
 
 _HELP = {"--help", "-h"}

@@ -9,11 +9,13 @@ writes.
 import contextlib
 import dataclasses
 import datetime
+import errno
 import fcntl
 import json
 import os
 import secrets
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,10 +68,9 @@ def holder(path: str) -> Holder | None:
     if storage.is_url(path):
         found = _read(path)
         return found if found is not None and not _is_stale(found) else None
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    if not Path(path).exists():
         return None
+    file = _open(Path(path), os.O_RDONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -111,9 +112,23 @@ def _held(path: str, what: str) -> Iterator[Callable[[], None]]:
         os.close(file)
 
 
+def _open(path: Path, how: int) -> int:
+    """Opens a lock's file, and neither what a link leads to nor a pipe."""
+    try:
+        file = os.open(path, how | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path} is no file of ours; remove it") from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise UserError(f"{path} is no file of ours; remove it")
+    return file
+
+
 def _open_locked(path: Path, what: str) -> int:
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its last holder may have deleted it between our opening and our locking it.

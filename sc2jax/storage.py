@@ -52,7 +52,10 @@ def is_url(path: str) -> bool:
 
 def absolute(path: str) -> str:
     """A URL as it is, a local path from the root on: Orbax takes no other."""
-    return path if is_url(path) else str(Path(path).absolute())
+    if is_url(path):
+        return path
+    # What `..` leads to over a link only the system knows; TensorStore takes no path with one in it.
+    return os.path.realpath(path) if ".." in Path(path).parts else str(Path(path).absolute())
 
 
 KINDS = ("file", "local", "gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "hdfs")
@@ -227,7 +230,7 @@ def new_folder(folder: str) -> Iterator[Path]:
     Raises:
         UserError: there is something of that name already, other than an empty folder.
     """
-    target = Path(folder)
+    target = Path(os.path.realpath(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     parents = [parent for parent in target.absolute().parents if not parent.exists()]

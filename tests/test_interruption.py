@@ -44,7 +44,7 @@ def run(stage: str, source: Path, workdir: Path) -> float:
 
 
 def digests(stage: str, workdir: Path) -> dict[str, str]:
-    """The digests of a stage's manifests, and those of every file that they list."""
+    """The digests of a stage's manifests, and those of every result that they list."""
     found: dict[str, str] = {}
     for name in PARTS.get(stage, (stage,)):
         folder = workdir / FOLDER.get(name, name)
@@ -53,7 +53,9 @@ def digests(stage: str, workdir: Path) -> dict[str, str]:
             output.path: hashlib.sha256((folder / output.path).read_bytes()).hexdigest() for output in manifest.outputs
         }
         assert files == {output.path: output.sha256 for output in manifest.outputs}
-        found |= {f"{name}/{path}": digest for path, digest in files.items()} | {name: manifest.digest}
+        results = {output.path for output in manifest.outputs if output.result}
+        found |= {f"{name}/{path}": digest for path, digest in files.items() if path in results}
+        found |= {name: manifest.digest}
     return found
 
 

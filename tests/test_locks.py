@@ -145,3 +145,23 @@ def test_a_damaged_lease_is_named(path):
 def test_a_folder_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(FileNotFoundError), locked(str(Path(tmp_path, "none", "lock")), "the folder"):
         pytest.fail("locked")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_what_is_no_file_of_ours_is_no_lock_and_not_followed(tmp_path, kind):
+    path, victim = tmp_path / "lock", tmp_path / "victim"
+    if kind == "link":
+        victim.write_text("precious")
+        path.symlink_to(victim)
+    elif kind == "dangling":
+        path.symlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(UserError, match="lock is no file of ours; remove it"), locked(str(path), "the folder"):
+        pytest.fail("locked")
+    if kind != "dangling":
+        with pytest.raises(UserError, match="lock is no file of ours; remove it"):
+            holder(str(path))
+    assert not victim.exists() or victim.read_text() == "precious"

@@ -7,6 +7,7 @@ import pytest
 
 from sc2jax.errors import UserError
 from sc2jax.storage import (
+    absolute,
     create_file,
     delete_folder,
     delete_if_empty,
@@ -172,3 +173,22 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for path in (tmp_path / "pipe", tmp_path):
         with pytest.raises(UserError, match="no regular file"):
             read_bytes(str(path))
+
+
+def test_a_path_with_dots_is_the_one_that_it_leads_to(tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    monkeypatch.chdir(tmp_path / "a")
+    assert absolute("../a/b") == f"{tmp_path}/a/b"
+    assert absolute(f"{tmp_path}/link/../c") == f"{tmp_path}/a/c"  # as the system reads it
+    assert absolute("b") == f"{tmp_path}/a/b"
+    assert absolute(f"{tmp_path}/link") == f"{tmp_path}/link"
+    assert absolute("gs://bucket/../x") == "gs://bucket/../x"
+
+
+def test_a_new_folder_may_be_named_by_a_link(tmp_path):
+    (tmp_path / "link").symlink_to("there")
+    with new_folder(str(tmp_path / "link")) as folder:
+        (folder / "file").write_text("x")
+    assert (tmp_path / "there/file").read_text() == "x"
+    assert (tmp_path / "link").is_symlink()

@@ -107,7 +107,13 @@ class Checkpoints:
         Raises:
             UserError: one is not what was saved.
         """
-        for part, fingerprints in self._described(step).fingerprints.items():
+        described = self._described(step)
+        try:
+            self._manager.item_metadata(step)
+            self._manager.metadata(step)
+        except Exception as error:  # Orbax raises whatever its readers of JSON do
+            raise self._damaged(step, f"Orbax's own files of it cannot be read ({error})") from error
+        for part, fingerprints in described.fingerprints.items():
             for name, expected in fingerprints.items():
                 store = self.open_array(step, tuple(name.split("/")), part)
                 whole = tuple(slice(None) for _ in store.shape)

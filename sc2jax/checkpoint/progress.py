@@ -72,7 +72,10 @@ def read_progress(folder: str, step: int) -> Described:
     try:
         described = read_json(path, Described, remedy)
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no checkpoint of step {step}; run the stage that wrote it again") from error
+        raise UserError(
+            f"{folder} holds no checkpoint of step {step}: {join(folder, str(step))} is missing, or not ours and "
+            "has to be moved away; run the stage that wrote it again"
+        ) from error
     said = dataclasses.asdict(described)
     said.pop("sha256")
     if described.step != step or _digest(said) != described.sha256:

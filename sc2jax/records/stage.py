@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sc2jax.records.manifest import Manifest, Output, completed, stage_key, write_output
-from sc2jax.records.stage_folder import claimed, is_half_committed
+from sc2jax.records.stage_folder import claimed, is_half_committed, refuse_foreign
 from sc2jax.settings import decisive, incidental
 
 Written = tuple[list[Output], dict[str, Any]]
@@ -60,7 +60,12 @@ class Stage:
         return stage_key(self.name, self.version, self.config, self.inputs)
 
     def done(self, folder: str) -> Manifest | None:
-        """The manifest of a folder in which this stage is complete and whole, else None."""
+        """The manifest of a folder in which this stage is complete and whole, else None.
+
+        Raises:
+            UserError: the folder holds something else, or its manifest is damaged.
+        """
+        refuse_foreign(folder, self.name)
         manifest = completed(folder, self.key)
         return manifest if manifest is not None and self.intact(manifest) else None
 

@@ -107,7 +107,9 @@ def claimed(folder: str, stage: str) -> Iterator[Claim]:
                 if unfinished != folder and not is_finished(unfinished):
                     storage.delete_folder(unfinished)
                 if storage.names(folder) == [OURS]:  # nothing came of it
-                    storage.delete_folder(join(folder, OURS))
+                    for ours in (MARK, LOCK):
+                        storage.delete_file(join(folder, ours))
+                    storage.delete_if_empty(join(folder, OURS))
     finally:
         for at in made:
             with contextlib.suppress(OSError):
@@ -151,12 +153,14 @@ def refuse_foreign(folder: str, stage: str) -> None:
     """
     mark = read_mark(folder)
     if mark is None and is_finished(folder):
-        mark = Mark(read_manifest(folder).stage, "")  # copied without the hidden folder
+        with contextlib.suppress(UserError):  # somebody else's, if it cannot be read
+            mark = Mark(read_manifest(folder).stage, "")  # copied without the hidden folder
     if mark is not None:
         if mark.stage != stage:
             raise UserError(f"{folder} holds what `{mark.stage}` wrote; name another folder for `{stage}`")
         return
-    found = [name for name in storage.names(folder) if name != OURS]
+    hidden = [join(OURS, name) for name in storage.names(join(folder, OURS)) if join(OURS, name) != LOCK]
+    found = [*hidden, *(name for name in storage.names(folder) if name != OURS)]
     if found:
         raise UserError(
             f"{folder} holds files that are not ours ({', '.join(found[:_NAMED_AT_MOST])}"

@@ -11,7 +11,7 @@ from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
 from sc2jax.runs.inputs import other_inputs, refuse_other_checkpoint
-from sc2jax.runs.run import Run
+from sc2jax.runs.run import NAMED, Run, saved_config
 from sc2jax.storage import join
 
 _MODELS = ("train", "convert")
@@ -58,6 +58,8 @@ def _inspect_stage(folder: str) -> Found:
     _try(faults, lambda: _refuse_writer(folder))
     if not is_finished(folder):
         return Found(folder, 0, [*faults, "it is unfinished: run its stage again"], [])
+    if not storage.exists(join(folder, MARK)) and b'"sha256"' not in storage.read_bytes(join(folder, MANIFEST)):
+        return Found(folder, 0, [], [MANIFEST], is_stage=False)
     try:
         manifest, mark = read_manifest(folder), read_mark(folder)
     except UserError as error:
@@ -66,10 +68,11 @@ def _inspect_stage(folder: str) -> Found:
         faults.append(f"its mark says `{mark.stage}`, its manifest `{manifest.stage}`")
     faults += [fault for output in manifest.outputs if (fault := _changed(folder, output.path, output.sha256))]
     _try(faults, lambda: faults.extend(_made_from_others(folder, manifest)))
-    if manifest.stage in _MODELS:
+    is_model = "model" in manifest.config and manifest.stage in _MODELS
+    if is_model:
         _try(faults, lambda: refuse_other_checkpoint(folder, manifest))
         _try(faults, lambda: _verify_checkpoints(folder, manifest))
-    keeps = (CHECKPOINTS,) if manifest.stage in _MODELS else ()
+    keeps = (CHECKPOINTS,) if is_model else ()
     # What has a manifest of its own is a stage or a dataset, and is looked at as one.
     foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
     return Found(folder, len(manifest.outputs), faults, foreign)
@@ -106,7 +109,26 @@ def _made_from_others(folder: str, manifest: Manifest) -> list[str]:
     if above.endswith("/stages"):
         beside = {of: join(above, of) for of in manifest.inputs if is_finished(join(above, of))}
         wrong += [of for of, at in beside.items() if read_manifest(at).digest != manifest.inputs[of]]
+    elsewhere = _inputs_elsewhere(folder) if wrong else {}
+    wrong = [of for of in wrong if not _holds(elsewhere.get(of, ""), manifest.inputs[of])]
     return [f"it was made with another {of} than lies beside it" for of in wrong]
+
+
+def _inputs_elsewhere(folder: str) -> dict[str, str]:
+    """The folders that a stage's config names for its inputs, if they did not all lie in one run; else none.
+
+    Of one run it may be a copy, whose stages have to fit each other.
+    """
+    named = {name: path for name, path in saved_config(folder).get("paths", {}).items() if name in NAMED and path}
+    return named if len({path.rpartition("/")[0] for path in named.values()}) > 1 else {}
+
+
+def _holds(path: str, digest: str) -> bool:
+    """Whether the folder of a tokenizer or a corpus still holds what was read."""
+    if not path or not is_finished(path):
+        return False
+    found = read_manifest(path)
+    return digest in (found.digest, *(output.sha256 for output in found.outputs if output.result))
 
 
 def _verify_checkpoints(folder: str, manifest: Manifest) -> None:

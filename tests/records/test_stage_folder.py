@@ -230,3 +230,12 @@ def test_in_an_object_store_all_lies_in_its_place(tmp_path):
     assert [output.path for output in read_manifest(folder).outputs] == ["train/a"]
     with pytest.raises(UserError, match="holds what `toy` wrote"):
         stage({}, name="other").run(folder)
+
+
+@pytest.mark.parametrize("name", [".sc2jax/notes.txt", "manifest.json"])
+def test_what_only_looks_like_ours_is_refused_and_kept(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"name": "my web app"}')
+    with pytest.raises(UserError, match=rf"holds files that are not ours \({name}\).*name an empty or a new folder"):
+        stage({"a": b"a"}).run(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
