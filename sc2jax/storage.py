@@ -7,6 +7,7 @@ written whole or not at all: readers see the old content or the new. Checkpoints
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -200,6 +201,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and not error.filename:
             error.filename = str(path)  # a full disk does not say what it refused
         raise
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file's name is one that `new_file` gives to what it has not finished."""
+    return re.fullmatch(rf"\.[0-9a-f]{{16}}{_UNFINISHED}", name) is not None
 
 
 def delete_file(path: str) -> None:

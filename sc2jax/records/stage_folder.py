@@ -38,6 +38,9 @@ OURS = ".sc2jax"
 
 LOCK = join(OURS, "lock")
 MARK = join(OURS, "mark.json")
+_BEFORE_WORK = [path.partition("/")[2] for path in (LOCK, MARK)]
+"""What lies in that folder before the work begins."""
+
 _EARLIER = "earlier"
 """The folder, in that of what is under way, of the manifest that a commit replaces."""
 
@@ -106,7 +109,8 @@ def claimed(folder: str, stage: str) -> Iterator[Claim]:
             finally:
                 if unfinished != folder and not is_finished(unfinished):
                     storage.delete_folder(unfinished)
-                if storage.names(folder) == [OURS]:  # nothing came of it
+                # Nothing came of it, and nothing but ours is there.
+                if storage.names(folder) == [OURS] and storage.names(join(folder, OURS)) == _BEFORE_WORK:
                     for ours in (MARK, LOCK):
                         storage.delete_file(join(folder, ours))
                     storage.delete_if_empty(join(folder, OURS))
@@ -159,8 +163,13 @@ def refuse_foreign(folder: str, stage: str) -> None:
         if mark.stage != stage:
             raise UserError(f"{folder} holds what `{mark.stage}` wrote; name another folder for `{stage}`")
         return
-    hidden = [join(OURS, name) for name in storage.names(join(folder, OURS)) if join(OURS, name) != LOCK]
-    found = [*hidden, *(name for name in storage.names(folder) if name != OURS)]
+    # A kill before the mark was there leaves the lock, and perhaps a mark that has not got its name; those stay.
+    hidden = [
+        name
+        for name in storage.names(join(folder, OURS))
+        if join(OURS, name) != LOCK and not storage.is_unfinished(name)
+    ]
+    found = [*(join(OURS, name) for name in hidden), *(name for name in storage.names(folder) if name != OURS)]
     if found:
         raise UserError(
             f"{folder} holds files that are not ours ({', '.join(found[:_NAMED_AT_MOST])}"
