@@ -75,6 +75,9 @@ def _inspect_stage(folder: str) -> Found:
     keeps = (CHECKPOINTS,) if is_model else ()
     # What has a manifest of its own is a stage or a dataset, and is looked at as one.
     foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
+    if is_model:
+        beside = storage.names(join(folder, CHECKPOINTS))
+        foreign += [join(CHECKPOINTS, name) for name in beside if not name.isdecimal()]
     return Found(folder, len(manifest.outputs), faults, foreign)
 
 

@@ -17,7 +17,7 @@ from sc2jax.feed.batches import open_batches
 from sc2jax.model.loss import next_token_loss
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.records.manifest import Manifest, canonical_json, write_output
+from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import PARAMETERS, feed_inputs, input_digests, open_tokenizer
 from sc2jax.runs.models import fitted_model
@@ -113,6 +113,9 @@ def refuse_other_run(folder: str, stage: Stage) -> None:
             return
     theirs = saved_config(folder)
     differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
+    if not differing and is_finished(folder):
+        inputs = read_manifest(folder).inputs
+        differing = [name for name, digest in stage.inputs.items() if inputs.get(name) != digest]
     raise UserError(
         f"{folder} holds a run with {'another ' + ', '.join(differing) if differing else 'other inputs'}; give another "
         f"--workdir, or delete {folder} to train anew"

@@ -60,6 +60,10 @@ def test_a_run_that_was_copied_opens_and_holds(runs, tmp_path, read):
     status, said = read("check", tmp_path / "run")
     assert status == 0, said
     assert "all 13 stages hold" in said
+    (tmp_path / "run/train/checkpoints/notes.txt").write_text("mine")
+    status, said = read("check", tmp_path / "run")
+    assert status == 0
+    assert "not ours: checkpoints/notes.txt" in said
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -108,4 +108,4 @@ def test_a_run_on_tokens_is_done_again_when_they_are_and_runs_elsewhere_by_its_c
     assert call("tokenize", tmp_path, **{"tokenize.epochs": 2})[0] == 0
     status, _, errors = call("train", tmp_path, **tokenized)
     assert status == 2
-    assert "holds a run with other inputs" in errors
+    assert "holds a run with another tokenize;" in errors
