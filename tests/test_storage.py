@@ -156,8 +156,8 @@ def test_a_path_from_a_file_is_below_its_folder(tmp_path):
     assert inside(str(tmp_path), "a/b.txt") == f"{tmp_path}/a/b.txt"
     assert inside(str(tmp_path), "linked/b.txt") == f"{tmp_path}/linked/b.txt"
     assert inside("memory://bucket/run", "a..b/c") == "memory://bucket/run/a..b/c"
-    (tmp_path / "root").symlink_to(tmp_path / "a")  # the folder itself may be reached over a link
-    assert inside(str(tmp_path / "root"), "b") == f"{tmp_path}/root/b"
+    (tmp_path / "alias").symlink_to(tmp_path / "a")  # the folder itself may be reached over a link
+    assert inside(str(tmp_path / "alias"), "b") == f"{tmp_path}/alias/b"
 
 
 @pytest.mark.parametrize("target", ["/etc", "..", "../sibling"])

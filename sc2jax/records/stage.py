@@ -66,6 +66,8 @@ class Stage:
             UserError: the folder holds something else, or its manifest is damaged.
         """
         refuse_foreign(folder, self.name)
+        if is_half_committed(folder):
+            return None
         manifest = completed(folder, self.key)
         return manifest if manifest is not None and self.intact(manifest) else None
 
@@ -75,7 +77,7 @@ class Stage:
         Raises:
             UserError: the folder holds something else, or another process is writing in it.
         """
-        done = None if is_half_committed(folder) else self.done(folder)
+        done = self.done(folder)
         if done is not None:
             return done
         with claimed(folder, self.name) as claim:

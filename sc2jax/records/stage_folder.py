@@ -25,6 +25,7 @@ from sc2jax.records.manifest import (
     MANIFEST,
     Manifest,
     Output,
+    canonical_json,
     commit,
     delete_obsolete,
     is_finished,
@@ -144,8 +145,7 @@ def read_mark(folder: str) -> Mark | None:
 
 def _leave_mark(folder: str, stage: str) -> Mark:
     mark = Mark(stage, secrets.token_hex(8))
-    content = f'{{"stage": "{mark.stage}", "id": "{mark.id}"}}\n'
-    storage.write_whole(join(folder, MARK), content.encode())
+    storage.write_whole(join(folder, MARK), canonical_json(dataclasses.asdict(mark)).encode())
     return mark
 
 

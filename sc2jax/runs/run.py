@@ -39,8 +39,10 @@ class Run:
         The folder is that of `name`, by default the stage's own.
         """
         folder = self.folder(name or stage.name)
-        if stage.done(folder) is not None:
+        done = stage.done(folder)
+        if done is not None:
             say("complete already")
+            return done
         return self.with_config(stage).run(folder)
 
     def with_config(self, stage: Stage) -> Stage:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feed_corpora import Open, make_repositories, split_units, write_corpus, write_records
+from nested_values import places  # pyright: ignore[reportMissingImports]
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
@@ -59,18 +60,6 @@ OF_THE_WHOLE = (
     "row group 0, holds a value that its column cannot",
 )
 HUNK = "@@ -" + "9" * 5000 + ",1 +1,1 @@\n"
-
-
-def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The paths to everything in a record."""
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from places(item, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from places(item, (*path, index))
 
 
 def mutated(record: dict[str, Any], rng: random.Random) -> dict[str, Any]:

@@ -8,12 +8,13 @@ Flips and cuts damage bytes; changes of a field keep the file's shape, so that t
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tokenizers
+from nested_values import places  # pyright: ignore[reportMissingImports]
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import models, pre_tokenizers
 
@@ -88,17 +89,6 @@ def changed_model(whole: bytes, rng: random.Random) -> bytes:
 
 VALUES = [None, "", 0, -1, 2**31, 2**63, 1e300, True, [], {}, "x" * 1000, "a", [[]], [None], "WordLevel", "Unigram"]
 VALUES += ["Sequence", ["a", "b"], "a b", "<|endoftext|>", {"type": "NFC"}, {"type": "ByteLevel"}, 0.5]
-
-
-def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from places(item, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from places(item, (*path, index))
 
 
 def changed_json(whole: bytes, rng: random.Random) -> bytes:
