@@ -31,8 +31,6 @@ def get_config() -> ConfigDict:
     config.model.compute_dtype = "float32"
     config.model.scan_unroll = 6  # no loop: a tenth faster on a CPU
 
-    config.feed.streams_per_row = 16  # a batch of eight rows would see eight repositories at a time
-
     config.training.steps = 420
     config.training.batch_size = 8
     config.training.peak_learning_rate = 2e-3

@@ -61,7 +61,6 @@ def get_config(argument: str = "3b") -> ConfigDict:
 
     config.feed.mixture = f"starcoder2_{name}"
     config.feed.cross_document_attention = True  # a row is one sequence, its documents parted by end-of-text alone
-    config.feed.long_documents = "continued"
 
     config.tokenizer.vocab_size = 49152
     config.tokenizer.max_training_bytes = 1_000_000_000

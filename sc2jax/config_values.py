@@ -12,6 +12,10 @@ from sc2jax.settings import fitted
 GONE = {
     "feed.row_length": "a row is model.context_length long",
     "feed.metadata_rate": "it is format.metadata_rate",
+    "feed.long_documents": "a document goes on from row to row, as in StarCoder2's training",
+    "feed.streams_per_row": "rows are drawn from all of a source at once",
+    "feed.tokenized": "training always reads the tokens that `sc2jax tokenize` wrote",
+    "tokenize.epochs": "it is tokenize.renderings",
 }
 """Keys of configs that were saved before, and what became of them."""
 

@@ -6,10 +6,8 @@ It is a small JSON beside the arrays, with a digest of itself, and is read witho
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from sc2jax.checkpoint.disk import PARAMS, PROGRESS
 from sc2jax.errors import UserError
@@ -27,13 +25,11 @@ class Progress:
     Attributes:
         step: the number of steps that were done.
         key: names the run's config and inputs.
-        feed_position: int64 (global rows, fields).
         log_sha256: of the lines of the log up to here; "" where the run keeps none.
     """
 
     step: int
     key: str
-    feed_position: np.ndarray
     log_sha256: str = ""
 
 
@@ -43,7 +39,6 @@ class Described:
 
     step: int
     key: str
-    feed_position: Sequence[Sequence[int]]
     fingerprints: Mapping[str, Mapping[str, int]]
     log_sha256: str
     sha256: str
@@ -51,13 +46,12 @@ class Described:
     @property
     def progress(self) -> Progress:
         """Where the run was."""
-        return Progress(self.step, self.key, np.asarray(self.feed_position, np.int64), self.log_sha256)
+        return Progress(self.step, self.key, self.log_sha256)
 
 
 def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """What is written of a checkpoint."""
-    said = dataclasses.asdict(progress)
-    said |= {"feed_position": progress.feed_position.tolist(), "fingerprints": fingerprints}
+    said = dataclasses.asdict(progress) | {"fingerprints": fingerprints}
     return said | {"sha256": _digest(said)}
 
 

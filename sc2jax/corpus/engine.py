@@ -39,7 +39,12 @@ Function = Callable[[pa.Table], pa.Table]
 
 @contextlib.contextmanager
 def map_units(
-    rows: pa.Table, cuts: Sequence[int] | np.ndarray, function: Function, schema: pa.Schema
+    rows: pa.Table,
+    cuts: Sequence[int] | np.ndarray,
+    function: Function,
+    schema: pa.Schema,
+    *,
+    in_processes: bool = False,
 ) -> Iterator[Iterator[pa.Table]]:
     """Applies `function` to the stretches of `rows` that begin at `cuts`; gives an iterator over its tables, in order.
 
@@ -50,12 +55,14 @@ def map_units(
         cuts: first row of each unit, ascending, beginning with 0.
         function: picklable; takes the rows of one unit and returns any number of rows. What it raises is raised here.
         schema: of the tables that it returns.
+        in_processes: whether each core gets a process, which takes seconds to start, and not a thread: worth it for a
+            function that spends its time in Python, which lets only one thread run.
 
     Raises:
         KeyboardInterrupt: the engine was stopped before all units were done.
     """
     job = next(_JOBS)
-    results = _results(rows, cuts, function, schema, job)
+    results = _results(rows, cuts, function, schema, job, in_processes=in_processes)
     try:
         yield results
     finally:
@@ -64,7 +71,13 @@ def map_units(
 
 
 def _results(
-    rows: pa.Table, cuts: Sequence[int] | np.ndarray, function: Function, schema: pa.Schema, job: int
+    rows: pa.Table,
+    cuts: Sequence[int] | np.ndarray,
+    function: Function,
+    schema: pa.Schema,
+    job: int,
+    *,
+    in_processes: bool,
 ) -> Generator[pa.Table]:
     if not rows.num_rows:
         return
@@ -75,7 +88,9 @@ def _results(
     def run(series: daft.Series) -> pa.Array:
         return _run(series, function, given, schema, job)
 
-    apply = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(result_type), batch_size=1)(run)
+    apply = daft.func.batch(
+        return_dtype=daft.DataType.from_arrow_type(result_type), batch_size=1, use_process=in_processes or None
+    )(run)
     frame = daft.from_arrow(pa.table({"unit": units})).into_batches(1).select(apply(daft.col("unit")).alias("result"))
     finished = 0
     for batch in _pull(cast("Generator[pa.RecordBatch]", frame.to_arrow_iter()), job):

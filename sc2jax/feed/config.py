@@ -5,7 +5,6 @@ import dataclasses
 from sc2jax.errors import UserError
 from sc2jax.settings import check_ranges, setting
 
-LONG_DOCUMENTS = ("continued", "cut")
 DAMAGED = ("stop", "skip")
 
 
@@ -19,29 +18,12 @@ class FeedConfig:
         "Whether a row is one sequence, as in StarCoder2's training, in which documents see those before them; "
         "otherwise each document has a segment id of its own, its positions start anew, and attention stays inside it.",
     )
-    long_documents: str = setting(
-        "continued",
-        'What happens to a document that does not fit into what is left of its row: it is "continued" in the next '
-        'one, as in StarCoder2\'s training, or "cut": its rest is left out, and every row begins with a document.',
-        choices=LONG_DOCUMENTS,
-    )
-    streams_per_row: int = setting(
-        1,
-        "Streams that each row of the batch takes turns reading. A stream follows one repository at a time, so a small "
-        "batch sees few of them at once; with more streams it sees more. Each holds one row group a source in memory.",
-        at_least=1,
-        at_most=1024,
-    )
     damaged: str = setting(
         "stop",
-        "Whether a damaged or missing part of the corpus, or a record that is not of its kind, ends the run with a "
-        'message ("stop") or is left out and counted in the training metrics ("skip").',
+        "Whether a damaged or missing part of the corpus, a record that is not of its kind, or a damaged block of "
+        'tokens ends the run with a message ("stop"), or is left out and counted ("skip"); a row whose tokens are '
+        "damaged is then empty.",
         choices=DAMAGED,
-    )
-    tokenized: bool = setting(
-        False,
-        "Whether documents are taken from what `sc2jax tokenize` wrote, instead of being written and encoded on the "
-        "way.",
     )
     prefetch: int = setting(
         4,
@@ -62,11 +44,11 @@ class FeedConfig:
 class TokenizeConfig:
     """How documents are encoded ahead of training."""
 
-    epochs: int = setting(
+    renderings: int = setting(
         1,
-        "Renderings of each document that are kept. An epoch draws the order of a repository's files, its metadata "
-        "and, at document level, infilling anew; a feed that reads more epochs than these takes them from the first on "
-        "again.",
+        "How often each document is written and encoded. A rendering draws the order of a repository's files, its "
+        "metadata and, at document level, infilling anew; epochs take one after the other, and after the last the "
+        "first again.",
         at_least=1,
         at_most=1000,
     )

@@ -1,50 +1,231 @@
-"""Rows of one stream: its windows, with infilling at context level, packed."""
+"""Training rows, each a function of its number: the same on any number of hosts, in any order, after any restart.
 
+Row n belongs to the source whose turn it is (`schedule.py`); j rows of that source came before. The source's tokens lie
+flat (`flat_tokens.py`) and are cut into windows of a row's length, W to an epoch, at edges that a draw shifts in every
+epoch; so j tells the epoch, and a keyed permutation of its windows tells the window. Every window of an epoch is read
+once before any is read again, and less than a row of an epoch is left over.
+"""
+
+import dataclasses
+import functools
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorstore as ts
 
-from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.keyed_random import keyed_generator
+from sc2jax.errors import UserError
+from sc2jax.feed.flat_tokens import DamagedTokensError, FlatTokens, Window
+from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
+from sc2jax.feed.mixtures import SourceShare, only, read_mixture
 from sc2jax.feed.packing import pack_row
-from sc2jax.feed.streams import Stream
-from sc2jax.text.config import FimConfig
+from sc2jax.feed.schedule import ENDLESS, Schedule
+from sc2jax.feed.sources import FeedInputs
+from sc2jax.feed.units import report_skipped
+from sc2jax.records.dataset import refuse_missing
+from sc2jax.records.manifest import read_manifest
 from sc2jax.text.fim import transform_window
-from sc2jax.text.tokenizer import Tokenizer
+from sc2jax.text.formats import is_infilled
 
-LOSSES = ("cut_tokens", "padding", "replaced_characters")
-"""What infilling at context level costs: tokens that no longer fit into their row, padding in rows that became shorter,
-and characters that the edge of a window had split."""
+LOSSES = ("cut_tokens", "padding", "replaced_characters", "damaged_rows")
+"""What rows lack: tokens that infilling at context level pushed out of them, padding in those that it made shorter,
+characters that a window's edge had split, and rows left empty because their tokens are damaged."""
+
+
+class Place(NamedTuple):
+    """Where the tokens of a row lie: the source by its number, and a window of one of its epochs."""
+
+    source: int
+    epoch: int
+    window: int
+    rendering: int
+    start: int  # the token of the rendering that the window begins with
+
+
+class Row(NamedTuple):
+    """A row's features (`packing.FEATURES`), each of `row_length`, and its `LOSSES`."""
+
+    features: dict[str, np.ndarray]
+    losses: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSource:
+    """A source of rows: its renderings, and how they are cut.
+
+    Epoch e reads rendering e modulo their number.
+    """
+
+    share: SourceShare
+    renderings: Sequence[FlatTokens]
+    row_length: int
+    seed: int
+    infilled: bool
+
+    @functools.cached_property
+    def windows(self) -> list[int]:
+        """How many each rendering has: what is left over is less than one."""
+        return [len(tokens) // self.row_length for tokens in self.renderings]
+
+    def first_row(self, epoch: int) -> int:
+        """How many rows of the source come before an epoch."""
+        cycles, rest = divmod(epoch, len(self.windows))
+        return cycles * sum(self.windows) + sum(self.windows[:rest])
+
+    @property
+    def limit(self) -> int:
+        """How many rows it gives at most."""
+        return self.first_row(self.share.max_epochs) if self.share.max_epochs else ENDLESS
+
+    def epoch(self, row: int) -> int:
+        """The epoch that a row of the source is in."""
+        cycles, rest = divmod(row, sum(self.windows))
+        epoch = cycles * len(self.windows)
+        while self.first_row(epoch + 1) - self.first_row(cycles * len(self.windows)) <= rest:
+            epoch += 1
+        return epoch
+
+    def epochs(self, rows: int) -> float:
+        """How many epochs the first rows of the source are."""
+        epoch = self.epoch(rows)
+        return epoch + (rows - self.first_row(epoch)) / self.windows[epoch % len(self.windows)]
+
+    def places(self, number: int, rows: np.ndarray) -> list[Place]:
+        """Where rows of the source, by their ascending numbers among its own, lie; `number` is the source's."""
+        places: list[Place] = []
+        while len(rows):
+            epoch = self.epoch(int(rows[0]))
+            here = rows[: np.searchsorted(rows, self.first_row(epoch + 1))]
+            rendering = epoch % len(self.renderings)
+            windows = self._permutation(epoch)[here - self.first_row(epoch)]
+            size, shift = len(self.renderings[rendering]), self._shift(epoch)
+            starts = (shift + windows * self.row_length) % size
+            places += [
+                Place(number, epoch, window, rendering, start)
+                for window, start in zip(windows.tolist(), starts.tolist(), strict=True)
+            ]
+            rows = rows[len(here) :]
+        return places
+
+    def _permutation(self, epoch: int) -> KeyedPermutation:
+        windows = self.windows[epoch % len(self.windows)]
+        return KeyedPermutation(windows, "windows", self.seed, self.share.name, epoch)
+
+    def _shift(self, epoch: int) -> int:
+        size = len(self.renderings[epoch % len(self.renderings)])
+        return int(keyed_generator("shift", self.seed, self.share.name, epoch).integers(size))
 
 
 class Rows:
-    """Makes the rows of a stream one after the other, and counts `LOSSES`."""
+    """All rows of a run.
 
-    def __init__(self, stream: Stream, tokenizer: Tokenizer, config: FeedConfig, fim: FimConfig, seed: int) -> None:
-        self._stream, self._tokenizer, self._config, self._fim, self._seed = stream, tokenizer, config, fim, seed
-        self._losses = [0] * len(LOSSES)
+    Raises:
+        UserError: the tokens are missing, damaged or too few for a row.
+    """
 
-    def next_row(self) -> dict[str, np.ndarray]:
-        """The features of the next row."""
-        number = self._stream.windows
-        window = self._stream.next_window()
-        if self._fim.level == "context" and self._stream.infilled:
-            window = self._transform(window, number)
-        return pack_row(window, self._stream.row_length, self._config.cross_document_attention)
+    def __init__(self, inputs: FeedInputs, source: str = "") -> None:
+        mixture = read_mixture(inputs.config.mixture)
+        self._inputs = inputs
+        self.sources = _open_sources(inputs, only(mixture, source) if source else mixture)
+        shares = [source.share.share for source in self.sources]
+        self.schedule = Schedule(shares, [source.limit for source in self.sources])
 
-    def position(self) -> list[int]:
-        """The losses so far, and the position of the stream."""
-        return [*self._losses, *self._stream.position()]
+    def places(self, start: int, stop: int, chosen: np.ndarray | None = None) -> list[Place]:
+        """Where the rows from `start` to `stop` lie, or of these only those `chosen` by their places among them.
 
-    def seek(self, position: Sequence[int]) -> None:
-        """Continues from a position that the rows of an equal stream had."""
-        self._losses = list(position[: len(LOSSES)])
-        self._stream.seek(position[len(LOSSES) :])
+        Raises:
+            UserError: every source was read as often as it may be before that.
+        """
+        if stop > self.schedule.rows:
+            raise UserError(exhausted(self.sources, self.schedule.rows))
+        sources, rows = self.schedule.sequence(start, stop)
+        if chosen is not None:
+            sources, rows = sources[chosen], rows[chosen]
+        places: list[Place | None] = [None] * len(rows)
+        for number, source in enumerate(self.sources):
+            of_source = np.flatnonzero(sources == number)
+            for index, place in zip(of_source.tolist(), source.places(number, rows[of_source]), strict=True):
+                places[index] = place
+        return [place for place in places if place is not None]
 
-    def _transform(self, window: np.ndarray, number: int) -> np.ndarray:
-        generator = keyed_generator("window", self._seed, self._stream.stream, number)
-        transformed, replaced = transform_window(window, self._tokenizer, self._fim, generator)
-        longer = len(transformed) - len(window)
-        lost = (max(0, longer), max(0, -longer), replaced)
-        self._losses = [before + now for before, now in zip(self._losses, lost, strict=True)]
-        return transformed
+    def read(self, places: Sequence[Place]) -> list[Row]:
+        """Reads rows, all at once.
+
+        Raises:
+            UserError: their tokens cannot be read, or are damaged and such rows are not to be left empty.
+        """
+        length = self._inputs.row_length + 1  # the last token is only a target
+        with ts.Batch() as batch:
+            windows = [
+                self.sources[place.source].renderings[place.rendering].request(place.start, length, batch)
+                for place in places
+            ]
+        return [self._row(place, window) for place, window in zip(places, windows, strict=True)]
+
+    def _row(self, place: Place, arriving: Window) -> Row:
+        config, length = self._inputs.config, self._inputs.row_length
+        try:
+            window = arriving.result()
+        except DamagedTokensError as error:
+            if not self._inputs.skip_damaged:
+                raise
+            report_skipped(error)
+            return Row(pack_row(np.empty(0, np.int32), length, config.cross_document_attention), (0, 0, 0, 1))
+        lost = (0, 0, 0, 0)
+        source = self.sources[place.source]
+        if self._inputs.fim.level == "context" and source.infilled:
+            key = (self._inputs.seed, source.share.name, place.epoch, place.window)
+            generator = keyed_generator("window", *key)
+            whole = len(window)
+            window, replaced = transform_window(window, self._inputs.tokenizer, self._inputs.fim, generator)
+            lost = (max(0, len(window) - whole), max(0, whole - len(window)), replaced, 0)
+        return Row(pack_row(window, length, config.cross_document_attention), lost)
+
+    def statistics(self, rows: int) -> dict[str, Any]:
+        """What the first `rows` rows of the run have read of each source.
+
+        `distinct_tokens` are those that were read at least once: the same text in another rendering is not counted
+        again.
+        """
+        length = self._inputs.row_length
+        return {
+            source.share.name: {
+                "rows": count,
+                "tokens": count * length,
+                "share": round(count / max(rows, 1), 6),
+                "epochs": round(source.epochs(count), 6),
+                "distinct_tokens": min(count, source.windows[0]) * length,
+            }
+            for source, count in zip(self.sources, self.schedule.counts(rows), strict=True)
+        }
+
+
+def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[RowSource]:
+    manifest = read_manifest(inputs.tokens)
+    if not inputs.skip_damaged:
+        refuse_missing(inputs.tokens, manifest.outputs)
+    vocab_size, length = inputs.tokenizer.vocab_size, inputs.row_length
+    opened = []
+    for share in mixture:
+        renderings = [
+            FlatTokens(inputs.tokens, manifest, share.name, rendering, vocab_size)
+            for rendering in range(len(manifest.statistics["sources"][share.name]["tokens"]))
+        ]
+        short = min(map(len, renderings))
+        if short < length:
+            raise UserError(
+                f"the source {share.name} has {short:,} tokens, fewer than a row of {length:,}; use a smaller "
+                "model.context_length, add to the corpus, or leave it out of the mixture"
+            )
+        infilled = is_infilled(share.format, inputs.fim)
+        opened.append(RowSource(share, renderings, length, inputs.seed, infilled))
+    return opened
+
+
+def exhausted(sources: Sequence[RowSource], rows: int) -> str:
+    """What is said where more rows are asked for than the caps of a mixture allow."""
+    often = ", ".join(f"{source.share.name} {source.share.max_epochs} times" for source in sources)
+    return (
+        f"there are {rows:,} rows to train on and no more: {often} is as often as the mixture lets sources be read; "
+        "raise max_epochs there (0: without end), train for fewer steps, or add to the corpus"
+    )

@@ -1,20 +1,18 @@
-"""What determines the training rows, and how the sources of a mixture are opened over a corpus."""
+"""What determines the training rows, and how the datasets of a mixture's sources are opened."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
-from sc2jax.feed.cache import CachedDocuments, refuse_stale
 from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.documents import Documents, DocumentWriter, WrittenDocuments
-from sc2jax.feed.mixtures import SourceShare
-from sc2jax.feed.streams import Source
+from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.units import Units
 from sc2jax.records.manifest import is_finished
 from sc2jax.storage import inside, join
 from sc2jax.text.config import FimConfig, FormatConfig
-from sc2jax.text.formats import FORMATS, is_infilled
+from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
 
 
@@ -33,8 +31,18 @@ class FeedInputs:
 
     @property
     def skip_damaged(self) -> bool:
-        """Whether damaged parts are left out."""
+        """Whether damage is left out."""
         return self.config.damaged == "skip"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceUnits:
+    """The row groups of a source's training split, and the format of the documents in there."""
+
+    name: str
+    format: str
+    folder: str  # below the corpus
+    units: Units
 
 
 def refuse_absent(corpus: str, name: str, mixture: Sequence[SourceShare]) -> None:
@@ -68,49 +76,32 @@ def open_units(inputs: FeedInputs, share: SourceShare, split: str) -> Units:
     return units
 
 
-def document_writer(inputs: FeedInputs, share: SourceShare) -> DocumentWriter:
-    """How the records of a source become documents."""
-    return DocumentWriter(share.format, inputs.formats, inputs.fim)
-
-
-def open_documents(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[WrittenDocuments]:
-    """The training documents of each source of a mixture.
+def open_sources(inputs: FeedInputs) -> list[SourceUnits]:
+    """What `tokenize` reads of each source of the mixture.
 
     Raises:
-        UserError: a dataset is unfinished, damaged or empty.
+        UserError: a dataset is missing, unfinished, damaged or empty.
     """
+    mixture = read_mixture(inputs.config.mixture)
     refuse_absent(inputs.corpus, inputs.config.mixture, mixture)
     opened = []
     for share in mixture:
         units = open_units(inputs, share, "train")
         units.require("train")
-        writer = document_writer(inputs, share)
-        opened.append(WrittenDocuments(share.name, units, writer, inputs.tokenizer, inputs.seed))
+        opened.append(SourceUnits(share.name, share.format, share.folder, units))
     return opened
 
 
-def open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Source]:
-    """What streams read, for each source of a mixture.
+def tokens_config(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> Mapping[str, Any]:
+    """The settings that the tokens depend on, besides how often they are rendered.
 
-    Raises:
-        UserError: a dataset is unfinished, damaged or empty, or its tokens are those of something else.
+    Infilling is one of them at document level alone, and a source's share is none. Where damage is skipped the tokens
+    may lack what those of an equal corpus have.
     """
-    written = open_documents(inputs, mixture)
-    documents: Sequence[Documents] = written
-    if inputs.config.tokenized:
-        refuse_stale(inputs.tokens, written)
-        documents = [
-            CachedDocuments(inputs.tokens, of_source, skip_damaged=inputs.skip_damaged) for of_source in written
-        ]
-    return [
-        Source(
-            share.name,
-            share.share,
-            of_source,
-            share.max_epochs,
-            inputs.skip_damaged,
-            units.digest,
-            is_infilled(share.format, inputs.fim),
-        )
-        for share, of_source, units in zip(mixture, documents, (source.units for source in written), strict=True)
-    ]
+    return {
+        "seed": inputs.seed,
+        "format": dataclasses.asdict(inputs.formats),
+        "fim": dataclasses.asdict(inputs.fim) if inputs.fim.level == "document" else {},
+        "sources": {share.name: {"format": share.format, "folder": share.folder} for share in mixture},
+        "skip_damaged": inputs.skip_damaged,
+    }

@@ -3,7 +3,6 @@
 import bisect
 import itertools
 import logging
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,10 +44,9 @@ class Unit:
 class Units:
     """The units of one split of a dataset, read on demand.
 
-    A unit stays in memory for as long as anyone holds it, so that streams that read the same one share it. No part is
-    opened before it is read, however many there are; but unless damaged parts are to be skipped, it is checked at once
-    that none is missing. Records are checked against their `kind`, if one is given; where damage is skipped, those that
-    are not of it are left out.
+    No part is opened before it is read, however many there are; but unless damaged parts are to be skipped, it is
+    checked at once that none is missing. Records are checked against their `kind`, if one is given; where damage is
+    skipped, those that are not of it are left out.
 
     Raises:
         UserError: the dataset is unfinished, or parts are missing and are not to be skipped.
@@ -71,7 +69,6 @@ class Units:
         self.skip_damaged = skip_damaged
         self._outputs = manifest.under(split)
         self._ends = list(itertools.accumulate(output.row_groups for output in self._outputs))
-        self._held: weakref.WeakValueDictionary[int, Unit] = weakref.WeakValueDictionary()
         if not all(output.row_groups for output in self._outputs if output.rows):
             raise UserError(f"{folder} was written by an earlier version; run the stage that wrote it again")
         if not skip_damaged:
@@ -81,18 +78,19 @@ class Units:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Unit:
-        unit = self._held.get(index)
-        if unit is None:
-            output, row_group = self._place(index)
-            table, left_out = read_records(
-                self.folder, output, row_group, self._columns, self._kind, skip_faulty=self.skip_damaged
-            )
-            if left_out:
-                said = f"left out of {self.name(index)}: {_counted(left_out)}"
-                logging.getLogger("sc2jax").warning(terminal_text(said))
-            unit = Unit(table, self._group_by, left_out)
-            self._held[index] = unit
-        return unit
+        output, row_group = self._place(index)
+        table, left_out = read_records(
+            self.folder, output, row_group, self._columns, self._kind, skip_faulty=self.skip_damaged
+        )
+        if left_out:
+            said = f"left out of {self.name(index)}: {_counted(left_out)}"
+            logging.getLogger("sc2jax").warning(terminal_text(said))
+        return Unit(table, self._group_by, left_out)
+
+    @property
+    def sizes(self) -> list[float]:
+        """The bytes of each unit on disk, taken to be equal within a part."""
+        return [output.bytes / output.row_groups for output in self._outputs for _ in range(output.row_groups)]
 
     def name(self, index: int) -> str:
         """A unit's part and row group."""

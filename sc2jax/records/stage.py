@@ -32,6 +32,8 @@ class Stage:
         notes: files that say how the work was done, such as its resolved config: they are committed, and checked,
             like the outputs, but nothing depends on them.
         keeps: the names of files and folders that it leaves beside its outputs.
+        resumes: whether `write` goes on where it was interrupted, by its notes in `notes_folder` (`stage_folder.py`)
+            of the folder that it is given, which then still holds all that it had written.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Stage:
     intact: Callable[[Manifest], bool] = lambda _: True
     notes: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     keeps: tuple[str, ...] = ()
+    resumes: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class Stage:
         done = self.done(folder)
         if done is not None:
             return done
-        with claimed(folder, self.name) as claim:
+        with claimed(folder, self.name, self.key if self.resumes else "") as claim:
             done = self.done(folder)  # another process may have been quicker, or a commit have been interrupted
             if done is not None:
                 return done

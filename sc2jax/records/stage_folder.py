@@ -46,6 +46,8 @@ _EARLIER = "earlier"
 """The folder, in that of what is under way, of the manifest that a commit replaces."""
 
 _LAST = "last.json"
+_NOTES = join(OURS, "done")
+"""The folder, in that of what is under way, of what a stage notes of its finished parts, below the stage's key."""
 _NAMED_AT_MOST = 3
 
 
@@ -88,8 +90,10 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(folder: str, stage: str) -> Iterator[Claim]:
+def claimed(folder: str, stage: str, resumed: str = "") -> Iterator[Claim]:
     """Holds a folder for a stage: nobody else writes in it, and nothing is under way at first.
+
+    With the key of a stage that can be `resumed`, what an interrupted run of that very key left stays.
 
     Raises:
         UserError: the folder holds something else, which is not touched, or another process is writing in it.
@@ -101,14 +105,16 @@ def claimed(folder: str, stage: str) -> Iterator[Claim]:
         with locked(join(folder, LOCK), folder) as still_ours:
             mark = read_mark(folder) or _leave_mark(folder, stage)
             unfinished = folder if storage.is_url(folder) else join(folder, f"{OURS}/{mark.id}")
+            notes = notes_folder(unfinished, resumed)
             if unfinished != folder:
                 _finish_commit(folder, unfinished)
-                storage.delete_folder(unfinished)
+                if not (resumed and storage.names(notes)):
+                    storage.delete_folder(unfinished)
                 storage.make_folder(unfinished)
             try:
                 yield Claim(folder, unfinished, still_ours)
             finally:
-                if unfinished != folder and not is_finished(unfinished):
+                if unfinished != folder and not is_finished(unfinished) and not (resumed and storage.names(notes)):
                     storage.delete_folder(unfinished)
                 # Nothing came of it, and nothing but ours is there.
                 if storage.names(folder) == [OURS] and storage.names(join(folder, OURS)) == _BEFORE_WORK:
@@ -119,6 +125,11 @@ def claimed(folder: str, stage: str) -> Iterator[Claim]:
         for at in made:
             with contextlib.suppress(OSError):
                 at.rmdir()
+
+
+def notes_folder(unfinished: str, key: str) -> str:
+    """Where a stage that can be resumed notes, while it works in `unfinished`, which of its parts are done."""
+    return join(unfinished, f"{_NOTES}/{key}")
 
 
 def is_half_committed(folder: str) -> bool:
@@ -221,6 +232,7 @@ def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:
     """
     if unfinished == folder:
         commit(folder, manifest)
+        storage.delete_folder(join(folder, _NOTES))
         return
     for output in manifest.outputs:
         source, target = Path(unfinished, output.path), Path(folder, output.path)

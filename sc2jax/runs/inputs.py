@@ -22,16 +22,16 @@ MEASURED = {name: f"evaluate/{name}" for name in MEASURES}
 
 FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("corpus",),
-    "tokenize": ("mixture", "tokenizer"),
-    "train": ("mixture", "tokenizer", "tokenize"),
-    "show": ("mixture", "tokenizer", "tokenize"),
+    "tokenize": ("datasets", "tokenizer"),
+    "train": ("mixture", "datasets", "tokenizer", "tokenize"),
+    "show": ("datasets", "tokenizer", "tokenize"),
     **dict.fromkeys(MEASURED.values(), ("corpus", "tokenizer", "train")),
     "complete": ("corpus", "tokenizer", "train"),
     "convert": ("tokenizer", "train"),
     "report": ("corpus", "tokenizer", "train", *MEASURED.values(), "complete"),
 }
-"""The stages that a stage reads. `mixture` stands for the datasets that the mixture takes from the corpus; `tokenize`
-is read where the feed is told to."""
+"""The stages that a stage reads. `datasets` stands for what the mixture takes from the corpus, and `mixture` for what
+it says itself, such as shares, which tokens do not depend on."""
 
 PARAMETERS = "parameters.json"
 """The fingerprints of a model's parameters, beside its checkpoints."""
@@ -54,11 +54,12 @@ def input_digests(run: Run, stage: str) -> dict[str, str]:
     digests: dict[str, str] = {}
     for name in FOLLOWS[stage]:
         if name == "mixture":
-            digests |= _mixture_digests(run)
+            mixture = read_mixture(run.settings.feed.mixture)
+            digests[name] = sha256_of([dataclasses.asdict(share) for share in mixture])
+        elif name == "datasets":
+            digests |= _dataset_digests(run)
         elif name == "tokenizer":
             digests[name] = tokenizer_digest(run)
-        elif name == "tokenize" and not run.settings.feed.tokenized:
-            continue
         else:
             digests[name] = stage_digest(read_manifest(run.folder(name)))
     return digests
@@ -73,14 +74,20 @@ def stage_digest(manifest: Manifest) -> str:
     return sha256_of({"outputs": manifest.digest, "model": model}) if model else manifest.digest
 
 
-def _mixture_digests(run: Run) -> dict[str, str]:
-    """The digest of what the mixture says, and those of its datasets, each by its folder below the corpus."""
-    name, corpus = run.settings.feed.mixture, run.folder("corpus")
+def _dataset_digests(run: Run) -> dict[str, str]:
+    """The digests of the mixture's datasets, each by its folder below the corpus.
+
+    Where the corpus is gone its tokens say what they were made of: training reads nothing else.
+    """
+    name, corpus, tokens = run.settings.feed.mixture, run.folder("corpus"), run.folder("tokenize")
     mixture = read_mixture(name)
+    folders = sorted({f"corpus{share.folder and f'/{share.folder}'}" for share in mixture})
+    if not storage.exists(corpus) and is_finished(tokens):
+        made_of = read_manifest(tokens).inputs
+        if made_of.keys() >= set(folders):
+            return {folder: made_of[folder] for folder in folders}
     refuse_absent(corpus, name, mixture)
-    folders = sorted({share.folder and f"/{share.folder}" for share in mixture})
-    datasets = {f"corpus{folder}": read_manifest(f"{corpus}{folder}").digest for folder in folders}
-    return {"mixture": sha256_of([dataclasses.asdict(share) for share in mixture])} | datasets
+    return {folder: read_manifest(run.folder(folder)).digest for folder in folders}
 
 
 def tokenizer_path(run: Run) -> str:
@@ -228,7 +235,7 @@ def _upstream(stage: str) -> list[str]:
     found: dict[str, None] = {}
     for name in FOLLOWS.get(stage, ()):
         found |= dict.fromkeys([*_upstream(name), name])
-    return [name for name in found if name != "mixture"]
+    return [name for name in found if name not in ("mixture", "datasets")]
 
 
 def _present(run: Run, reader: str, name: str) -> str:
@@ -236,10 +243,9 @@ def _present(run: Run, reader: str, name: str) -> str:
     if name == "tokenizer":
         is_there = _is_tokenizer(run.settings.paths.tokenizer) or is_finished(run.folder("tokenizer"))
         return tokenizer_digest(run) if is_there else ""
-    # The sources of `tokenize` have names of their own; the feed compares them.
     of_corpus = name.partition("/")[0] == "corpus"
-    if reader == "tokenize" or not (of_corpus or name in ("tokenize", "train")):
+    if not (of_corpus or name in ("tokenize", "train")):
         return ""
-    if of_corpus and run.settings.paths.corpus and reader in ("tokenizer", "train"):
+    if of_corpus and run.settings.paths.corpus and reader in ("tokenizer", "tokenize", "train"):
         return ""
     return stage_digest(read_manifest(run.folder(name))) if is_finished(run.folder(name)) else ""

@@ -43,6 +43,10 @@ UNKNOWN_ID = len(Special)
 
 _SPECIALS = {int(token): token for token in Special}
 
+_STRETCH = 2**18
+"""Characters of a long text that are encoded at a time, about."""
+_SINGLE_SPACE = re.compile(r"\S(?= \S)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
@@ -56,6 +60,12 @@ class Tokenizer:
     _encode: Callable[[str], list[int]]
     _token_bytes: Sequence[bytes]  # what each id stands for
     _escapes: bool  # whether text is escaped before it is encoded
+    _cuts_at_spaces: bool  # whether no token crosses from a character that is no space to a space
+    _file: tuple[bytes, str]  # what it was opened from
+
+    def __reduce__(self) -> tuple[Callable[..., "Tokenizer"], tuple[bytes, str]]:
+        """Another process opens it again."""
+        return _open, self._file
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of text, none of which is a special token's, whatever the text spells.
@@ -80,6 +90,29 @@ class Tokenizer:
             else:
                 ids.extend(self.encode_text(piece))
         return ids
+
+    def encode_array(self, pieces: Sequence[Piece]) -> np.ndarray:
+        """The same as int32, a long text bit by bit, so that its ids are never all in memory as Python's integers."""
+        ids = [
+            np.array([int(part)] if isinstance(part, Special) else self.encode_text(part), np.int32)
+            for piece in pieces
+            for part in ([piece] if isinstance(piece, Special) else self._stretches(piece))
+        ]
+        return np.concatenate([np.empty(0, np.int32), *ids])
+
+    def _stretches(self, text: str) -> Iterator[str]:
+        """A text in stretches that can be encoded one at a time: cut before a single space between other characters.
+
+        No more than that is looked at around a cut, so a text without such a place is one stretch, however long.
+        """
+        start = 0
+        while self._cuts_at_spaces and len(text) - start > _STRETCH:
+            cut = _SINGLE_SPACE.search(text, start + _STRETCH)
+            if cut is None:
+                break
+            yield text[start : cut.start() + 1]
+            start = cut.start() + 1
+        yield text[start:]
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[Piece]:
         """The inverse of `encode`; consecutive texts come back as one.
@@ -172,6 +205,11 @@ def load_tokenizer(path: str) -> Tokenizer:
         content = storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no tokenizer at {path}; train one with `sc2jax tokenizer`") from error
+    return _open(content, path)
+
+
+def _open(content: bytes, path: str) -> Tokenizer:
+    """A tokenizer from the content of its file; the path's end says of which kind it is, and messages name it."""
     if path.endswith(".model"):
         tokenizer = _sentencepiece(content, path)
     elif path.endswith(".json"):
@@ -208,6 +246,8 @@ def _sentencepiece(content: bytes, path: str) -> Tokenizer:
         _encode=encode,
         _token_bytes=[_piece_bytes(processor, token) for token in range(size)],
         _escapes=True,
+        _cuts_at_spaces=encode_words != processor.encode,  # a bound method, made anew each time
+        _file=(content, path),
     )
 
 
@@ -259,12 +299,15 @@ def _byte_level(content: bytes, path: str) -> Tokenizer:
         raise UserError(
             f"the tokenizer {path} is no byte-level BPE: the character {error.args[0]!r} of a token stands for no byte"
         ) from error
+    fastest = fast_encoder(fields, lambda token: bytes(map(byte_of.__getitem__, token)), encode)
     return Tokenizer(
         vocab_size=size,
         digest=hashlib.sha256(content).hexdigest(),
-        _encode=fast_encoder(fields, lambda token: bytes(map(byte_of.__getitem__, token)), encode),
+        _encode=fastest,
         _token_bytes=table,
         _escapes=False,
+        _cuts_at_spaces=fastest is not encode,
+        _file=(content, path),
     )
 
 

@@ -34,22 +34,22 @@ from sc2jax.training.step import (
 
 
 class Feed(Protocol):
-    """What the loop needs from a feed: batches of this process's rows, and a position to save and return to."""
+    """What the loop needs from a feed: batches of this process's rows, from any step on."""
 
     wait_seconds: float
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
-    def state(self) -> np.ndarray:
-        """The position after the newest batch, int64 (global rows, fields); rows of other processes are zero."""
+    def losses(self) -> np.ndarray:
+        """What the rows of the newest batch lack, int64 (global rows, kinds); rows of other processes are zero."""
         ...
 
-    def statistics(self, state: np.ndarray) -> dict[str, Any]:
-        """What was read and dropped up to a position of the whole batch."""
+    def statistics(self, step: int, losses: np.ndarray) -> dict[str, Any]:
+        """What was read of the sources up to a step, and what rows of the whole batch lacked lately."""
         ...
 
-    def restore(self, state: np.ndarray) -> None:
-        """Continues from a saved position of the whole batch."""
+    def seek(self, step: int) -> None:
+        """Continues after a step."""
         ...
 
 
@@ -112,8 +112,8 @@ def train(
         log = MetricsLog(folder, int(state.step), log_sha256) if jax.process_index() == 0 else None
         step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
 
-        def save(state: TrainState, position: np.ndarray) -> None:
-            progress = Progress(int(state.step), key, whole_position(position), log.sha256 if log else "")
+        def save(state: TrainState) -> None:
+            progress = Progress(int(state.step), key, log.sha256 if log else "")
             checkpoints.save(progress, state.params, state.optimizer_state, stacked_mask(table))
 
         state = _run(feed, state, step, place, save, log, training)
@@ -150,7 +150,7 @@ def _start(
             f"--workdir, or delete {folder} to train anew"
         )
     progress, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
-    feed.restore(progress.feed_position)
+    feed.seek(progress.step)
     start = jax.device_put(np.int32(progress.step), abstract.step.sharding)
     return TrainState(start, params, optimizer_state), progress.log_sha256
 
@@ -160,26 +160,27 @@ def _run(
     state: TrainState,
     step_function: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     place: Callable[[Mapping[str, np.ndarray]], Batch],
-    save: Callable[[TrainState, np.ndarray], None],
+    save: Callable[[TrainState], None],
     log: MetricsLog | None,
     training: TrainingConfig,
 ) -> TrainState:
     first = int(state.step)
     progress = tqdm(initial=first, total=training.steps, desc="train", unit="step", disable=None)
     unread: tuple[Metrics, np.ndarray, float] | None = None
-    started = time.monotonic()
+    started, lost = time.monotonic(), np.zeros(1, np.int64)
 
-    def read(step: int, metrics: Metrics, position: np.ndarray, waited: float) -> None:
-        nonlocal started
+    def read(step: int, metrics: Metrics, losses: np.ndarray, waited: float) -> None:
+        nonlocal started, lost
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         _refuse_not_finite(step, values)
         now = time.monotonic()
         if log is not None:
             log.add(values, now - started, waited)
-        started = now
+        started, lost = now, lost + losses
         if step % training.log_every == 0 or step == training.steps:
-            # Other processes read other rows: all of them take part in putting together what was read.
-            statistics = feed.statistics(whole_position(position))
+            # Other processes read other rows: all of them take part in putting together what these lacked.
+            statistics = feed.statistics(step, whole_losses(lost))
+            lost = np.zeros(1, np.int64)
             if log is not None:
                 log.write(step, statistics)
         progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
@@ -187,16 +188,16 @@ def _run(
 
     for step in range(first + 1, training.steps + 1):
         batch = place(next(feed))
-        position, waited = feed.state(), feed.wait_seconds
+        losses, waited = feed.losses(), feed.wait_seconds
         state, metrics = step_function(state, batch)
         # The metrics of a step are read after the next step was dispatched, so that the devices never wait for us.
         if unread is not None:
             read(step - 1, *unread)
-        unread = metrics, position, waited
+        unread = metrics, losses, waited
         if step % training.checkpoint_every == 0 or step == training.steps:
             read(step, *unread)
             unread = None
-            save(state, position)
+            save(state)
     progress.close()
     return state
 
@@ -225,11 +226,11 @@ def place_batch(
     return {name: place(array) for name, array in batch.items()}
 
 
-def whole_position(position: np.ndarray) -> np.ndarray:
-    """The feed's position of the whole batch, put together from each process's part."""
+def whole_losses(losses: np.ndarray) -> np.ndarray:
+    """What the rows of the whole batch lacked, put together from each process's part."""
     if jax.process_count() == 1:
-        return position
+        return losses
     # Rows of other processes are zero, so the maximum over all processes is the whole, even where two of them hold the
     # same row. The integers travel as pairs of 32-bit words, because JAX without x64 mode would truncate them.
-    gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(position).view(np.uint32))
+    gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(losses).view(np.uint32))
     return np.asarray(gathered).view(np.int64).max(axis=0)

@@ -24,11 +24,11 @@ VERBS = (
 """In the order in which help lists them."""
 
 WRITES = {
-    "quickstart": ("corpus", "tokenizer", "train"),
+    "quickstart": ("corpus", "tokenizer", "tokenize", "train"),
     "curate": ("corpus",),
     "tokenizer": ("tokenizer",),
     "tokenize": ("tokenize",),
-    "train": ("train",),
+    "train": ("tokenize", "train"),
 }
 """The stages that a verb writes and whose folders `paths` may name for others to read."""
 

@@ -1,6 +1,7 @@
 """Trains the model to its last step; run again, it goes on from the newest checkpoint.
 
-Reads `corpus/` and `tokenizer/`; writes `train/`: checkpoints, metrics.jsonl, timing.jsonl.
+Reads `tokenize/`, which it has written first where that is missing, and `tokenizer/`; writes `train/`: checkpoints,
+metrics.jsonl, timing.jsonl.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import CONFIG_FILE, Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
+from sc2jax.feed.outlook import outlook
 from sc2jax.model.loss import next_token_loss
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
@@ -22,11 +24,12 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import PARAMETERS, feed_inputs, input_digests, open_tokenizer
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
+from sc2jax.runs.tokens import ready_tokens
 from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 
-VERSION = 4
+VERSION = 5
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 """What a training run depends on, beside its inputs."""
 
@@ -37,6 +40,7 @@ def run(settings: Settings, workdir: str) -> None:
     folder = this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
+    ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
     this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
@@ -69,6 +73,8 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
     table = parameter_table(settings.model)
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
+    for line in outlook(feed.rows, settings.training.steps, size):
+        say(line)
     try:
         result = train(
             feed,

@@ -1,0 +1,82 @@
+"""The stage `tokenize` of a run, which `train` does first where it is missing."""
+
+import functools
+import json
+
+from sc2jax.config import differing_keys
+from sc2jax.errors import UserError
+from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.sources import open_sources, tokens_config
+from sc2jax.feed.tokenizing import lay_tokens
+from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest
+from sc2jax.records.stage import Stage, Written
+from sc2jax.records.stage_folder import notes_folder
+from sc2jax.runs.inputs import feed_inputs, input_digests
+from sc2jax.runs.run import Run, say
+
+VERSION = 5
+_WORTH_PROCESSES = 2**23
+"""Bytes of compressed text from which on processes are worth their start."""
+
+
+def tokenize(run: Run) -> Manifest:
+    """Lays the tokens of the run's mixture flat, unless it is done.
+
+    Raises:
+        UserError: the corpus or the tokenizer is missing or damaged, or the folder holds something else.
+    """
+    manifest = run.do(_stage(run))
+    _say_tokens(run, manifest)
+    return manifest
+
+
+def ready_tokens(run: Run) -> None:
+    """Makes sure that the run's tokens are there, and are those that its corpus would be encoded to now.
+
+    Raises:
+        UserError: they were made of something else, so that making them anew is for the user to decide.
+    """
+    folder = run.folder("tokenize")
+    if not is_finished(folder):
+        tokenize(run)
+        return
+    stage, found = _stage(run), read_manifest(folder)
+    if found.key == stage.key:
+        return
+    wanted = json.loads(canonical_json(stage.config))
+    differing = [f"config {key}" for key in differing_keys(wanted, dict(found.config))]
+    differing += [name for name, digest in stage.inputs.items() if found.inputs.get(name) != digest]
+    raise UserError(
+        f"the tokens in {folder} were made with another {', '.join(differing) or 'version of sc2jax'}; run "
+        "`sc2jax tokenize` to make them anew, or bring back what they were made with"
+    )
+
+
+def _stage(run: Run) -> Stage:
+    settings, inputs = run.settings, feed_inputs(run)
+    sections = {**tokens_config(inputs, read_mixture(settings.feed.mixture)), "tokenize": settings.tokenize}
+
+    def write(folder: str) -> Written:
+        from sc2jax.corpus.engine import map_units  # Daft takes a while to import
+
+        sources = open_sources(inputs)
+        many = sum(sum(source.units.sizes) for source in sources) >= _WORTH_PROCESSES
+        spread = functools.partial(map_units, in_processes=many)
+        return lay_tokens(folder, notes_folder(folder, stage.key), inputs, sources, settings.tokenize, spread)
+
+    stage = Stage("tokenize", VERSION, sections, input_digests(run, "tokenize"), write, resumes=True)
+    return stage
+
+
+def _say_tokens(run: Run, manifest: Manifest) -> None:
+    sources = manifest.statistics["sources"]
+    total = sum(sum(source["tokens"]) for source in sources.values())
+    damaged = sum(source["damaged_units"] for source in sources.values())
+    left_out = sum(sum(source["left_out"].values()) for source in sources.values())
+    renderings = run.settings.tokenize.renderings
+    lost = f"; left out as damaged: {damaged:,} row groups, {left_out:,} records" if damaged or left_out else ""
+    say(
+        f"{total:,} tokens of {len(sources)} source{'s' * (len(sources) > 1)}"
+        f"{f' in {renderings} renderings' * (renderings > 1)}{lost}",
+        run.folder("tokenize"),
+    )
