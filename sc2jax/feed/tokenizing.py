@@ -9,6 +9,7 @@ processes in any order, and those that an interrupted run had finished are not d
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
