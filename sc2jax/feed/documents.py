@@ -31,6 +31,11 @@ class DocumentWriter:
         return pieces
 
 
+def rendering_key(seed: int, source: str, rendering: int, unit: int) -> tuple[int | str, ...]:
+    """What tells the choices of a row group in one rendering from all others."""
+    return seed, source, rendering, unit
+
+
 def unit_tokens(
     unit: Unit, writer: DocumentWriter, tokenizer: Tokenizer, key: tuple[int | str, ...]
 ) -> Iterator[np.ndarray]:
@@ -40,7 +45,7 @@ def unit_tokens(
         unit: the row group.
         writer: writes its documents.
         tokenizer: encodes them.
-        key: tells the choices of this rendering of this row group from those of all others.
+        key: `rendering_key`.
     """
     for document in keyed_generator("documents", *key).permutation(len(unit)).tolist():
         yield tokenizer.encode_array(writer.pieces(unit[document], *key, document))

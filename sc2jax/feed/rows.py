@@ -60,7 +60,6 @@ class RowSource:
     renderings: Sequence[FlatTokens]
     row_length: int
     seed: int
-    infilled: bool
 
     @functools.cached_property
     def windows(self) -> list[int]:
@@ -119,14 +118,25 @@ class RowSource:
 class Rows:
     """All rows of a run.
 
+    Args:
+        inputs: what they follow from.
+        source: the only source of the mixture to read; "" for all of them.
+        most_epochs: how often a source is read at most, beside its own cap in the mixture; 0 for no limit.
+
     Raises:
         UserError: the tokens are missing, damaged or too few for a row.
     """
 
-    def __init__(self, inputs: FeedInputs, source: str = "") -> None:
+    def __init__(self, inputs: FeedInputs, source: str = "", most_epochs: int = 0) -> None:
         mixture = read_mixture(inputs.config.mixture)
+        mixture = only(mixture, source) if source else mixture
+        if most_epochs:
+            mixture = [
+                dataclasses.replace(share, max_epochs=min(share.max_epochs or most_epochs, most_epochs))
+                for share in mixture
+            ]
         self._inputs = inputs
-        self.sources = _open_sources(inputs, only(mixture, source) if source else mixture)
+        self.sources = _open_sources(inputs, mixture)
         shares = [source.share.share for source in self.sources]
         self.schedule = Schedule(shares, [source.limit for source in self.sources])
 
@@ -171,15 +181,8 @@ class Rows:
                 raise
             report_skipped(error)
             return Row(pack_row(np.empty(0, np.int32), length, config.cross_document_attention), (0, 0, 0, 1))
-        lost = (0, 0, 0, 0)
         source = self.sources[place.source]
-        if self._inputs.fim.level == "context" and source.infilled:
-            key = (self._inputs.seed, source.share.name, place.epoch, place.window)
-            generator = keyed_generator("window", *key)
-            whole = len(window)
-            window, replaced = transform_window(window, self._inputs.tokenizer, self._inputs.fim, generator)
-            lost = (max(0, len(window) - whole), max(0, whole - len(window)), replaced, 0)
-        return Row(pack_row(window, length, config.cross_document_attention), lost)
+        return finish_row(self._inputs, source.share, place.epoch, place.window, window)
 
     def statistics(self, rows: int) -> dict[str, Any]:
         """What the first `rows` rows of the run have read of each source.
@@ -200,6 +203,25 @@ class Rows:
         }
 
 
+def finish_row(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, window: np.ndarray) -> Row:
+    """A row from its tokens: infilled at context level if the source is, then packed.
+
+    Args:
+        inputs: say how.
+        share: the source that the tokens are from.
+        epoch: of the source; with the window's `number` the key of the infilling.
+        number: of the window in its epoch.
+        window: the row's tokens and the one after them (row_length + 1,).
+    """
+    lost = (0, 0, 0, 0)
+    if inputs.fim.level == "context" and is_infilled(share.format, inputs.fim):
+        generator = keyed_generator("window", inputs.seed, share.name, epoch, number)
+        whole = len(window)
+        window, replaced = transform_window(window, inputs.tokenizer, inputs.fim, generator)
+        lost = (max(0, len(window) - whole), max(0, whole - len(window)), replaced, 0)
+    return Row(pack_row(window, inputs.row_length, inputs.config.cross_document_attention), lost)
+
+
 def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[RowSource]:
     manifest = read_manifest(inputs.tokens)
     if not inputs.skip_damaged:
@@ -217,8 +239,7 @@ def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Ro
                 f"the source {share.name} has {short:,} tokens, fewer than a row of {length:,}; use a smaller "
                 "model.context_length, add to the corpus, or leave it out of the mixture"
             )
-        infilled = is_infilled(share.format, inputs.fim)
-        opened.append(RowSource(share, renderings, length, inputs.seed, infilled))
+        opened.append(RowSource(share, renderings, length, inputs.seed))
     return opened
 
 

@@ -4,11 +4,16 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from sc2jax.display import PAGE_POLICY, page_text, terminal_text
-from sc2jax.feed.sources import FeedInputs
+from sc2jax.feed.documents import DocumentWriter, rendering_key, unit_tokens
+from sc2jax.feed.mixtures import only, read_mixture
+from sc2jax.feed.schedule import ENDLESS, Schedule
+from sc2jax.feed.sources import FeedInputs, open_units
+from sc2jax.records.manifest import is_finished
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
@@ -22,38 +27,76 @@ def show_row(
 ) -> str:
     """Row `row` of batch `step`, both from 0, as training sees it, or as it would if `source` were the only one.
 
-    With `color` None, colours are used if standard output is a terminal and NO_COLOR is not set.
+    Before `sc2jax tokenize` has laid the tokens flat, it is a row of the same texts in the order in which they lie in
+    the corpus. With `color` None, colours are used if standard output is a terminal and NO_COLOR is not set.
 
     Raises:
-        UserError: the corpus or the mixture cannot be used.
+        UserError: the corpus, the tokens or the mixture cannot be used.
     """
     wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     colored = bool(wanted) if color is None else color
-    features = read_row(inputs, batch_size, row, step, source)
-    return f"{terminal_text(_title(row, step, source))}\n{render_row(features, inputs.tokenizer, color=colored)}"
+    shown = read_row(inputs, batch_size, row, step, source)
+    return f"{terminal_text(shown.title)}\n{render_row(shown.features, inputs.tokenizer, color=colored)}"
 
 
 def row_page(inputs: FeedInputs, batch_size: int, *, row: int = 0, step: int = 0, source: str = "") -> str:
     """The same as an HTML page without scripts, for a browser or a notebook.
 
     Raises:
-        UserError: the corpus or the mixture cannot be used.
+        UserError: the corpus, the tokens or the mixture cannot be used.
     """
-    features = read_row(inputs, batch_size, row, step, source)
-    return render_page(features, inputs.tokenizer, _title(row, step, source))
+    shown = read_row(inputs, batch_size, row, step, source)
+    return render_page(shown.features, inputs.tokenizer, shown.title)
 
 
-def read_row(inputs: FeedInputs, batch_size: int, row: int, step: int, source: str) -> dict[str, np.ndarray]:
-    """The features of one row of a batch."""
-    from sc2jax.feed.batches import open_batches
+class Shown(NamedTuple):
+    """The features of a row, and where it is from."""
 
-    with open_batches(inputs, batch_size, rows=[row], source=source) as batches:
-        batch = next(itertools.islice(batches, step, None))
-    return {name: values[0] for name, values in batch.items()}
+    features: dict[str, np.ndarray]
+    title: str
 
 
-def _title(row: int, step: int, source: str) -> str:
-    return f"batch {step}, row {row}" + (f", {source} alone" if source else "")
+def read_row(inputs: FeedInputs, batch_size: int, row: int, step: int, source: str) -> Shown:
+    """One row of a batch, from tokens if there are any, else from text."""
+    number = step * batch_size + row
+    read = _row_of_tokens if is_finished(inputs.tokens) else _row_of_text
+    features, where = read(inputs, number, source)
+    return Shown(features, f"batch {step}, row {row}" + (f", {source} alone" if source else "") + f": {where}")
+
+
+def _row_of_tokens(inputs: FeedInputs, number: int, source: str) -> tuple[dict[str, np.ndarray], str]:
+    from sc2jax.feed.rows import Rows  # TensorStore takes a while to import
+
+    rows = Rows(inputs, source)
+    (place,) = rows.places(number, number + 1)
+    (row,) = rows.read([place])
+    of = rows.sources[place.source]
+    windows = of.windows[place.rendering]
+    return row.features, f"{of.share.name}, epoch {place.epoch}, window {place.window:,} of {windows:,}"
+
+
+def _row_of_text(inputs: FeedInputs, number: int, source: str) -> tuple[dict[str, np.ndarray], str]:
+    """A row of the first row groups of the source whose turn it is."""
+    from sc2jax.feed.rows import finish_row
+
+    mixture = read_mixture(inputs.config.mixture)
+    mixture = only(mixture, source) if source else mixture
+    shares = [share.share for share in mixture]
+    sources, rows = Schedule(shares, [ENDLESS] * len(shares)).sequence(number, number + 1)
+    share, before = mixture[int(sources[0])], int(rows[0])
+    units = open_units(inputs, share, "train")
+    units.require("train")
+    writer = DocumentWriter(share.format, inputs.formats, inputs.fim)
+    tokens = np.empty(0, np.int32)
+    for index in range(len(units)):
+        key = rendering_key(inputs.seed, share.name, 0, index)
+        tokens = np.concatenate([tokens, *unit_tokens(units[index], writer, inputs.tokenizer, key)])
+        if len(tokens) > inputs.row_length:
+            break
+    window = before % max(1, len(tokens) // inputs.row_length)
+    laid = np.take(tokens, np.arange(inputs.row_length + 1) + window * inputs.row_length, mode="wrap")
+    features = finish_row(inputs, share, 0, window, laid).features
+    return features, f"{share.name}, window {window:,} of its first texts (training reads tokens: `sc2jax tokenize`)"
 
 
 def render_row(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, color: bool) -> str:

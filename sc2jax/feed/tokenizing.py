@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.feed.config import TokenizeConfig
-from sc2jax.feed.documents import DocumentWriter, unit_tokens
+from sc2jax.feed.documents import DocumentWriter, rendering_key, unit_tokens
 from sc2jax.feed.flat_tokens import rendering_folder, write_part
 from sc2jax.feed.sources import FeedInputs, SourceUnits
 from sc2jax.feed.units import Units, report_skipped
@@ -89,7 +89,7 @@ class _EncodePart:
                 damaged += 1
                 continue
             left_out.update(unit.left_out)
-            key = (self.seed, source.name, row["rendering"], index)
+            key = rendering_key(self.seed, source.name, row["rendering"], index)
             tokens += unit_tokens(unit, self.writers[row["source"]], self.tokenizer, key)
         laid = np.concatenate(tokens)
         outputs: list[Output] = []

@@ -30,15 +30,14 @@ def tokenize(run: Run) -> Manifest:
     return manifest
 
 
-def ready_tokens(run: Run) -> None:
-    """Makes sure that the run's tokens are there, and are those that its corpus would be encoded to now.
+def refuse_other_tokens(run: Run) -> None:
+    """Makes sure that the run's tokens, if there are any, are those that its corpus would be encoded to now.
 
     Raises:
-        UserError: they were made of something else, so that making them anew is for the user to decide.
+        UserError: they were made of something else; whether they are made anew is for the user to decide.
     """
     folder = run.folder("tokenize")
     if not is_finished(folder):
-        tokenize(run)
         return
     stage, found = _stage(run), read_manifest(folder)
     if found.key == stage.key:

@@ -24,7 +24,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import PARAMETERS, feed_inputs, input_digests, open_tokenizer
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
-from sc2jax.runs.tokens import ready_tokens
+from sc2jax.runs.tokens import refuse_other_tokens, tokenize
 from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
@@ -40,7 +40,10 @@ def run(settings: Settings, workdir: str) -> None:
     folder = this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
-    ready_tokens(this)
+    if is_finished(this.folder("tokenize")):
+        refuse_other_tokens(this)
+    else:
+        tokenize(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
     this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
