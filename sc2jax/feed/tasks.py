@@ -1,57 +1,33 @@
-"""The seqio view of a corpus: Tasks over its splits, and Mixtures of them.
+"""The seqio view of a corpus: a Mixture of training rows, and Tasks of the documents that these are cut from.
 
-`register_mixture` makes them available to users of seqio by `seqio.get_mixture_or_task`. They use the same units and
-document writers as the training streams (`sources.py`), which need neither seqio nor TensorFlow: importing these takes
-more than 10 s and almost 1 GB. seqio's own packing and feature converters take id 0 for padding, which in this
-vocabulary is the end of text; use `packing.py` instead. Context-level infilling needs windows, so only the streams
-apply it.
+`register_mixture` makes them available to users of seqio by `seqio.get_mixture_or_task`. The Mixture, asked for
+`sequence_length={"targets": row_length}`, gives the very rows that `sc2jax train` reads, with their segments, positions
+and weights. A Task gives the documents of one source as text and ids, a long one in consecutive pieces of the length
+that is asked for, where seqio would trim it to the first.
+
+seqio's own packing and feature converters take id 0 for padding, which in this vocabulary is the end of text: they give
+it no weight, and drop it when they pack. `RowConverter` weights by position, the end of text included.
+
+Training needs neither seqio nor TensorFlow: importing these takes more than 5 s and almost 1 GB.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.documents import DocumentWriter, characters
+from sc2jax.feed.documents import DocumentWriter
 from sc2jax.feed.mixtures import SourceShare, read_mixture
-from sc2jax.feed.sources import FeedInputs, document_writer, open_units
+from sc2jax.feed.row_mixture import RowMixture
+from sc2jax.feed.sources import FeedInputs, open_units
+from sc2jax.feed.tensorflow_import import seqio, tf
 from sc2jax.records.schemas import SPLITS
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import UNKNOWN_ID, Tokenizer
-
-
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Hides what native code writes to standard error, unless an exception is raised."""
-    original = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            captured.seek(0)
-            os.write(original, captured.read())
-            raise
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-
-
-# TensorFlow reports the accelerators that it does not find, whatever its log level is.
-with _unheard():
-    import seqio
-    import tensorflow as tf
-
-    # TensorFlow would claim every accelerator for itself.
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
 
 # Examples may be whole repositories: a large buffer of them would not fit in memory. The source shuffles units.
 _SHUFFLE_BUFFER = 64
@@ -89,12 +65,12 @@ class TokenizerVocabulary(seqio.Vocabulary):
     def _decode(self, ids: Iterable[int]) -> str:
         return self.tokenizer.decode(list(ids))
 
-    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    def _encode_tf(self, s: tf.Tensor | str | bytes) -> tf.Tensor:
         def encode(text: bytes | np.ndarray) -> np.ndarray:
             content = text if isinstance(text, bytes) else text.item()  # an array of one where TensorFlow is eager
             return np.array(self.tokenizer.encode_text(content.decode()), np.int32)
 
-        ids = tf.numpy_function(encode, [s], tf.int32)
+        ids = tf.numpy_function(encode, [tf.convert_to_tensor(s, tf.string)], tf.int32)
         ids.set_shape([None])
         return ids
 
@@ -168,45 +144,52 @@ class CuratedSource(seqio.DataSource):
 
 @dataclasses.dataclass(frozen=True)
 class DocumentTokens:
-    """The preprocessor of a Task: records to the tokens of their document, as the feature `targets`.
+    """The preprocessor of a Task: records to their document, as tokens (`targets`) and text (`targets_pretokenized`).
 
     seqio gives every shard the same sequence of seeds, so random choices that followed from the seed alone would be the
-    same in all shards; the document's place in the corpus tells them apart.
+    same in all shards; the document's place in the corpus tells them apart. With a `sequence_length`, which seqio fills
+    in, a document is as many examples as it needs, each with its own part of the text.
     """
 
     source: str
     writer: DocumentWriter
     tokenizer: Tokenizer
+    sequence_length: Mapping[str, int] | None = None
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset of the documents' tokens."""
+        """The dataset of the documents, or of their pieces."""
+        length = (self.sequence_length or {}).get("targets", 0)
 
-        def tokens(records: bytes, unit: np.int64, document: np.int64, seed: np.ndarray) -> np.ndarray:
+        def pieces(records: bytes, unit: np.int64, document: np.int64, seed: np.ndarray) -> Iterator[dict[str, Any]]:
             key = (*map(int, seed), self.source, int(unit), int(document))
-            return np.array(self.tokenizer.encode(self.writer.pieces(json.loads(records), *key)), np.int32)
+            ids = self.tokenizer.encode_array(self.writer.pieces(json.loads(records), *key))
+            for start in range(0, len(ids), length or max(1, len(ids))):
+                piece = ids[start : start + length] if length else ids
+                yield {"targets": piece, "targets_pretokenized": self.tokenizer.decode(piece)}
+
+        signature = {
+            "targets": tf.TensorSpec((None,), tf.int32),  # pyright: ignore[reportArgumentType]
+            "targets_pretokenized": tf.TensorSpec((), tf.string),  # pyright: ignore[reportArgumentType]
+        }
 
         @seqio.map_over_dataset(num_seeds=1)
-        def tokenize(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            inputs = [example["records"], example["unit"], example["document"], seed]
-            targets = tf.numpy_function(tokens, inputs, tf.int32)
-            targets.set_shape([None])
-            return {"targets": targets}
+        def seeded(example: dict[str, tf.Tensor], seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return example["records"], example["unit"], example["document"], seed
 
-        return tokenize(dataset)  # pyright: ignore[reportCallIssue]
+        return seeded(dataset).flat_map(  # pyright: ignore[reportCallIssue]
+            lambda *arguments: tf.data.Dataset.from_generator(pieces, args=arguments, output_signature=signature)
+        )
 
 
-def create_mixture(inputs: FeedInputs) -> seqio.Mixture:
+def create_mixture(inputs: FeedInputs) -> RowMixture:
     """The mixture of a config over a corpus, with a Task for each of its sources, not registered with seqio.
-
-    seqio's rates are shares of examples, ours of tokens: a rate is the share divided by the mean size of a document in
-    the source's first row group.
 
     Raises:
         UserError: the mixture or the corpus cannot be read, or the corpus is empty.
     """
     tasks = []
     for share in read_mixture(inputs.config.mixture):
-        data, writer = CuratedSource(inputs, share), document_writer(inputs, share)
+        data, writer = CuratedSource(inputs, share), DocumentWriter(share.format, inputs.formats, inputs.fim)
         data.units["train"].require("train")
         feature = seqio.Feature(TokenizerVocabulary(inputs.tokenizer), add_eos=False, dtype=tf.int32)
         task = seqio.Task(
@@ -216,11 +199,11 @@ def create_mixture(inputs: FeedInputs) -> seqio.Mixture:
             preprocessors=[DocumentTokens(share.name, writer, inputs.tokenizer)],
             shuffle_buffer_size=_SHUFFLE_BUFFER,
         )
-        tasks.append((task, share.share / _mean_size(data, writer)))
-    return seqio.Mixture(_seqio_name(inputs.config), tasks)
+        tasks.append((task, share.share))
+    return RowMixture(_seqio_name(inputs.config), inputs, tasks)
 
 
-def register_mixture(inputs: FeedInputs) -> seqio.Mixture:
+def register_mixture(inputs: FeedInputs) -> RowMixture:
     """Registers the mixture and its tasks with seqio, in place of earlier ones of the same names."""
     mixture = create_mixture(inputs)
     for registry, providers in ((seqio.TaskRegistry, mixture.tasks), (seqio.MixtureRegistry, [mixture])):
@@ -232,10 +215,3 @@ def register_mixture(inputs: FeedInputs) -> seqio.Mixture:
 
 def _seqio_name(config: FeedConfig) -> str:
     return Path(config.mixture).stem
-
-
-def _mean_size(data: CuratedSource, writer: DocumentWriter) -> float:
-    """The mean number of characters of the documents in the first row group."""
-    unit = data.units["train"][0]
-    sizes = [characters(writer.pieces(unit[document], document)) for document in range(len(unit))]
-    return sum(sizes) / len(unit)
