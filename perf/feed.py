@@ -1,33 +1,39 @@
-"""How fast the feed is: tokens per CPU-second from the corpus on disk to packed rows, beside the plain seqio chain.
+"""How fast the feed is: tokens per CPU-second, encoded and then as packed rows, beside the plain seqio chain.
 
     SC2JAX_TOKENIZER=/path/to/starcoder2/tokenizer.json python perf/feed.py --folder=/tmp/feed
 
 Makes a corpus of this Python's standard library and installed packages in the folder (`--megabytes` of it), and a
 SentencePiece tokenizer of 49152 tokens on it; both stay there for the next time. Then, in one process and over all of
-its threads: the feed with either tokenizer and each kind of infilling and from tokens encoded ahead, and the stock
-chain of seqio on the same corpus: SentencePiece in the graph and seqio's packing, without infilling, a document a file.
-Of the latter the tokens that it encoded count; how many of them its packing left in the rows stands below. Last, how
-much memory the feed holds after more and more rows.
+its threads: documents encoded and laid flat with either tokenizer; rows of those tokens, of two lengths, with and
+without infilling; and the stock chain of seqio on the same corpus: SentencePiece in the graph and seqio's packing,
+without infilling, a document a file. Of the latter the tokens that it encoded count; how many of them its packing left
+in the rows stands below. Last, how many reads a row takes of a store, and how much memory the feed holds after more and
+more rows.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import os
 import resource
+import shutil
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import tensorstore as ts
 
+from sc2jax.feed import flat_tokens
 from sc2jax.feed.batches import open_batches
-from sc2jax.feed.cache import token_config, token_inputs, write_tokens
-from sc2jax.feed.config import FeedConfig
-from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.sources import FeedInputs, open_documents
+from sc2jax.feed.config import FeedConfig, TokenizeConfig
+from sc2jax.feed.rows import Rows
+from sc2jax.feed.sources import FeedInputs, open_sources
+from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.dataset import read_tables, write_part
 from sc2jax.records.edits import edits_sha256
 from sc2jax.records.manifest import Manifest, commit, read_manifest
@@ -46,7 +52,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where corpus and tokenizer are made, and stay")
     parser.add_argument("--megabytes", type=int, default=30, help="size of the corpus")
-    parser.add_argument("--row", type=int, default=4096, help="tokens of a row")
     parser.add_argument("--tokens", type=int, default=4_000_000, help="tokens to measure each chain with")
     parser.add_argument("--no-stock", action="store_true", help="leave seqio's chain out")
     arguments = parser.parse_args()
@@ -57,25 +62,25 @@ def main() -> None:
         tokenizers["byte-level BPE 49152"] = os.environ["SC2JAX_TOKENIZER"]
     print(f"{'tokens per CPU-second':<42}{'tokens':>12}{'CPU s':>8}{'wall s':>8}{'thousand/s':>12}", flush=True)
     for name, path in tokenizers.items():
-        inputs = FeedInputs(corpus, load_tokenizer(path), FeedConfig(), arguments.row, FormatConfig(), FimConfig(), 0)
-        for level in ("off", "document", "context"):
-            changed = dataclasses.replace(inputs, fim=FimConfig(level=level))
-            report(f"feed, {name}, infilling: {level}", lambda changed=changed: run_feed(changed, arguments.tokens))
-        tokens = make_tokens(arguments.folder / f"tokens-{inputs.tokenizer.digest[:8]}", inputs)
-        config = dataclasses.replace(inputs.config, tokenized=True)
-        cached = dataclasses.replace(inputs, config=config, tokens=tokens)
-        report(f"feed, {name}, tokenized, context", lambda cached=cached: run_feed(cached, arguments.tokens))
+        tokenizer = load_tokenizer(path)
+        folder = arguments.folder / f"tokens-{tokenizer.digest[:8]}"
+        inputs = FeedInputs(corpus, tokenizer, FeedConfig(), 4096, FormatConfig(), FimConfig(), 0, str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        report(f"encoded, {name}", lambda inputs=inputs: lay(inputs))
+        for length in (4096, 256):
+            for level in ("off", "context"):
+                changed = dataclasses.replace(inputs, row_length=length, fim=FimConfig(level=level))
+                title = f"rows of {length}, {name}, infilling {level}"
+                report(title, lambda changed=changed: run_feed(changed, arguments.tokens))
     if not arguments.no_stock:
         from sc2jax.feed import tasks  # TensorFlow without its greetings, before the clock starts
 
         del tasks
         kept = [0]
-        report("seqio as it is, SentencePiece 49152", lambda: run_stock(corpus, sentencepiece, arguments.row, kept))
+        report("seqio as it is, SentencePiece 49152", lambda: run_stock(corpus, sentencepiece, 4096, kept))
         print(f"  of these its packing kept {kept[0]:,}")
-    for path in tokenizers.values():
-        report_memory(
-            FeedInputs(corpus, load_tokenizer(path), FeedConfig(), arguments.row, FormatConfig(), FimConfig(), 0)
-        )
+    report_reads(inputs)
+    report_memory(dataclasses.replace(inputs, row_length=512))
 
 
 def report(title: str, run: Callable[[], int]) -> None:
@@ -95,16 +100,58 @@ def run_feed(inputs: FeedInputs, tokens: int) -> int:
     return batches * BATCH * inputs.row_length
 
 
+def lay(inputs: FeedInputs) -> int:
+    """Encodes the corpus; returns its tokens."""
+    with tempfile.TemporaryDirectory() as done:
+        sources = open_sources(inputs)
+        outputs, statistics = lay_tokens(inputs.tokens, done, inputs, sources, TokenizeConfig(), one_by_one)
+    commit(inputs.tokens, Manifest("tokenize", {}, {}, tuple(outputs), statistics))
+    return sum(statistics["sources"]["source_code"]["tokens"])
+
+
+@contextlib.contextmanager
+def one_by_one(
+    rows: pa.Table, cuts: Sequence[int], function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+) -> Iterator[Iterator[pa.Table]]:
+    """Does the work of `corpus/engine.py` in this thread."""
+    yield (function(rows.slice(start, 1)).cast(schema) for start in cuts)
+
+
+def report_reads(inputs: FeedInputs) -> None:
+    """Prints the requests that rows send to a store, one row after the other, with next to nothing in the cache."""
+    flat_tokens._CACHED_BYTES = 2**20
+    flat_tokens._context.cache_clear()
+    rows = Rows(inputs)
+    rows.read(rows.places(0, 200))
+    before = store_reads()
+    for place in rows.places(200, 1000):
+        rows.read([place])
+    asked, sent = (after - earlier for after, earlier in zip(store_reads(), before, strict=True))
+    print(f"reads of 800 rows: {asked} blocks asked for, in {sent} requests")
+
+
+def store_reads() -> tuple[int, int]:
+    """Blocks that were read of local files so far, and the requests that this took."""
+    metrics = {
+        metric["name"].rpartition("/")[2]: metric["values"][0].get("value", 0)
+        for metric in ts.experimental_collect_matching_metrics("/tensorstore/kvstore/file/")
+        if metric["values"]
+    }
+    return metrics["read"], metrics["batch_read"]
+
+
 def report_memory(inputs: FeedInputs) -> None:
     """Prints the resident memory after more and more rows of several epochs."""
+    taken = 0
     with open_batches(inputs, BATCH) as feed:
-        for batches in (20, 80, 320, 1280):
-            while feed.state()[0, 1] < batches:
+        for batches in (20, 80, 320, 1280, 5120):
+            while taken < batches:
                 next(feed)
+                taken += 1
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            epochs = feed.statistics(feed.state())["sources"]["source_code"]["epochs"]
+            epochs = feed.rows.statistics(taken * BATCH)["source_code"]["epochs"]
             megabytes = pages * resource.getpagesize() / 2**20
-            print(f"memory after {batches * BATCH:,} rows, {epochs} epochs: {megabytes:.0f} MB", flush=True)
+            print(f"memory after {taken * BATCH:,} rows, {epochs} epochs: {megabytes:.0f} MB", flush=True)
 
 
 def run_stock(corpus: str, tokenizer: str, row_length: int, kept: list[int]) -> int:
@@ -197,15 +244,6 @@ def make_tokenizer(path: Path, corpus: str) -> str:
     if not path.exists():
         path.write_bytes(train_tokenizer(read_texts(corpus), TokenizerConfig(vocab_size=VOCABULARY), seed=0))
     return str(path)
-
-
-def make_tokens(folder: Path, inputs: FeedInputs) -> str:
-    """The documents of an epoch encoded ahead."""
-    sources = open_documents(inputs, read_mixture(inputs.config.mixture))
-    outputs, statistics = write_tokens(str(folder), sources, epochs=1)
-    manifest = Manifest("tokenize", token_inputs(sources), token_config(sources), tuple(outputs), statistics)
-    commit(str(folder), manifest)
-    return str(folder)
 
 
 if __name__ == "__main__":

@@ -6,24 +6,18 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from sc2jax.errors import UserError
-from sc2jax.feed.packing import FEATURES
-from sc2jax.feed.rows import LOSSES, Place, Rows
+from sc2jax.feed.rows import LOSSES, Packed, Rows
 from sc2jax.feed.sources import FeedInputs
 
 HostBatch = dict[str, np.ndarray]
 
 _PLANNED_ROWS = 4096
 """Rows whose places are computed at a time: a few cost as much as many."""
-
-
-class _Made(NamedTuple):
-    batch: HostBatch
-    losses: np.ndarray
 
 
 def open_batches(
@@ -46,7 +40,7 @@ def open_batches(
 
 
 class Batches:
-    """An iterator of batches: for each name of `FEATURES` an array of (rows, row_length).
+    """An iterator of batches: for each name of `packing.FEATURES` an array of (rows, row_length).
 
     Its position is the number of batches returned, whichever process returned them. `wait_seconds` is how long the
     caller waited for the last batch. Use as a context manager, or call `close`.
@@ -114,7 +108,7 @@ class Batches:
         self.close()
 
 
-def _make(rows: Rows, batch_size: int, chosen: np.ndarray, step: int) -> Iterator[_Made]:
+def _make(rows: Rows, batch_size: int, chosen: np.ndarray, step: int) -> Iterator[Packed]:
     """The chosen rows of the batches from `step` on."""
     while True:
         ahead = max(1, _PLANNED_ROWS // batch_size)
@@ -122,14 +116,8 @@ def _make(rows: Rows, batch_size: int, chosen: np.ndarray, step: int) -> Iterato
         wanted = np.add.outer(np.arange(last - step) * batch_size, chosen).ravel()
         places = rows.places(step * batch_size, last * batch_size, wanted)
         for at in range(0, len(places), len(chosen)):
-            yield _batch(rows, places[at : at + len(chosen)])
+            yield rows.read(places[at : at + len(chosen)])
         step = last
-
-
-def _batch(rows: Rows, places: Sequence[Place]) -> _Made:
-    made = rows.read(places)
-    batch = {name: np.stack([row.features[name] for row in made]) for name in FEATURES}
-    return _Made(batch, np.array([row.losses for row in made], np.int64))
 
 
 class _Background:
@@ -138,8 +126,8 @@ class _Background:
     The thread ends when this object is stopped or no longer referenced, and at the end of the program.
     """
 
-    def __init__(self, made: Iterator[_Made], depth: int) -> None:
-        self._ready: queue.SimpleQueue[_Made | BaseException] = queue.SimpleQueue()
+    def __init__(self, made: Iterator[Packed], depth: int) -> None:
+        self._ready: queue.SimpleQueue[Packed | BaseException] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)
         self._error: BaseException | None = None
         ending = threading.Event()
@@ -148,7 +136,7 @@ class _Background:
         self.stop = weakref.finalize(self, _end, thread, self._free, ending)
         thread.start()
 
-    def take(self) -> _Made:
+    def take(self) -> Packed:
         if self._error is None:
             item = self._ready.get()
             if not isinstance(item, BaseException):
@@ -159,8 +147,8 @@ class _Background:
 
 
 def _fill(
-    made: Iterator[_Made],
-    ready: "queue.SimpleQueue[_Made | BaseException]",
+    made: Iterator[Packed],
+    ready: "queue.SimpleQueue[Packed | BaseException]",
     free: threading.Semaphore,
     ending: threading.Event,
 ) -> None:

@@ -67,7 +67,8 @@ class RowSource(seqio.DataSource):
             while at < rows.schedule.rows:
                 stop = min(at + stride, rows.schedule.rows)
                 chosen = np.arange(first, stop - at, by)
-                yield from (row.features for row in rows.read(rows.places(at, stop, chosen)))
+                read = rows.read(rows.places(at, stop, chosen)).features
+                yield from ({name: read[name][row] for name in FEATURES} for row in range(len(chosen)))
                 at = stop
 
         length = self.inputs.row_length

@@ -18,13 +18,13 @@ from sc2jax.errors import UserError
 from sc2jax.feed.flat_tokens import DamagedTokensError, FlatTokens, Window
 from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.mixtures import SourceShare, only, read_mixture
-from sc2jax.feed.packing import pack_row
+from sc2jax.feed.packing import pack_rows
 from sc2jax.feed.schedule import ENDLESS, Schedule
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.feed.units import report_skipped
 from sc2jax.records.dataset import refuse_missing
 from sc2jax.records.manifest import read_manifest
-from sc2jax.text.fim import transform_window
+from sc2jax.text.fim import TransformedWindow, transform_window
 from sc2jax.text.formats import is_infilled
 
 LOSSES = ("cut_tokens", "padding", "replaced_characters", "damaged_rows")
@@ -42,11 +42,11 @@ class Place(NamedTuple):
     start: int  # the token of the rendering that the window begins with
 
 
-class Row(NamedTuple):
-    """A row's features (`packing.FEATURES`), each of `row_length`, and its `LOSSES`."""
+class Packed(NamedTuple):
+    """Rows: their features (`packing.FEATURES`), each (rows, row_length), and their losses (rows, `LOSSES`), int64."""
 
     features: dict[str, np.ndarray]
-    losses: tuple[int, ...]
+    losses: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,31 +158,39 @@ class Rows:
                 places[index] = place
         return [place for place in places if place is not None]
 
-    def read(self, places: Sequence[Place]) -> list[Row]:
+    def read(self, places: Sequence[Place]) -> Packed:
         """Reads rows, all at once.
 
         Raises:
             UserError: their tokens cannot be read, or are damaged and such rows are not to be left empty.
         """
-        length = self._inputs.row_length + 1  # the last token is only a target
+        length = self._inputs.row_length
         with ts.Batch() as batch:
-            windows = [
-                self.sources[place.source].renderings[place.rendering].request(place.start, length, batch)
+            arriving = [
+                # The last token of a window is only a target.
+                self.sources[place.source].renderings[place.rendering].request(place.start, length + 1, batch)
                 for place in places
             ]
-        return [self._row(place, window) for place, window in zip(places, windows, strict=True)]
+        windows, losses = [], np.zeros((len(places), len(LOSSES)), np.int64)
+        for place, window, lost in zip(places, arriving, losses, strict=True):
+            windows.append(self._window(place, window, lost))
+        return Packed(pack_rows(windows, length, self._inputs.config.cross_document_attention), losses)
 
-    def _row(self, place: Place, arriving: Window) -> Row:
-        config, length = self._inputs.config, self._inputs.row_length
+    def _window(self, place: Place, arriving: Window, lost: np.ndarray) -> np.ndarray:
+        """The tokens of a row, of which there are none if they are damaged; counts in `lost`."""
         try:
             window = arriving.result()
         except DamagedTokensError as error:
             if not self._inputs.skip_damaged:
                 raise
             report_skipped(error)
-            return Row(pack_row(np.empty(0, np.int32), length, config.cross_document_attention), (0, 0, 0, 1))
-        source = self.sources[place.source]
-        return finish_row(self._inputs, source.share, place.epoch, place.window, window)
+            lost[LOSSES.index("damaged_rows")] = 1
+            return np.empty(0, np.int32)
+        share = self.sources[place.source].share
+        infilled, replaced = infill(self._inputs, share, place.epoch, place.window, window)
+        longer = len(infilled) - len(window)
+        lost[:3] = max(0, longer), max(0, -longer), replaced
+        return infilled
 
     def statistics(self, rows: int) -> dict[str, Any]:
         """What the first `rows` rows of the run have read of each source.
@@ -203,8 +211,8 @@ class Rows:
         }
 
 
-def finish_row(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, window: np.ndarray) -> Row:
-    """A row from its tokens: infilled at context level if the source is, then packed.
+def infill(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, window: np.ndarray) -> TransformedWindow:
+    """A window with infilling at context level, if its source takes part in that.
 
     Args:
         inputs: say how.
@@ -213,13 +221,10 @@ def finish_row(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, 
         number: of the window in its epoch.
         window: the row's tokens and the one after them (row_length + 1,).
     """
-    lost = (0, 0, 0, 0)
-    if inputs.fim.level == "context" and is_infilled(share.format, inputs.fim):
-        generator = keyed_generator("window", inputs.seed, share.name, epoch, number)
-        whole = len(window)
-        window, replaced = transform_window(window, inputs.tokenizer, inputs.fim, generator)
-        lost = (max(0, len(window) - whole), max(0, whole - len(window)), replaced, 0)
-    return Row(pack_row(window, inputs.row_length, inputs.config.cross_document_attention), lost)
+    if inputs.fim.level != "context" or not is_infilled(share.format, inputs.fim):
+        return TransformedWindow(window, 0)
+    generator = keyed_generator("window", inputs.seed, share.name, epoch, number)
+    return transform_window(window, inputs.tokenizer, inputs.fim, generator)
 
 
 def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[RowSource]:

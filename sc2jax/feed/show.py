@@ -11,6 +11,7 @@ import numpy as np
 from sc2jax.display import PAGE_POLICY, page_text, terminal_text
 from sc2jax.feed.documents import DocumentWriter, rendering_key, unit_tokens
 from sc2jax.feed.mixtures import only, read_mixture
+from sc2jax.feed.packing import pack_row
 from sc2jax.feed.schedule import ENDLESS, Schedule
 from sc2jax.feed.sources import FeedInputs, open_units
 from sc2jax.records.manifest import is_finished
@@ -69,15 +70,15 @@ def _row_of_tokens(inputs: FeedInputs, number: int, source: str) -> tuple[dict[s
 
     rows = Rows(inputs, source)
     (place,) = rows.places(number, number + 1)
-    (row,) = rows.read([place])
+    features = {name: values[0] for name, values in rows.read([place]).features.items()}
     of = rows.sources[place.source]
     windows = of.windows[place.rendering]
-    return row.features, f"{of.share.name}, epoch {place.epoch}, window {place.window:,} of {windows:,}"
+    return features, f"{of.share.name}, epoch {place.epoch}, window {place.window:,} of {windows:,}"
 
 
 def _row_of_text(inputs: FeedInputs, number: int, source: str) -> tuple[dict[str, np.ndarray], str]:
     """A row of the first row groups of the source whose turn it is."""
-    from sc2jax.feed.rows import finish_row
+    from sc2jax.feed.rows import infill
 
     mixture = read_mixture(inputs.config.mixture)
     mixture = only(mixture, source) if source else mixture
@@ -95,7 +96,8 @@ def _row_of_text(inputs: FeedInputs, number: int, source: str) -> tuple[dict[str
             break
     window = before % max(1, len(tokens) // inputs.row_length)
     laid = np.take(tokens, np.arange(inputs.row_length + 1) + window * inputs.row_length, mode="wrap")
-    features = finish_row(inputs, share, 0, window, laid).features
+    infilled = infill(inputs, share, 0, window, laid).ids
+    features = pack_row(infilled, inputs.row_length, inputs.config.cross_document_attention)
     return features, f"{share.name}, window {window:,} of its first texts (training reads tokens: `sc2jax tokenize`)"
 
 
