@@ -1,8 +1,10 @@
 """Random numbers that depend on nothing but their key: the same on any machine, in any order, after any restart."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 _ROUNDS = 90
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -15,7 +17,17 @@ def keyed_generator(purpose: str, *key: int | str) -> np.random.Generator:
 
     The numbers of different keys are independent, so no decision shifts those after it.
     """
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(purpose, *key), "little")))
+    return np.random.Generator(np.random.Philox(_PhiloxKey(_digest(purpose, *key))))
+
+
+class _PhiloxKey(ISeedSequence):
+    """The key of a Philox generator as numpy asks for it; given as `key`, numpy first asks the system for entropy."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._words = np.frombuffer(digest, "<u8")
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:  # noqa: ARG002 (always two, 64 bits)
+        return self._words
 
 
 class KeyedPermutation:

@@ -68,7 +68,7 @@ def transform_window(
         return np.array(tokenizer.encode(_permute(pieces, config, rng)), np.int32)
 
     def places(part: np.ndarray, separator: Special) -> list[int]:
-        return np.flatnonzero(part == int(separator)).tolist()
+        return (part == int(separator)).nonzero()[0].tolist()
 
     chunks = _transform(np.asarray(window, np.int32), config, rng, places, permute)
     return TransformedWindow(np.concatenate(chunks), replaced)

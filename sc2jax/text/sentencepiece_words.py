@@ -31,11 +31,11 @@ def word_encoder(processor: "sentencepiece.SentencePieceProcessor") -> Callable[
 
     def encode_words(text: str) -> list[int]:
         words = _WORD.findall(text)
-        return list(
-            itertools.chain.from_iterable(
-                remembered(word) if len(word) <= _LONGEST_KEPT else encode(word) for word in words
-            )
-        )
+        if max(map(len, words), default=0) <= _LONGEST_KEPT:
+            ids = map(remembered, words)
+        else:
+            ids = (remembered(word) if len(word) <= _LONGEST_KEPT else encode(word) for word in words)
+        return list(itertools.chain.from_iterable(ids))
 
     return encode_words
 
