@@ -111,6 +111,12 @@ def exists(path: str) -> bool:
     return fs.exists(local)
 
 
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of this name, and no link to one."""
+    fs, local = fsspec.core.url_to_fs(path)
+    return fs.isdir(local) and not (isinstance(fs, LocalFileSystem) and Path(local).is_symlink())
+
+
 def file_sizes(folder: str) -> dict[str, int]:
     """The files directly in a folder, by name, with their bytes, from one listing; none if there is no such folder."""
     fs, local = fsspec.core.url_to_fs(folder)
@@ -220,6 +226,14 @@ def delete_if_empty(folder: str) -> None:
     if isinstance(fs, LocalFileSystem):
         with contextlib.suppress(OSError):
             Path(local).rmdir()
+
+
+def delete_empty_folders(folder: str) -> None:
+    """Deletes a local folder and those below it as far as nothing else is left in them; an object store has none."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if isinstance(fs, LocalFileSystem):
+        for parent, _, _ in os.walk(local, topdown=False):
+            delete_if_empty(parent)
 
 
 def delete_folder(folder: str) -> None:

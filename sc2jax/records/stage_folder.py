@@ -10,14 +10,13 @@ In an object store nothing can be moved: there files are written in their places
 
 import contextlib
 import dataclasses
-import logging
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from sc2jax import storage
-from sc2jax.display import terminal_text
+from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.locks import locked
@@ -79,12 +78,7 @@ class Claim:
                 storage.write_whole(join(self.unfinished, f"{_EARLIER}/{MANIFEST}"), earlier)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
-        foreign = foreign_files(self.folder, manifest, keeps)
-        if foreign:
-            more = f" and {len(foreign) - _NAMED_AT_MOST} more" if len(foreign) > _NAMED_AT_MOST else ""
-            said = f"{self.folder} also holds files that are not ours; they stay as they are: "
-            said += ", ".join(foreign[:_NAMED_AT_MOST]) + more
-            logging.getLogger("sc2jax").warning(terminal_text(said))
+        name_foreign(self.folder, foreign_files(self.folder, manifest, keeps))
 
 
 @contextlib.contextmanager

@@ -109,3 +109,26 @@ def test_a_run_on_tokens_is_done_again_when_they_are_and_runs_elsewhere_by_its_c
     status, _, errors = call("train", tmp_path, **tokenized)
     assert status == 2
     assert "holds a run with another tokenize;" in errors
+
+
+def test_foreign_files_among_checkpoints_stay_and_those_in_the_way_are_named_before_any_step(call, run):
+    (run / "train" / "manifest.json").unlink()
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    foreign = {
+        run / "train" / "checkpoints" / name: name for name in ("4/notes.txt", "9/x", "3/x", f"{STEPS}/params/x", "mine")
+    }
+    for path, content in foreign.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    before = log(run)
+    status, _, errors = call("train", run)
+    assert status == 2
+    assert f"checkpoints/{STEPS} is not ours and lies where the checkpoint of step {STEPS} has to go" in errors
+    assert log(run) == before
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    del foreign[run / "train" / "checkpoints" / f"{STEPS}/params/x"]
+    status, _, errors = call("train", run, **{"training.checkpoints_kept": 1})
+    assert status == 0, errors
+    assert {path: path.read_text() for path in foreign} == foreign
+    assert checkpoints(run) == {"3", "4", "9", "mine", str(STEPS)}
+    assert [path.name for path in (run / "train" / "checkpoints" / "4").iterdir()] == ["notes.txt"]
