@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -35,15 +35,32 @@ def inside(folder: str, path: str) -> str:
     Raises:
         UserError: it is absolute, climbs with `..`, or leaves the folder over a link.
     """
-    parts = path.split("/")
-    joined = join(folder, path)
-    if "\0" in path or any(part in ("", ".", "..") for part in parts):
-        raise UserError(f"{folder} names a file {path!r}, which is no path below it; nothing of it was read or written")
-    if not is_url(folder):
-        root = os.path.realpath(folder)
-        if os.path.commonpath([root, os.path.realpath(joined)]) != root:
+    refuse_outside(folder, [path])
+    return join(folder, path)
+
+
+def refuse_outside(folder: str, paths: Iterable[str]) -> None:
+    """The same check of many paths, which looks at each folder among them once: a corpus may have 100,000 parts.
+
+    Raises:
+        UserError: one of them is absolute, climbs with `..`, or leaves the folder over a link.
+    """
+    root = "" if is_url(folder) else os.path.realpath(folder)
+    within = {""}
+    for path in paths:
+        if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+            raise UserError(
+                f"{folder} names a file {path!r}, which is no path below it; nothing of it was read or written"
+            )
+        if not root:
+            continue
+        joined, above = join(folder, path), path.rpartition("/")[0]
+        # A file that is no link lies where its folder does.
+        followed = [] if above in within else [join(folder, above)]
+        followed += [joined] if os.path.islink(joined) else []  # noqa: PTH114 (many times as fast)
+        if any(os.path.commonpath([root, os.path.realpath(place)]) != root for place in followed):
             raise UserError(f"{joined} is a link that leaves {folder}; nothing of it was read or written")
-    return joined
+        within.add(above)
 
 
 def is_url(path: str) -> bool:

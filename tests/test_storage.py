@@ -18,6 +18,7 @@ from sc2jax.storage import (
     names,
     new_folder,
     read_bytes,
+    refuse_outside,
     sha256_of_file,
     write_whole,
 )
@@ -166,6 +167,24 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path, target):
     (tmp_path / "folder/link").symlink_to(target)
     with pytest.raises(UserError, match="is a link that leaves"):
         inside(str(tmp_path / "folder"), "link/passwd")
+
+
+def test_of_many_paths_each_is_followed(tmp_path):
+    """A folder is looked at once, yet no file in it passes that is a link, or lies behind one."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "a", outside):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    (root / "out").symlink_to(outside)
+    (outside / "back").symlink_to(root / "a/file")
+    (root / "a/away").symlink_to(outside / "file")
+    (root / "a/near").symlink_to(root / "a/file")
+    refuse_outside(str(root), ["top", "a/file", "a/near", "a/missing"])
+    for paths in (["a/file", "a/away"], ["a/away"], ["out/back", "out/file"], ["top", "out/back"], ["out/file"]):
+        with pytest.raises(UserError, match="is a link that leaves"):
+            refuse_outside(str(root), paths)
+    with pytest.raises(UserError, match="no path below it"):
+        refuse_outside("memory://bucket/run", ["a", "a/../b"])
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
