@@ -82,13 +82,13 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(folder: str, stage: str) -> Iterator[Claim]:
+def claimed(folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: False) -> Iterator[Claim]:
     """Holds a folder for a stage: nobody else writes in it, and nothing is under way at first.
 
     Raises:
         UserError: the folder holds something else, which is not touched, or another process is writing in it.
     """
-    refuse_foreign(folder, stage)
+    refuse_foreign(folder, stage, adopts)
     made = [] if storage.is_url(folder) else [at for at in (Path(folder), *Path(folder).parents) if not at.exists()]
     storage.make_folder(join(folder, OURS))
     try:
@@ -143,8 +143,10 @@ def _leave_mark(folder: str, stage: str) -> Mark:
     return mark
 
 
-def refuse_foreign(folder: str, stage: str) -> None:
+def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: False) -> None:
     """Makes sure that a folder is empty or the stage's own, by its mark or a manifest, before any work is done.
+
+    Of a folder with neither `adopts` says whether what lies in it is the stage's all the same.
 
     Raises:
         UserError: it holds something else.
@@ -164,10 +166,11 @@ def refuse_foreign(folder: str, stage: str) -> None:
         if join(OURS, name) != LOCK and not storage.is_unfinished(name)
     ]
     found = [*(join(OURS, name) for name in hidden), *(name for name in storage.names(folder) if name != OURS)]
-    if found:
+    if found and (hidden or not adopts(folder)):
         raise UserError(
             f"{folder} holds files that are not ours ({', '.join(found[:_NAMED_AT_MOST])}"
-            f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder"
+            f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder, "
+            f"or if it is a copy of an unfinished stage, copy its hidden folder {OURS} too"
         )
 
 
