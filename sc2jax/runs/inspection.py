@@ -11,7 +11,8 @@ from sc2jax.errors import UserError
 from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
-from sc2jax.runs.inputs import other_inputs, refuse_other_checkpoint
+from sc2jax.runs.inputs import other_inputs
+from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_config
 from sc2jax.storage import join
 
