@@ -99,6 +99,44 @@ def refuse_unknown_kind(path: str) -> None:
         raise UserError(f"{path} cannot be opened: {error}") from error
 
 
+def refuse_no_folder(path: str, name: str = "") -> None:
+    """Makes sure that a local path is a folder that can be read, or that one can be made there.
+
+    Args:
+        path: of the folder; an object store has none, and takes any.
+        name: what the user calls it, such as a key of the config.
+
+    Raises:
+        UserError: something else is there, or above it.
+    """
+    place = Path(path).absolute()
+    while not is_url(path):
+        found = _instead_of_a_folder(place)
+        if found is None:
+            place = place.parent
+            continue
+        if found:
+            below = "" if place == Path(path).absolute() else f" and cannot hold {path}"
+            raise UserError(f"{f'{name}: ' if name else ''}{place} is {found}{below}; name a folder, or a new one")
+        return
+
+
+def _instead_of_a_folder(path: Path) -> str | None:
+    """What a path is, if it is no folder that can be read; "" for one, None for nothing at all."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to what does not exist" if path.is_symlink() else None
+    except OSError as error:
+        return f"no path that can be followed ({error.strerror})"
+    if not stat.S_ISDIR(mode):
+        return _KINDS_OF_FILES.get(stat.S_IFMT(mode), "no folder")
+    return "" if os.access(path, os.R_OK | os.X_OK) else "a folder that this user may not read"
+
+
+_KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
 def open_file(path: str) -> BinaryIO:
     """A regular file for reading.
 
@@ -265,10 +303,11 @@ def new_folder(folder: str) -> Iterator[Path]:
     """A local folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
 
     Raises:
-        UserError: there is something of that name already, other than an empty folder.
+        UserError: there is something of that name already, other than an empty folder, or a file above it.
     """
     target = Path(os.path.realpath(folder))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    refuse_no_folder(folder if target.exists() else str(target))
+    if target.exists() and any(target.iterdir()):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     parents = [parent for parent in target.absolute().parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)

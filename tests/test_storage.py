@@ -54,8 +54,12 @@ def test_nothing_beside_a_new_folder_is_touched(tmp_path):
     (tmp_path / "a.unfinished/theirs").write_text("x")
     with new_folder(str(tmp_path / "a")) as folder:
         (folder / "file").write_text("x")
-    for name in ("a", "a/file"):
-        with pytest.raises(UserError, match="exists and is not empty"), new_folder(str(tmp_path / name)):
+    for name, said in (
+        ("a", "a exists and is not empty"),
+        ("a/file", "file is a file; name"),
+        ("a/file/b", "cannot hold"),
+    ):
+        with pytest.raises(UserError, match=said), new_folder(str(tmp_path / name)):
             pass
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["a.unfinished/theirs", "a/file"]

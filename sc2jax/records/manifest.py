@@ -93,13 +93,16 @@ def read_manifest(folder: str) -> Manifest:
     """The manifest of a complete folder.
 
     Raises:
-        UserError: there is none, it cannot be read, or it is not the one that was written.
+        UserError: there is none or no folder, it cannot be read, or it is not the one that was written.
     """
     path = join(folder, MANIFEST)
     remedy = f"delete {folder} and run its stage again"
     try:
         sealed = read_json(path, _Sealed, remedy)
-    except FileNotFoundError as error:
+    except OSError as error:
+        storage.refuse_no_folder(folder)
+        if not isinstance(error, FileNotFoundError):
+            raise
         raise UserError(
             f"{folder} holds no {MANIFEST}: the stage that writes it was not run or did not finish; run it (again)"
         ) from error

@@ -149,8 +149,9 @@ def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lamb
     Of a folder with neither `adopts` says whether what lies in it is the stage's all the same.
 
     Raises:
-        UserError: it holds something else.
+        UserError: it holds something else, or is no folder.
     """
+    storage.refuse_no_folder(folder)
     mark = read_mark(folder)
     if mark is None and is_finished(folder):
         with contextlib.suppress(UserError):  # somebody else's, if it cannot be read

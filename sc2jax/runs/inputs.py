@@ -19,8 +19,8 @@ from sc2jax.records.manifest import (
     sha256_of,
 )
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
-from sc2jax.runs.run import Run
-from sc2jax.runs.tokenizer_file import is_tokenizer, open_tokenizer, tokenizer_digest
+from sc2jax.runs.run import Run, is_tokenizer
+from sc2jax.runs.tokenizer_file import open_tokenizer, tokenizer_digest
 from sc2jax.storage import join
 
 MEASURED = {name: f"evaluate/{name}" for name in MEASURES}

@@ -3,7 +3,7 @@
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import Output, read_manifest
-from sc2jax.runs.run import Run
+from sc2jax.runs.run import Run, is_tokenizer
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -47,11 +47,6 @@ def open_tokenizer(run: Run) -> Tokenizer:
     """
     tokenizer_digest(run)
     return load_tokenizer(tokenizer_path(run))
-
-
-def is_tokenizer(path: str) -> bool:
-    """Whether a path of the config names a tokenizer's file, and not the folder of the stage."""
-    return path.endswith((".model", ".json"))
 
 
 def _tokenizer_output(folder: str) -> Output:

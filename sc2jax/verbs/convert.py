@@ -40,6 +40,7 @@ def run(settings: Settings, workdir: str) -> None:
     if storage.is_url(named):
         raise UserError(f"{named}: convert reads and writes Hugging Face's format on a local disk; name a local folder")
     if convert.from_huggingface:
+        storage.refuse_no_folder(convert.from_huggingface, "convert.from_huggingface")
         _import(this)
     else:
         _export(this)
