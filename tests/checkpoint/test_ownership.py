@@ -124,6 +124,7 @@ def test_a_foreign_folder_with_a_number_is_no_checkpoint_and_in_nobodys_way(tmp_
     assert again.latest_step() is None
     save(again, 5, 6, 8)
     again.wait()
+    foreign |= write(tmp_path, ["8.orbax-checkpoint-tmp/notes.txt"])
     assert again.steps() == [6, 8]
     assert again.latest_step() == 8
     with pytest.raises(UserError, match="/9 is not ours and lies where the checkpoint of step 9 has to go; move it"):
