@@ -17,7 +17,7 @@ from sc2jax.display import terminal_text
 from sc2jax.errors import UserError, did_you_mean
 from sc2jax.process import USER_ERROR, complain, describe, interruptions, open_streams, watch_signals
 from sc2jax.settings import fitted, shown
-from sc2jax.verbs import TAKES_FOLDER, VERBS, WRITES, docstring, load, sentence
+from sc2jax.verbs import TAKES_FOLDER, VERBS, docstring, load, sentence, written
 
 
 def usage() -> str:
@@ -119,14 +119,17 @@ def parse(verb: str, arguments: list[str]) -> tuple[str, Any, str]:
     if not workdir:
         raise UserError(f"--config={name} runs a config again: say where with --workdir=DIR")
     config = load_config(name)
-    for stage in WRITES.get(verb, ()) if is_rerun else ():
-        override(config, f"paths.{stage}", "")
+    given = set()
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not key.startswith("--config.") or not equals:
             hint = "; write --config.SECTION.KEY=VALUE" if key.startswith("--config.") else ""
             raise UserError(f"unknown argument {shown(argument)}{hint}; see `sc2jax --help`")
+        given.add(key.removeprefix("--config."))
         override(config, key.removeprefix("--config."), value)
+    for stage in written(verb, config) if is_rerun else ():
+        if f"paths.{stage}" not in given:
+            override(config, f"paths.{stage}", "")
     return name, config, workdir
 
 

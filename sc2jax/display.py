@@ -5,6 +5,8 @@ Whatever goes to a terminal passes `terminal_text`, whatever goes into a page `p
 """
 
 import html
+import logging
+from collections.abc import Sequence
 
 PAGE_POLICY = (
     '<meta http-equiv="Content-Security-Policy" '
@@ -12,6 +14,7 @@ PAGE_POLICY = (
 )
 """Stands in the head of every page, before anything else that is not the character set."""
 
+_NAMED_AT_MOST = 3
 _REPLACEMENT = 0xFFFD
 _DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """Controls of the direction of writing, which make text read otherwise than it is (CVE-2021-42574)."""
@@ -47,6 +50,15 @@ def terminal_text(text: str) -> str:
 def print_text(text: str, end: str = "\n") -> None:
     """Writes text to standard output, at once; whatever others wrote in it passes the filter."""
     print(terminal_text(text), end=end, flush=True)  # noqa: T201
+
+
+def name_foreign(folder: str, files: Sequence[str]) -> None:
+    """Says which files in a folder are somebody else's, if there are any."""
+    if files:
+        more = f" and {len(files) - _NAMED_AT_MOST} more" if len(files) > _NAMED_AT_MOST else ""
+        named = ", ".join(files[:_NAMED_AT_MOST]) + more
+        said = f"{folder} also holds files that are not ours; they stay as they are: {named}"
+        logging.getLogger("sc2jax").warning(terminal_text(said))
 
 
 def page_text(text: str) -> str:

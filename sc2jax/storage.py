@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -35,15 +35,32 @@ def inside(folder: str, path: str) -> str:
     Raises:
         UserError: it is absolute, climbs with `..`, or leaves the folder over a link.
     """
-    parts = path.split("/")
-    joined = join(folder, path)
-    if "\0" in path or any(part in ("", ".", "..") for part in parts):
-        raise UserError(f"{folder} names a file {path!r}, which is no path below it; nothing of it was read or written")
-    if not is_url(folder):
-        root = os.path.realpath(folder)
-        if os.path.commonpath([root, os.path.realpath(joined)]) != root:
+    refuse_outside(folder, [path])
+    return join(folder, path)
+
+
+def refuse_outside(folder: str, paths: Iterable[str]) -> None:
+    """The same check of many paths, which looks at each folder among them once: a corpus may have 100,000 parts.
+
+    Raises:
+        UserError: one of them is absolute, climbs with `..`, or leaves the folder over a link.
+    """
+    root = "" if is_url(folder) else os.path.realpath(folder)
+    within = {""}
+    for path in paths:
+        if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+            raise UserError(
+                f"{folder} names a file {path!r}, which is no path below it; nothing of it was read or written"
+            )
+        if not root:
+            continue
+        joined, above = join(folder, path), path.rpartition("/")[0]
+        # A file that is no link lies where its folder does.
+        followed = [] if above in within else [join(folder, above)]
+        followed += [joined] if os.path.islink(joined) else []  # noqa: PTH114 (many times as fast)
+        if any(os.path.commonpath([root, os.path.realpath(place)]) != root for place in followed):
             raise UserError(f"{joined} is a link that leaves {folder}; nothing of it was read or written")
-    return joined
+        within.add(above)
 
 
 def is_url(path: str) -> bool:
@@ -82,6 +99,44 @@ def refuse_unknown_kind(path: str) -> None:
         raise UserError(f"{path} cannot be opened: {error}") from error
 
 
+def refuse_no_folder(path: str, name: str = "") -> None:
+    """Makes sure that a local path is a folder that can be read, or that one can be made there.
+
+    Args:
+        path: of the folder; an object store has none, and takes any.
+        name: what the user calls it, such as a key of the config.
+
+    Raises:
+        UserError: something else is there, or above it.
+    """
+    place = Path(path).absolute()
+    while not is_url(path):
+        found = _instead_of_a_folder(place)
+        if found is None:
+            place = place.parent
+            continue
+        if found:
+            below = "" if place == Path(path).absolute() else f" and cannot hold {path}"
+            raise UserError(f"{f'{name}: ' if name else ''}{place} is {found}{below}; name a folder, or a new one")
+        return
+
+
+def _instead_of_a_folder(path: Path) -> str | None:
+    """What a path is, if it is no folder that can be read; "" for one, None for nothing at all."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to what does not exist" if path.is_symlink() else None
+    except OSError as error:
+        return f"no path that can be followed ({error.strerror})"
+    if not stat.S_ISDIR(mode):
+        return _KINDS_OF_FILES.get(stat.S_IFMT(mode), "no folder")
+    return "" if os.access(path, os.R_OK | os.X_OK) else "a folder that this user may not read"
+
+
+_KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
 def open_file(path: str) -> BinaryIO:
     """A regular file for reading.
 
@@ -109,6 +164,12 @@ def exists(path: str) -> bool:
     """Whether there is a file or folder of this name."""
     fs, local = fsspec.core.url_to_fs(path)
     return fs.exists(local)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of this name, and no link to one."""
+    fs, local = fsspec.core.url_to_fs(path)
+    return fs.isdir(local) and not (isinstance(fs, LocalFileSystem) and Path(local).is_symlink())
 
 
 def file_sizes(folder: str) -> dict[str, int]:
@@ -222,6 +283,14 @@ def delete_if_empty(folder: str) -> None:
             Path(local).rmdir()
 
 
+def delete_empty_folders(folder: str) -> None:
+    """Deletes a local folder and those below it as far as nothing else is left in them; an object store has none."""
+    fs, local = fsspec.core.url_to_fs(folder)
+    if isinstance(fs, LocalFileSystem):
+        for parent, _, _ in os.walk(local, topdown=False):
+            delete_if_empty(parent)
+
+
 def delete_folder(folder: str) -> None:
     """Deletes a folder with all that is in it, if there is one; a link in it goes, and not what it leads to."""
     fs, local = fsspec.core.url_to_fs(folder)
@@ -234,10 +303,11 @@ def new_folder(folder: str) -> Iterator[Path]:
     """A local folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
 
     Raises:
-        UserError: there is something of that name already, other than an empty folder.
+        UserError: there is something of that name already, other than an empty folder, or a file above it.
     """
     target = Path(os.path.realpath(folder))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    refuse_no_folder(folder if target.exists() else str(target))
+    if target.exists() and any(target.iterdir()):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     parents = [parent for parent in target.absolute().parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)

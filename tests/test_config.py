@@ -20,6 +20,7 @@ from sc2jax.config import (
 )
 from sc2jax.config_values import leaves, value_of
 from sc2jax.errors import UserError
+from sc2jax.interop.config import ConvertConfig
 from sc2jax.runs.run import NAMED, open_run
 from sc2jax.verbs import VERBS, WRITES
 from sc2jax.verbs.quickstart import STAGES as QUICKSTART
@@ -271,6 +272,24 @@ def test_a_saved_config_names_inputs_and_what_the_verb_writes_lies_in_the_workdi
         assert run.folder(stage) == f"{new if stage in WRITES.get(verb, ()) else old}/{stage}"
     _, config, _ = parse(verb, [f"--config={path}", "--workdir=w", "--config.paths.train=mine"])
     assert config.paths.train == "mine"
+
+
+def test_convert_writes_a_model_into_the_workdir_or_reads_the_one_that_a_saved_config_names(tmp_path):
+    paths = PathsConfig(train="/old/train", tokenizer="/old/tokenizer")
+    for at, imported in (("imported", "/hf"), ("other", "")):
+        saved = dataclasses.replace(Settings(), paths=paths, convert=ConvertConfig(from_huggingface=imported))
+        (tmp_path / f"{at}.json").write_text(settings_json(saved))
+
+    def train(at, *arguments):
+        _, config, workdir = parse("convert", [f"--config={tmp_path}/{at}.json", "--workdir=/new", *arguments])
+        run = open_run(to_settings(config), workdir)
+        assert run.folder("tokenizer") == "/old/tokenizer"
+        return run.folder("train")
+
+    assert train("imported") == train("other", "--config.convert.from_huggingface=/hf") == "/new/train"
+    assert train("other") == "/old/train"
+    assert train("imported", "--config.convert.from_huggingface=", "--config.convert.to_huggingface=/x") == "/old/train"
+    assert train("imported", "--config.paths.train=/named") == "/named"
 
 
 def test_every_stage_that_paths_may_name_has_one_verb_that_writes_it():

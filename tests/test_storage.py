@@ -18,6 +18,7 @@ from sc2jax.storage import (
     names,
     new_folder,
     read_bytes,
+    refuse_outside,
     sha256_of_file,
     write_whole,
 )
@@ -53,8 +54,12 @@ def test_nothing_beside_a_new_folder_is_touched(tmp_path):
     (tmp_path / "a.unfinished/theirs").write_text("x")
     with new_folder(str(tmp_path / "a")) as folder:
         (folder / "file").write_text("x")
-    for name in ("a", "a/file"):
-        with pytest.raises(UserError, match="exists and is not empty"), new_folder(str(tmp_path / name)):
+    for name, said in (
+        ("a", "a exists and is not empty"),
+        ("a/file", "file is a file; name"),
+        ("a/file/b", "cannot hold"),
+    ):
+        with pytest.raises(UserError, match=said), new_folder(str(tmp_path / name)):
             pass
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["a.unfinished/theirs", "a/file"]
@@ -166,6 +171,24 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path, target):
     (tmp_path / "folder/link").symlink_to(target)
     with pytest.raises(UserError, match="is a link that leaves"):
         inside(str(tmp_path / "folder"), "link/passwd")
+
+
+def test_of_many_paths_each_is_followed(tmp_path):
+    """A folder is looked at once, yet no file in it passes that is a link, or lies behind one."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "a", outside):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    (root / "out").symlink_to(outside)
+    (outside / "back").symlink_to(root / "a/file")
+    (root / "a/away").symlink_to(outside / "file")
+    (root / "a/near").symlink_to(root / "a/file")
+    refuse_outside(str(root), ["top", "a/file", "a/near", "a/missing"])
+    for paths in (["a/file", "a/away"], ["a/away"], ["out/back", "out/file"], ["top", "out/back"], ["out/file"]):
+        with pytest.raises(UserError, match="is a link that leaves"):
+            refuse_outside(str(root), paths)
+    with pytest.raises(UserError, match="no path below it"):
+        refuse_outside("memory://bucket/run", ["a", "a/../b"])
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

@@ -7,6 +7,7 @@ fit into memory are saved block by block (`streamed.py`) and read in parts (`ope
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +16,12 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store, sweep
+from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store
 from sc2jax.checkpoint.fingerprints import Index, block_sum, fingerprint
+from sc2jax.checkpoint.ownership import delete_checkpoint, foreign_entries, own_steps, refuse_occupied, sweep
 from sc2jax.checkpoint.progress import Described, Progress, describe
 from sc2jax.checkpoint.progress import read_progress as read_described
+from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 
 # Orbax logs every failed write of every array with a traceback, itself and through asyncio, and then raises one:
@@ -34,20 +37,31 @@ class Checkpoints:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
+        What is not ours stays, and is named.
         """
-        self._folder = folder
-        if kept:
-            sweep(epath.Path(folder))
-        options = ocp.CheckpointManagerOptions(max_to_keep=kept or None, read_only=not kept)
+        self._folder, self._kept = folder, kept
+        if self._is_janitor:
+            sweep(folder)
+            name_foreign(folder, foreign_entries(folder))
+        # What Orbax would keep or delete it judges by the names of folders alone.
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, read_only=not kept)
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=(PARAMS, OPTIMIZER, PROGRESS))
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
+        return own_steps(self._folder)
+
+    def refuse_occupied(self, is_saved: Callable[[int], bool]) -> None:
+        """Makes sure that the checkpoints of the steps to be saved have their places.
+
+        Raises:
+            UserError: something that is not ours lies in one.
+        """
+        refuse_occupied(self._folder, is_saved)
 
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.
@@ -64,7 +78,10 @@ class Checkpoints:
 
         Raises:
             OSError: the disk is full, for example; the checkpoint is then not committed.
+            UserError: something that is not ours lies in its place.
         """
+        self.wait()
+        self.refuse_occupied(lambda step: step == progress.step)
         fingerprints = {PARAMS: fingerprint(params), OPTIMIZER: fingerprint(optimizer_state)}
         args = {
             PARAMS: ocp.args.StandardSave(params, jax.tree.map(_save_args, stacked)),
@@ -72,7 +89,8 @@ class Checkpoints:
             PROGRESS: ocp.args.JsonSave(describe(progress, fingerprints)),
         }
         with disk_errors(self._folder):
-            self._manager.save(progress.step, args=ocp.args.Composite(**args))
+            # Orbax would not save a step below one that it takes another folder for.
+            self._manager.save(progress.step, args=ocp.args.Composite(**args), force=True)
 
     def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
         """One array of a part of a checkpoint as it is stored, to be read in parts.
@@ -159,8 +177,6 @@ class Checkpoints:
         return restored[PARAMS]
 
     def _described(self, step: int) -> Described:
-        if step not in self._manager.all_steps():
-            raise self._damaged(step, "")
         return read_described(self._folder, step)
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
@@ -178,16 +194,25 @@ class Checkpoints:
             )
 
     def _damaged(self, step: int, what: str) -> UserError:
-        if step not in self._manager.all_steps():
+        steps = self.steps()
+        if step not in steps:
             return UserError(f"{self._folder} holds no checkpoint of step {step}; run the stage that wrote it again")
-        older = [other for other in self._manager.all_steps() if other < step]
+        older = [other for other in steps if other < step]
         rest = f"to go on from step {max(older)}" if older else "to start anew"
         return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")
 
     def wait(self) -> None:
-        """Returns when everything is on disk; raises what went wrong in the background."""
+        """Returns when everything is on disk and older checkpoints are gone; raises what failed in the background."""
         with disk_errors(self._folder):
             self._manager.wait_until_finished()
+        if self._is_janitor:
+            for step in self.steps()[: -self._kept]:
+                delete_checkpoint(self._folder, str(step))
+
+    @property
+    def _is_janitor(self) -> bool:
+        """Whether this is the process that deletes: one of those that write."""
+        return bool(self._kept) and jax.process_index() == 0
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""

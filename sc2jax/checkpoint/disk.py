@@ -48,13 +48,3 @@ def disk_errors(folder: str) -> Iterator[None]:
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), folder) from error
-
-
-def sweep(folder: epath.Path) -> None:
-    """Deletes half-written checkpoints.
-
-    Orbax would do it on a thread of its own that nobody waits for: opened twice, it trips over itself.
-    """
-    for entry in folder.iterdir() if folder.exists() else ():
-        if re.fullmatch(r"\d+\.orbax-checkpoint-tmp(-\d+)?", entry.name):
-            entry.rmtree()

@@ -55,13 +55,18 @@ def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) 
     return said | {"sha256": _digest(said)}
 
 
+def progress_path(folder: str, step: int) -> str:
+    """Where the checkpoint of a step says what it is, whether there is one or not."""
+    return join(folder, f"{step}/{PROGRESS}/{_FILE}")
+
+
 def read_progress(folder: str, step: int) -> Described:
     """What the checkpoint of a step says.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
-    path = join(folder, f"{step}/{PROGRESS}/{_FILE}")
+    path = progress_path(folder, step)
     remedy = f"delete {join(folder, str(step))} and run `sc2jax train` again"
     try:
         described = read_json(path, Described, remedy)

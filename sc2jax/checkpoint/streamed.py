@@ -12,8 +12,9 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store, sweep
+from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store
 from sc2jax.checkpoint.fingerprints import Index, block_sum
+from sc2jax.checkpoint.ownership import make_room
 from sc2jax.checkpoint.progress import Progress, describe
 from sc2jax.storage import delete_if_empty
 
@@ -40,13 +41,12 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
 
     Raises:
         OSError: the disk is full, for example.
+        UserError: something that is not ours lies where the checkpoint has to go.
     """
     final = epath.Path(folder) / str(step)
     temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(final).from_final(final)
     with disk_errors(folder):
-        sweep(epath.Path(folder))
-        if final.exists():
-            final.rmtree()
+        make_room(folder, step)
         _finish(temporary.create())
         try:
             fingerprints = _write_parameters(temporary.get() / PARAMS, arrays)

@@ -15,7 +15,7 @@ from typing import Any
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
-from sc2jax.storage import inside, join
+from sc2jax.storage import join, refuse_outside
 
 MANIFEST = "manifest.json"
 _READ_WHOLE = 4 * 2**20
@@ -93,21 +93,23 @@ def read_manifest(folder: str) -> Manifest:
     """The manifest of a complete folder.
 
     Raises:
-        UserError: there is none, it cannot be read, or it is not the one that was written.
+        UserError: there is none or no folder, it cannot be read, or it is not the one that was written.
     """
     path = join(folder, MANIFEST)
     remedy = f"delete {folder} and run its stage again"
     try:
         sealed = read_json(path, _Sealed, remedy)
-    except FileNotFoundError as error:
+    except OSError as error:
+        storage.refuse_no_folder(folder)
+        if not isinstance(error, FileNotFoundError):
+            raise
         raise UserError(
             f"{folder} holds no {MANIFEST}: the stage that writes it was not run or did not finish; run it (again)"
         ) from error
     manifest = Manifest(**{field.name: getattr(sealed, field.name) for field in dataclasses.fields(Manifest)})
     if sha256_of(dataclasses.asdict(manifest)) != sealed.sha256:
         raise UserError(f"{path} is not what its stage wrote: its sha256 is another; {remedy}")
-    for output in manifest.outputs:
-        inside(folder, output.path)
+    refuse_outside(folder, [output.path for output in manifest.outputs])
     return manifest
 
 
@@ -127,14 +129,19 @@ def completed(folder: str, key: str) -> Manifest | None:
     manifest = read_manifest(folder)
     if manifest.key != key:
         return None
+    return None if changed_output(folder, manifest) else manifest
+
+
+def changed_output(folder: str, manifest: Manifest) -> str:
+    """The path of an output that is not what the stage wrote, as far as `completed` looks; "" if there is none."""
     sizes = {parent: storage.file_sizes(join(folder, parent)) for parent in _parents(manifest)}
     for output in manifest.outputs:
         parent, _, name = output.path.rpartition("/")
         if sizes[parent].get(name) != output.bytes:
-            return None
+            return output.path
         if output.bytes <= _READ_WHOLE and storage.sha256_of_file(join(folder, output.path)) != output.sha256:
-            return None
-    return manifest
+            return output.path
+    return ""
 
 
 def read_output(folder: str, manifest: Manifest, path: str) -> bytes:

@@ -29,6 +29,8 @@ class Stage:
         write: writes the files into the folder that it is given, from where they are moved to the stage's own when all
             is done; returns them with the stage's statistics.
         intact: looks at what the stage left beside the outputs of a manifest, such as checkpoints.
+        adopts: looks at a folder without a mark or a manifest, perhaps a copy without hidden files, and says whether
+            what lies in it is this very stage, unfinished.
         notes: files that say how the work was done, such as its resolved config: they are committed, and checked,
             like the outputs, but nothing depends on them.
         keeps: the names of files and folders that it leaves beside its outputs.
@@ -42,6 +44,7 @@ class Stage:
     inputs: Mapping[str, str]
     write: Callable[[str], Written]
     intact: Callable[[Manifest], bool] = lambda _: True
+    adopts: Callable[[str], bool] = lambda _: False
     notes: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     keeps: tuple[str, ...] = ()
     resumes: bool = False
@@ -68,7 +71,7 @@ class Stage:
         Raises:
             UserError: the folder holds something else, or its manifest is damaged.
         """
-        refuse_foreign(folder, self.name)
+        refuse_foreign(folder, self.name, self.adopts)
         if is_half_committed(folder):
             return None
         manifest = completed(folder, self.key)
@@ -83,7 +86,7 @@ class Stage:
         done = self.done(folder)
         if done is not None:
             return done
-        with claimed(folder, self.name, self.key if self.resumes else "") as claim:
+        with claimed(folder, self.name, self.adopts, self.key if self.resumes else "") as claim:
             done = self.done(folder)  # another process may have been quicker, or a commit have been interrupted
             if done is not None:
                 return done

@@ -10,14 +10,13 @@ In an object store nothing can be moved: there files are written in their places
 
 import contextlib
 import dataclasses
-import logging
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from sc2jax import storage
-from sc2jax.display import terminal_text
+from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.locks import locked
@@ -81,16 +80,13 @@ class Claim:
                 storage.write_whole(join(self.unfinished, f"{_EARLIER}/{MANIFEST}"), earlier)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
-        foreign = foreign_files(self.folder, manifest, keeps)
-        if foreign:
-            more = f" and {len(foreign) - _NAMED_AT_MOST} more" if len(foreign) > _NAMED_AT_MOST else ""
-            said = f"{self.folder} also holds files that are not ours; they stay as they are: "
-            said += ", ".join(foreign[:_NAMED_AT_MOST]) + more
-            logging.getLogger("sc2jax").warning(terminal_text(said))
+        name_foreign(self.folder, foreign_files(self.folder, manifest, keeps))
 
 
 @contextlib.contextmanager
-def claimed(folder: str, stage: str, resumed: str = "") -> Iterator[Claim]:
+def claimed(
+    folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: False, resumed: str = ""
+) -> Iterator[Claim]:
     """Holds a folder for a stage: nobody else writes in it, and nothing is under way at first.
 
     With the key of a stage that can be `resumed`, what an interrupted run of that very key left stays.
@@ -98,7 +94,7 @@ def claimed(folder: str, stage: str, resumed: str = "") -> Iterator[Claim]:
     Raises:
         UserError: the folder holds something else, which is not touched, or another process is writing in it.
     """
-    refuse_foreign(folder, stage)
+    refuse_foreign(folder, stage, adopts)
     made = [] if storage.is_url(folder) else [at for at in (Path(folder), *Path(folder).parents) if not at.exists()]
     storage.make_folder(join(folder, OURS))
     try:
@@ -160,12 +156,15 @@ def _leave_mark(folder: str, stage: str) -> Mark:
     return mark
 
 
-def refuse_foreign(folder: str, stage: str) -> None:
+def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: False) -> None:
     """Makes sure that a folder is empty or the stage's own, by its mark or a manifest, before any work is done.
 
+    Of a folder with neither `adopts` says whether what lies in it is the stage's all the same.
+
     Raises:
-        UserError: it holds something else.
+        UserError: it holds something else, or is no folder.
     """
+    storage.refuse_no_folder(folder)
     mark = read_mark(folder)
     if mark is None and is_finished(folder):
         with contextlib.suppress(UserError):  # somebody else's, if it cannot be read
@@ -181,10 +180,11 @@ def refuse_foreign(folder: str, stage: str) -> None:
         if join(OURS, name) != LOCK and not storage.is_unfinished(name)
     ]
     found = [*(join(OURS, name) for name in hidden), *(name for name in storage.names(folder) if name != OURS)]
-    if found:
+    if found and (hidden or not adopts(folder)):
         raise UserError(
             f"{folder} holds files that are not ours ({', '.join(found[:_NAMED_AT_MOST])}"
-            f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder"
+            f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder, "
+            f"or if it is a copy of an unfinished stage, copy its hidden folder {OURS} too"
         )
 
 

@@ -1,21 +1,28 @@
-"""What each stage of a run reads: which stages come before it, their digests, and opening what they left."""
+"""What each stage of a run reads: which stages come before it, their digests, and whether all belongs together."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sc2jax import storage
-from sc2jax.checkpoint.disk import CHECKPOINTS, PARAMS
-from sc2jax.checkpoint.progress import read_progress
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures import MEASURES
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.sources import FeedInputs, refuse_absent
-from sc2jax.records.manifest import MANIFEST, Manifest, Output, is_finished, read_manifest, read_output, sha256_of
-from sc2jax.runs.run import Run
+from sc2jax.records.manifest import (
+    Manifest,
+    changed_output,
+    is_finished,
+    read_manifest,
+    read_output,
+    sha256_of,
+)
+from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
+from sc2jax.runs.run import Run, is_tokenizer
+from sc2jax.runs.tokenizer_file import open_tokenizer, tokenizer_digest
 from sc2jax.storage import join
-from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 
 MEASURED = {name: f"evaluate/{name}" for name in MEASURES}
 """The folder of each measure."""
@@ -24,17 +31,15 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("corpus",),
     "tokenize": ("datasets", "tokenizer"),
     "train": ("mixture", "datasets", "tokenizer", "tokenize"),
-    "show": ("datasets", "tokenizer", "tokenize"),
+    "show": ("datasets", "tokenizer", "tokenize", "train"),
     **dict.fromkeys(MEASURED.values(), ("corpus", "tokenizer", "train")),
     "complete": ("corpus", "tokenizer", "train"),
     "convert": ("tokenizer", "train"),
     "report": ("corpus", "tokenizer", "train", *MEASURED.values(), "complete"),
 }
 """The stages that a stage reads. `datasets` stands for what the mixture takes from the corpus, and `mixture` for what
-it says itself, such as shares, which tokens do not depend on."""
-
-PARAMETERS = "parameters.json"
-"""The fingerprints of a model's parameters, beside its checkpoints."""
+it says itself, such as shares, which tokens do not depend on; `show` shows rows without a model, of which it only makes
+sure that it is theirs."""
 
 SCORES = "scores.json"
 """What a measure leaves."""
@@ -62,7 +67,27 @@ def input_digests(run: Run, stage: str) -> dict[str, str]:
             digests[name] = tokenizer_digest(run)
         else:
             digests[name] = stage_digest(read_manifest(run.folder(name)))
+    if is_finished(run.folder(stage)):
+        _refuse_changed(run, digests)
     return digests
+
+
+def _refuse_changed(run: Run, inputs: Collection[str]) -> None:
+    """Makes sure that what a finished stage has read is whole, for it will not be read, and so not checked, again.
+
+    Raises:
+        UserError: naming a file that is not what its stage wrote.
+    """
+    for name in inputs:
+        folder = run.folder(name)
+        # The mixture is no folder, the tokenizer was read for its digest, and what is gone is not read either.
+        if name not in ("mixture", "tokenizer") and is_finished(folder):
+            changed = changed_output(folder, read_manifest(folder))
+            if changed:
+                raise UserError(
+                    f"{join(folder, changed)} is not what its stage wrote; bring it back, or delete it and run that "
+                    "stage again"
+                )
 
 
 def stage_digest(manifest: Manifest) -> str:
@@ -88,58 +113,6 @@ def _dataset_digests(run: Run) -> dict[str, str]:
             return {folder: made_of[folder] for folder in folders}
     refuse_absent(corpus, name, mixture)
     return {folder: read_manifest(run.folder(folder)).digest for folder in folders}
-
-
-def tokenizer_path(run: Run) -> str:
-    """The tokenizer's file: what the stage wrote, or the file that the config names.
-
-    Raises:
-        UserError: the stage is missing or damaged.
-    """
-    named = run.settings.paths.tokenizer
-    if _is_tokenizer(named):
-        return storage.absolute(named)
-    folder = run.folder("tokenizer")
-    return join(folder, _tokenizer_output(folder).path)
-
-
-def tokenizer_digest(run: Run) -> str:
-    """The sha256 of the tokenizer's file.
-
-    Raises:
-        UserError: there is none, or it is not the one that its stage wrote.
-    """
-    path = tokenizer_path(run)
-    try:
-        digest = storage.sha256_of_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no tokenizer {path}; make it again, or name another with paths.tokenizer") from error
-    if not _is_tokenizer(run.settings.paths.tokenizer):
-        folder = run.folder("tokenizer")
-        if digest != _tokenizer_output(folder).sha256:
-            raise UserError(f"{path} is not what its stage wrote; delete {folder} and make it again")
-    return digest
-
-
-def open_tokenizer(run: Run) -> Tokenizer:
-    """The run's tokenizer.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    tokenizer_digest(run)
-    return load_tokenizer(tokenizer_path(run))
-
-
-def _is_tokenizer(path: str) -> bool:
-    return path.endswith((".model", ".json"))
-
-
-def _tokenizer_output(folder: str) -> Output:
-    found = [output for output in read_manifest(folder).outputs if output.result and _is_tokenizer(output.path)]
-    if not found:
-        raise UserError(f"{folder}/manifest.json names no tokenizer; delete the folder and make it again")
-    return found[0]
 
 
 def feed_inputs(run: Run) -> FeedInputs:
@@ -179,55 +152,31 @@ def refuse_mixed(run: Run, stage: str) -> None:
     Raises:
         UserError: naming what was made from something else, or a model whose checkpoint is that of another run.
     """
+    read = functools.cache(read_manifest)  # which takes a second for a large corpus
     for name in _upstream(stage):
         folder = run.folder(name)
-        if not is_finished(folder) or (name == "tokenizer" and _is_tokenizer(run.settings.paths.tokenizer)):
+        if not is_finished(folder) or (name == "tokenizer" and is_tokenizer(run.settings.paths.tokenizer)):
             continue
-        wrong = other_inputs(run, name)
+        manifest = read(folder)
+        wrong = _other_inputs(run, name, read)
         if wrong:
             raise UserError(
                 f"{folder} was made with another {' and another '.join(wrong)} than the run holds now "
                 f"({', '.join(map(run.folder, wrong))}); bring back what it was made with, or make it again"
             )
         if name == "train":
-            refuse_other_checkpoint(folder, read_manifest(folder))
-
-
-def model_step(folder: str, manifest: Manifest) -> int:
-    """The step of the checkpoint that a model's manifest was written for.
-
-    Raises:
-        UserError: the manifest is no model's.
-    """
-    step = manifest.statistics.get("steps")
-    if not isinstance(step, int) or "model" not in manifest.config:
-        raise UserError(
-            f"{folder}/{MANIFEST} describes no model of this version; name a folder that `train` or `convert` wrote, "
-            "or make it again"
-        )
-    return step
+            refuse_other_checkpoint(folder, manifest)
 
 
 def other_inputs(run: Run, stage: str) -> list[str]:
     """What a finished stage of the run was made from that is another one in the run now, by name."""
-    manifest = read_manifest(run.folder(stage))
-    return [name for name, digest in manifest.inputs.items() if _present(run, stage, name) not in ("", digest)]
+    return _other_inputs(run, stage, read_manifest)
 
 
-def refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:
-    """Makes sure that the checkpoint in a model's folder is the one that its manifest was written for.
-
-    Raises:
-        UserError: it is not, or it is damaged.
-    """
-    checkpoints, step = join(folder, CHECKPOINTS), model_step(folder, manifest)
-    progress = read_progress(checkpoints, step)
-    trained_here = manifest.stage != "train" or progress.key == manifest.key
-    if not trained_here or progress.fingerprints[PARAMS] != json.loads(read_output(folder, manifest, PARAMETERS)):
-        raise UserError(
-            f"{checkpoints}/{step} is not the checkpoint that {folder}/manifest.json was written for; bring that one "
-            "back, or make the model again"
-        )
+def _other_inputs(run: Run, stage: str, read: Callable[[str], Manifest]) -> list[str]:
+    inputs = read(run.folder(stage)).inputs
+    compared = {name: digest for name, digest in inputs.items() if _is_compared(run, stage, name)}
+    return [name for name, digest in compared.items() if _digest_now(run, name, read) not in ("", digest)]
 
 
 def _upstream(stage: str) -> list[str]:
@@ -238,14 +187,19 @@ def _upstream(stage: str) -> list[str]:
     return [name for name in found if name not in ("mixture", "datasets")]
 
 
-def _present(run: Run, reader: str, name: str) -> str:
-    """The digest of what a stage has read, as it is now; "" where there is none, or another one is meant."""
+def _is_compared(run: Run, reader: str, name: str) -> bool:
+    """Whether what a stage has read is a stage of the run, and no other one is meant now."""
     if name == "tokenizer":
-        is_there = _is_tokenizer(run.settings.paths.tokenizer) or is_finished(run.folder("tokenizer"))
-        return tokenizer_digest(run) if is_there else ""
-    of_corpus = name.partition("/")[0] == "corpus"
-    if not (of_corpus or name in ("tokenize", "train")):
+        return True
+    if name.partition("/")[0] == "corpus":
+        return not (run.settings.paths.corpus and reader in ("tokenizer", "tokenize", "train"))
+    return name in ("tokenize", "train")
+
+
+def _digest_now(run: Run, name: str, read: Callable[[str], Manifest]) -> str:
+    """The digest of a stage of the run as it is now; "" where there is none."""
+    if name == "tokenizer" and is_tokenizer(run.settings.paths.tokenizer):
+        return tokenizer_digest(run)
+    if not is_finished(run.folder(name)):
         return ""
-    if of_corpus and run.settings.paths.corpus and reader in ("tokenizer", "tokenize", "train"):
-        return ""
-    return stage_digest(read_manifest(run.folder(name))) if is_finished(run.folder(name)) else ""
+    return tokenizer_digest(run) if name == "tokenizer" else stage_digest(read(run.folder(name)))

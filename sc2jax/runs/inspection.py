@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 
 from sc2jax import storage
 from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.ownership import foreign_entries
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
-from sc2jax.runs.inputs import other_inputs, refuse_other_checkpoint
+from sc2jax.runs.inputs import other_inputs
+from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_config
 from sc2jax.storage import join
 
@@ -76,8 +78,7 @@ def _inspect_stage(folder: str) -> Found:
     # What has a manifest of its own is a stage or a dataset, and is looked at as one.
     foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
     if is_model:
-        beside = storage.names(join(folder, CHECKPOINTS))
-        foreign += [join(CHECKPOINTS, name) for name in beside if not name.isdecimal()]
+        foreign += [join(CHECKPOINTS, name) for name in foreign_entries(join(folder, CHECKPOINTS))]
     return Found(folder, len(manifest.outputs), faults, foreign)
 
 

@@ -13,8 +13,10 @@ from sc2jax.model.config import Computation, ModelConfig
 from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest, read_output
-from sc2jax.runs.inputs import model_step, open_tokenizer, refuse_mixed
+from sc2jax.runs.inputs import refuse_mixed
+from sc2jax.runs.model_checkpoint import model_step
 from sc2jax.runs.run import Run
+from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.settings import part
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer

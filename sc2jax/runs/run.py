@@ -65,12 +65,19 @@ def open_run(settings: Settings, workdir: str) -> Run:
     """The run of a working folder.
 
     Raises:
-        UserError: a folder is a URL of a kind that nothing here can open.
+        UserError: a folder is a URL of a kind that nothing here can open, or something else than a folder.
     """
     run = Run(settings, workdir)
-    for path in (workdir, *(run.folder(stage) for stage in NAMED)):
+    for name, path in {"--workdir": workdir, **{f"paths.{stage}": run.folder(stage) for stage in NAMED}}.items():
         storage.refuse_unknown_kind(path)
+        if not (name == "paths.tokenizer" and is_tokenizer(path)):
+            storage.refuse_no_folder(path, name)
     return run
+
+
+def is_tokenizer(path: str) -> bool:
+    """Whether a path of the config names a tokenizer's file, and not the folder of the stage."""
+    return path.endswith((".model", ".json"))
 
 
 def saved_config(folder: str) -> dict[str, Any]:

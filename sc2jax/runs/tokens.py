@@ -30,6 +30,23 @@ def tokenize(run: Run) -> Manifest:
     return manifest
 
 
+def ready_tokens(run: Run) -> None:
+    """Makes the run's tokens where they are missing, and makes sure that they are the run's where they are not.
+
+    Raises:
+        UserError: as for the two; or `paths` names a folder for them that has none, in which another run would write.
+    """
+    if is_finished(run.folder("tokenize")):
+        refuse_other_tokens(run)
+    elif run.settings.paths.tokenize:
+        raise UserError(
+            f"paths.tokenize names {run.settings.paths.tokenize}, which holds no finished tokens; run `sc2jax tokenize` "
+            "there, or leave paths.tokenize out"
+        )
+    else:
+        tokenize(run)
+
+
 def refuse_other_tokens(run: Run) -> None:
     """Makes sure that the run's tokens, if there are any, are those that its corpus would be encoded to now.
 

@@ -109,7 +109,9 @@ def train(
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
         state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
-        log = MetricsLog(folder, int(state.step), log_sha256) if jax.process_index() == 0 else None
+        first = int(state.step)
+        checkpoints.refuse_occupied(lambda step: first < step <= training.steps and _is_saved(step, training))
+        log = MetricsLog(folder, first, log_sha256) if jax.process_index() == 0 else None
         step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
 
         def save(state: TrainState) -> None:
@@ -194,12 +196,17 @@ def _run(
         if unread is not None:
             read(step - 1, *unread)
         unread = metrics, losses, waited
-        if step % training.checkpoint_every == 0 or step == training.steps:
+        if _is_saved(step, training):
             read(step, *unread)
             unread = None
             save(state)
     progress.close()
     return state
+
+
+def _is_saved(step: int, training: TrainingConfig) -> bool:
+    """Whether a checkpoint is written after a step."""
+    return step % training.checkpoint_every == 0 or step == training.steps
 
 
 def _refuse_not_finite(step: int, metrics: Mapping[str, float]) -> None:

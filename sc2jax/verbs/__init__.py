@@ -7,6 +7,7 @@ import ast
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 VERBS = (
     "quickstart",
@@ -28,13 +29,22 @@ WRITES = {
     "curate": ("corpus",),
     "tokenizer": ("tokenizer",),
     "tokenize": ("tokenize",),
-    "train": ("tokenize", "train"),
+    "train": ("train",),
 }
-"""The stages that a verb writes and whose folders `paths` may name for others to read."""
+"""The stages that a verb writes and whose folders `paths` may name for others to read.
 
+`convert` stands in `written`, for it writes one or reads it.
+"""
 
 TAKES_FOLDER = ("check",)
 """Verbs that may be given their working folder without `--workdir=` before it."""
+
+
+def written(verb: str, config: Any) -> tuple[str, ...]:
+    """The stages that a verb is going to write with a config, of those that `paths` may name."""
+    if verb == "convert" and config.convert.from_huggingface:
+        return ("train",)  # a tokenizer that `paths` names is read instead of the one that comes with the model
+    return WRITES.get(verb, ())
 
 
 def docstring(verb: str) -> str:

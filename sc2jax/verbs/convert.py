@@ -18,9 +18,10 @@ from sc2jax.interop.folder import HUGGINGFACE
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import PARAMETERS, tokenizer_digest, tokenizer_path
+from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.models import trained_model
 from sc2jax.runs.run import Run, open_run, say
+from sc2jax.runs.tokenizer_file import tokenizer_digest, tokenizer_path
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
 
@@ -39,6 +40,7 @@ def run(settings: Settings, workdir: str) -> None:
     if storage.is_url(named):
         raise UserError(f"{named}: convert reads and writes Hugging Face's format on a local disk; name a local folder")
     if convert.from_huggingface:
+        storage.refuse_no_folder(convert.from_huggingface, "convert.from_huggingface")
         _import(this)
     else:
         _export(this)

@@ -7,8 +7,9 @@ from sc2jax.config import Settings
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import input_digests, open_tokenizer
+from sc2jax.runs.inputs import input_digests
 from sc2jax.runs.run import open_run, say
+from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
 
 VERSION = 3

@@ -4,14 +4,14 @@ Reads `tokenize/`, which it has written first where that is missing, and `tokeni
 metrics.jsonl, timing.jsonl.
 """
 
-import contextlib
 import dataclasses
 import json
 from pathlib import Path
 
 from sc2jax import storage
-from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.ownership import own_steps
+from sc2jax.checkpoint.progress import read_progress
 from sc2jax.config import CONFIG_FILE, Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
@@ -21,15 +21,17 @@ from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import PARAMETERS, feed_inputs, input_digests, open_tokenizer
+from sc2jax.runs.inputs import feed_inputs, input_digests
+from sc2jax.runs.model_checkpoint import PARAMETERS, model_step, refuse_other_checkpoint
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
-from sc2jax.runs.tokens import refuse_other_tokens, tokenize
+from sc2jax.runs.tokenizer_file import open_tokenizer
+from sc2jax.runs.tokens import ready_tokens
 from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 
-VERSION = 5
+VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 """What a training run depends on, beside its inputs."""
 
@@ -40,26 +42,36 @@ def run(settings: Settings, workdir: str) -> None:
     folder = this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
-    if is_finished(this.folder("tokenize")):
-        refuse_other_tokens(this)
-    else:
-        tokenize(this)
+    ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
     this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
 
     def write(unfinished: str) -> Written:
-        refuse_other_run(folder, stage)
+        holds_this_run(folder, stage)
         # From now on, so that a run that goes on can say which setting is another one.
         storage.write_whole(join(folder, CONFIG_FILE), this.config_json(inputs))
         return _train(this, folder, unfinished, stage.key)
 
     def intact(manifest: Manifest) -> bool:
-        return Path(folder, CHECKPOINTS, str(manifest.statistics["steps"])).is_dir()
+        if model_step(folder, manifest) not in own_steps(join(folder, CHECKPOINTS)):
+            return False
+        refuse_other_checkpoint(folder, manifest)
+        return True
 
     keeps = (CHECKPOINTS, CONFIG_FILE, METRICS, TIMING, PARAMETERS)
-    stage = Stage("train", VERSION, sections, inputs, write, intact, keeps=keeps)
+    stage = Stage(
+        "train",
+        VERSION,
+        sections,
+        inputs,
+        write,
+        intact,
+        # A checkpoint holds the key of its run under a digest of its own.
+        adopts=lambda unmarked: holds_this_run(unmarked, stage),
+        keeps=keeps,
+    )
     statistics = this.do(stage).statistics
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
@@ -108,23 +120,22 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
     return outputs, statistics
 
 
-def refuse_other_run(folder: str, stage: Stage) -> None:
-    """Refuses to go on from checkpoints that were made with another model, training, feed or seed, or other inputs.
+def holds_this_run(folder: str, stage: Stage) -> bool:
+    """Whether a folder holds checkpoints, all of them made with this model, training, feed and seed, and these inputs.
 
     Raises:
-        UserError: naming the keys of the config that differ.
+        UserError: naming the keys of the config that differ, or a checkpoint that is damaged.
     """
-    if not Path(folder, CHECKPOINTS).is_dir():
-        return
-    with contextlib.closing(Checkpoints(join(folder, CHECKPOINTS))) as checkpoints:
-        step = checkpoints.latest_step()
-        if step is None or checkpoints.read_key(step) == stage.key:
-            return
+    checkpoints = join(folder, CHECKPOINTS)
+    keys = {read_progress(checkpoints, step).key for step in own_steps(checkpoints)}
+    if keys <= {stage.key}:
+        return bool(keys)
     theirs = saved_config(folder)
     differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
     if not differing and is_finished(folder):
         inputs = read_manifest(folder).inputs
         differing = [name for name, digest in stage.inputs.items() if inputs.get(name) != digest]
+        differing = differing or ["version of sc2jax"]
     raise UserError(
         f"{folder} holds a run with {'another ' + ', '.join(differing) if differing else 'other inputs'}; give another "
         f"--workdir, or delete {folder} to train anew"

@@ -29,7 +29,7 @@ from sc2jax.model.params import abstract_params, init_params, parameter_table, s
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
-from sc2jax.runs.inputs import PARAMETERS
+from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import open_run
 from sc2jax.settings import part

@@ -18,9 +18,10 @@ from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import init_params, parameter_table, stacked_mask
 from sc2jax.records.manifest import write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import PARAMETERS, tokenizer_digest
+from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.models import fitted_model, open_model, trained_model
 from sc2jax.runs.run import Run, open_run
+from sc2jax.runs.tokenizer_file import tokenizer_digest
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.tokenizer import load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer

@@ -14,8 +14,10 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, PARAMETERS, input_digests, read_result, stage_digest, tokenizer_path
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, read_result, stage_digest
+from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.run import Run, open_run, say, source_folders
+from sc2jax.runs.tokenizer_file import tokenizer_path
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
 

@@ -109,3 +109,108 @@ def test_a_run_on_tokens_is_done_again_when_they_are_and_runs_elsewhere_by_its_c
     status, _, errors = call("train", tmp_path, **tokenized)
     assert status == 2
     assert "holds a run with another tokenize;" in errors
+
+
+def test_foreign_files_among_checkpoints_stay_and_those_in_the_way_are_named_before_any_step(call, run):
+    (run / "train" / "manifest.json").unlink()
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    foreign = {
+        run / "train" / "checkpoints" / name: name
+        for name in ("4/notes.txt", "9/x", "3/x", f"{STEPS}/params/x", "mine")
+    }
+    for path, content in foreign.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    timing = run / "train" / "timing.jsonl"
+    before = timing.read_bytes()
+    status, _, errors = call("train", run)
+    assert status == 2
+    assert f"checkpoints/{STEPS} is not ours and lies where the checkpoint of step {STEPS} has to go" in errors
+    assert timing.read_bytes() == before, "a step was done"
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    del foreign[run / "train" / "checkpoints" / f"{STEPS}/params/x"]
+    status, _, errors = call("train", run, **{"training.checkpoints_kept": 1})
+    assert status == 0, errors
+    assert {path: path.read_text() for path in foreign} == foreign
+    assert checkpoints(run) == {"3", "4", "9", "mine", str(STEPS)}
+    assert [path.name for path in (run / "train" / "checkpoints" / "4").iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture
+def copied(run) -> Path:
+    """An interrupted run in a copy that has no hidden files."""
+    (run / "train" / "manifest.json").unlink()
+    shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    shutil.rmtree(run / "train" / ".sc2jax")
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_interrupted_run_goes_on_in_a_copy_without_hidden_files(call, trained, copied):
+    (copied / "train" / "notes.txt").write_text("mine")
+    status, _, errors = call("train", copied)
+    assert status == 0, errors
+    for name in ("metrics.jsonl", "parameters.json"):
+        assert (copied / "train" / name).read_bytes() == (trained / "train" / name).read_bytes()
+    assert json.loads((copied / "train/.sc2jax/mark.json").read_text())["stage"] == "train"
+    assert (copied / "train" / "notes.txt").read_text() == "mine"
+    assert "complete already" in call("train", copied)[1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("another seed", "holds a run with another seed;"),
+        (
+            "no checkpoint",
+            "no mark of a stage; name an empty or a new folder, or if it is a copy of an unfinished stage",
+        ),
+        ("a flipped key", "is not what was saved with the checkpoint"),
+        ("a number alone", "no mark of a stage"),
+        ("a foreign file in the hidden folder", "no mark of a stage"),
+        ("another log", "does not hold the lines that were written"),
+    ],
+)
+def test_nothing_else_without_a_mark_is_taken_over(call, copied, spoil, said):
+    checkpoint = copied / "train" / "checkpoints" / "4"
+    if spoil in ("no checkpoint", "a number alone"):
+        shutil.rmtree(checkpoint)
+    if spoil == "a number alone":
+        checkpoint.mkdir()
+        (checkpoint / "x").write_text("mine")
+    if spoil == "a flipped key":
+        said_of_itself = checkpoint / "progress" / "metadata"
+        said_of_itself.write_text(said_of_itself.read_text().replace('"step": 4', '"step": 5'))
+    if spoil == "a foreign file in the hidden folder":
+        (copied / "train" / ".sc2jax").mkdir()
+        (copied / "train" / ".sc2jax" / "notes.txt").write_text("mine")
+    if spoil == "another log":
+        (copied / "train" / "metrics.jsonl").write_text("")
+    before = files(copied)
+    status, _, errors = call("train", copied, **({"seed": 1} if spoil == "another seed" else {}))
+    assert status == 2
+    assert said in errors
+    after = files(copied)
+    assert {name: after[name] for name in before if name != "train/config.json"} == {
+        name: content for name, content in before.items() if name != "train/config.json"
+    }
+
+
+def test_a_run_of_another_version_says_so(call, run, monkeypatch):
+    monkeypatch.setattr("sc2jax.verbs.train.VERSION", 0)
+    status, _, errors = call("train", run)
+    assert status == 2
+    assert "holds a run with another version of sc2jax;" in errors
+
+
+def test_an_exchanged_checkpoint_is_not_complete_already(call, run):
+    steps = run / "train" / "checkpoints"
+    shutil.rmtree(steps / str(STEPS) / "progress")
+    shutil.copytree(steps / "4" / "progress", steps / str(STEPS) / "progress")
+    status, printed, errors = call("train", run)
+    assert status == 2
+    assert "complete already" not in printed
+    assert f"checkpoints/{STEPS}/progress/metadata is not what was saved with the checkpoint" in errors
