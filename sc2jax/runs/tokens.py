@@ -40,8 +40,8 @@ def ready_tokens(run: Run) -> None:
         refuse_other_tokens(run)
     elif run.settings.paths.tokenize:
         raise UserError(
-            f"paths.tokenize names {run.settings.paths.tokenize}, which holds no finished tokens; run `sc2jax tokenize` "
-            "there, or leave paths.tokenize out"
+            f"paths.tokenize names {run.settings.paths.tokenize}, which holds no finished tokens; run "
+            "`sc2jax tokenize` there, or leave paths.tokenize out"
         )
     else:
         tokenize(run)
@@ -60,7 +60,7 @@ def refuse_other_tokens(run: Run) -> None:
     if found.key == stage.key:
         return
     wanted = json.loads(canonical_json(stage.config))
-    differing = [f"config {key}" for key in differing_keys(wanted, dict(found.config))]
+    differing = differing_keys(wanted, dict(found.config))
     differing += [name for name, digest in stage.inputs.items() if found.inputs.get(name) != digest]
     raise UserError(
         f"the tokens in {folder} were made with another {', '.join(differing) or 'version of sc2jax'}; run "

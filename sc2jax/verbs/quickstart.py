@@ -1,4 +1,4 @@
-"""Runs the whole path at toy scale: curate, tokenizer, train, evaluate, complete, and a report page.
+"""Runs the whole path at toy scale: curate, tokenizer, tokenize, train, evaluate, complete, and a report page.
 
 A stage that is complete is not done again.
 """
@@ -10,7 +10,7 @@ from sc2jax.display import print_text
 from sc2jax.runs.run import open_run, say
 from sc2jax.verbs import load, sentence
 
-STAGES = ("curate", "tokenizer", "train", "evaluate", "complete", "report")
+STAGES = ("curate", "tokenizer", "tokenize", "train", "evaluate", "complete", "report")
 
 
 def run(settings: Settings, workdir: str) -> None:
