@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from feed_corpora import Open, Repositories, split_units, write_corpus
+from sc2jax.feed.streams import POSITION_FIELDS, Stream
 
 from sc2jax.errors import UserError
 from sc2jax.feed import batches
@@ -20,7 +21,6 @@ from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
 from sc2jax.feed.rows import LOSSES
 from sc2jax.feed.sources import FeedInputs, open_documents
-from sc2jax.feed.streams import POSITION_FIELDS, Stream
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer

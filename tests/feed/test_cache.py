@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from feed_corpora import Open, Repositories, make_repositories, split_units, write_corpus
+from sc2jax.feed.cache import token_config, token_inputs, write_tokens
 
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import Batches
-from sc2jax.feed.cache import token_config, token_inputs, write_tokens
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.packing import FEATURES
 from sc2jax.feed.sources import FeedInputs, open_documents

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from feed_corpora import Open, make_repositories, split_units, write_corpus, write_records
 from nested_values import places  # pyright: ignore[reportMissingImports]
+from sc2jax.feed.cache import token_config, token_inputs, write_tokens
+from sc2jax.feed.streams import POSITION_FIELDS
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
-from sc2jax.feed.cache import token_config, token_inputs, write_tokens
 from sc2jax.feed.documents import DocumentWriter
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.sources import FeedInputs, open_documents, open_units
-from sc2jax.feed.streams import POSITION_FIELDS
 from sc2jax.feed.units import Units
 from sc2jax.records.faults import REASONS
 from sc2jax.records.manifest import Manifest, Output, commit

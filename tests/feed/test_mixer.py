@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sc2jax.feed.mixer import scheduled_source, turns_between
+
 from sc2jax.feed.mixtures import read_mixture
 
 PAPER = [share.share for share in read_mixture("starcoder2_15b")]

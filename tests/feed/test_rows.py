@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
 from sc2jax.feed.cache import CachedPart
+from sc2jax.feed.streams import Source, Stream
+
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.rows import LOSSES, Rows
-from sc2jax.feed.streams import Source, Stream
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer

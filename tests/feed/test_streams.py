@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from feed_corpora import Repositories, make_repositories, split_units
+from sc2jax.feed.cache import CachedPart
+from sc2jax.feed.streams import POSITION_FIELDS, Position, Source, Stream
 
 from sc2jax.errors import UserError
-from sc2jax.feed.cache import CachedPart
 from sc2jax.feed.documents import TextPart, split_parts
 from sc2jax.feed.keyed_random import keyed_generator
-from sc2jax.feed.streams import POSITION_FIELDS, Position, Source, Stream
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
