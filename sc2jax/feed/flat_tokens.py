@@ -29,7 +29,7 @@ _SHARD = "c/0"
 _OPENED = 4096
 """Parts that stay open; each holds a little more than its shard's index in memory."""
 _CACHED_BYTES = 2**28
-"""Of shards' indices: 16 bytes a block, so those of 10^11 tokens."""
+"""Of shards' indices, 16 bytes a block, so those of 10^11 tokens; and of blocks that were read lately."""
 _RETRIES_AFTER = (0.5, 2.0, 8.0)
 """Seconds before a read that failed is tried again; TensorStore itself retries what object stores call temporary."""
 
