@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from sc2jax.feed import flat_tokens
 from sc2jax.feed.batches import Batches
 from sc2jax.feed.config import TokenizeConfig
 from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.rows import Packed
 from sc2jax.feed.sources import FeedInputs, open_sources, tokens_config
 from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.dataset import write_part
@@ -181,3 +182,18 @@ def write_flat(
 def numbered(size: int, first: int = 100) -> np.ndarray:
     """Tokens that tell where they lie."""
     return np.arange(first, first + size, dtype=np.int32)
+
+
+class Row(NamedTuple):
+    """The features of one row, and what it lacks."""
+
+    features: dict[str, np.ndarray]
+    losses: tuple[int, ...]
+
+
+def each(packed: Packed) -> list[Row]:
+    """Rows one by one."""
+    return [
+        Row({name: values[row] for name, values in packed.features.items()}, tuple(losses))
+        for row, losses in enumerate(packed.losses.tolist())
+    ]

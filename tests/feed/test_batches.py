@@ -13,7 +13,6 @@ from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
 from feed_corpora import Open, numbered
 
 from sc2jax.errors import UserError
-from sc2jax.feed import batches
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.packing import FEATURES
@@ -58,8 +57,7 @@ def test_a_batch_is_the_next_rows(flat: Flat, batch_size: int) -> None:
     with open_batches(inputs, batch_size) as feed:
         found = take(feed, count)
     for name in FEATURES:
-        wanted = np.stack([row.features[name] for row in expected])
-        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in found]), wanted)
+        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in found]), expected.features[name])
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -137,7 +135,7 @@ def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
         assert whole.losses().dtype == np.int64
         np.testing.assert_array_equal(np.max([host.losses() for host in hosts], axis=0), whole.losses())
         rows = whole.rows.read(whole.rows.places(4 * step, 4 * step + 4))
-        assert whole.losses().tolist() == [list(row.losses) for row in rows]
+        np.testing.assert_array_equal(whole.losses(), rows.losses)
         total += whole.losses()
     assert not hosts[1].losses()[[0, 1, 3]].any()
     statistics = whole.statistics(30, total)
@@ -240,13 +238,13 @@ def test_bad_arguments(open_feed: Open) -> None:
 
 
 def test_no_more_batches_are_made_ahead_than_asked_for(open_feed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, make = [], batches._batch
+    made, read = [], Rows.read
 
-    def counted(*arguments: Any) -> Any:
-        made.append(arguments)
-        return make(*arguments)
+    def counted(rows: Rows, places: Any) -> Any:
+        made.append(places)
+        return read(rows, places)
 
-    monkeypatch.setattr(batches, "_batch", counted)
+    monkeypatch.setattr(Rows, "read", counted)
     feed = open_feed(config=FeedConfig(prefetch=3))
     for taken in (1, 2):
         next(feed)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
-from feed_corpora import numbered
+from feed_corpora import Row, each, numbered
 from test_schedule import one_at_a_time
 
 from sc2jax.errors import UserError
 from sc2jax.feed import flat_tokens
 from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.packing import FEATURES, pack_row
-from sc2jax.feed.rows import LOSSES, Row, Rows
+from sc2jax.feed.rows import LOSSES, Rows
 from sc2jax.feed.schedule import ENDLESS
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig
@@ -30,7 +30,7 @@ Tokens = dict[str, list[np.ndarray]]
 
 def read(inputs: FeedInputs, start: int, stop: int, **options: Any) -> list[Row]:
     rows = Rows(inputs, **options)
-    return rows.read(rows.places(start, stop))
+    return each(rows.read(rows.places(start, stop)))
 
 
 def windows_of(row: Row) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_rows_are_those_of_the_rule(flat: Flat, seed: int) -> None:
     places = made.places(0, len(expected))
     names = list(tokens)
     assert [(names[place.source], place.epoch, place.window) for place in places] == [row[:3] for row in expected]
-    for row, (*_, window) in zip(made.read(places), expected, strict=True):
+    for row, (*_, window) in zip(each(made.read(places)), expected, strict=True):
         np.testing.assert_array_equal(windows_of(row), window)
         assert row.losses == (0, 0, 0, 0)
 
@@ -123,7 +123,7 @@ def test_an_epoch_is_every_window_once_and_leaves_out_less_than_a_row(
     inputs = flat({"a": tokens}, caps=[cap], row_length=length, part=1000)
     made = Rows(inputs)
     assert made.schedule.rows == cap * windows
-    rows = made.read(made.places(0, cap * windows))
+    rows = each(made.read(made.places(0, cap * windows)))
     for epoch in range(cap):
         laid = tokens[epoch % renderings]
         read = Counter(
@@ -234,7 +234,7 @@ def test_rows_are_no_more_alike_than_those_of_a_whole_shuffle(flat: Flat) -> Non
         return np.unique(np.lib.stride_tricks.sliding_window_view(row.astype(np.uint64), 8) @ factors)
 
     made_windows = len(tokens) // length
-    found = [grams(row.features["tokens"]) for row in made.read(made.places(0, 3 * made_windows))]
+    found = [grams(row.features["tokens"]) for row in each(made.read(made.places(0, 3 * made_windows)))]
     by_epoch = [np.arange(epoch * made_windows, (epoch + 1) * made_windows) for epoch in range(3)]
     distances = [1, 2, 3, 5, 8, 13, 21, 50, 100, made_windows - 1, made_windows, made_windows + 1, 2 * made_windows]
     shuffled = []
@@ -262,7 +262,7 @@ def test_infilling_of_a_window_is_drawn_anew_in_every_epoch(lay: Lay, renderings
     assert places == plain.places(0, count)
     changed: Counter[bool] = Counter()
     drawn: dict[int, list[list[float]]] = {}
-    for place, infilled, window in zip(places, made.read(places), plain.read(places), strict=True):
+    for place, infilled, window in zip(places, each(made.read(places)), each(plain.read(places)), strict=True):
         whole = windows_of(window)
         generator = keyed_generator("window", inputs.seed, "source_code", place.epoch, place.window)
         drawn.setdefault(place.window, []).append(generator.random(3).tolist())
