@@ -31,7 +31,6 @@ TINY = {
     "training.warmup_steps": 2,
     "training.log_every": 5,
     "training.checkpoint_every": 10,
-    "feed.streams_per_row": 2,
     "corpus.heldout_fraction": 0.2,
     "evaluation.max_bytes": 4000,
     "evaluation.infill_samples": 4,

@@ -50,7 +50,7 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
         _finish(temporary.create())
         try:
             fingerprints = _write_parameters(temporary.get() / PARAMS, arrays)
-            described = describe(Progress(step, key, np.zeros((0, 0), np.int64)), {PARAMS: fingerprints})
+            described = describe(Progress(step, key), {PARAMS: fingerprints})
             (temporary.get() / PROGRESS).mkdir()
             ocp.JsonCheckpointHandler().save(temporary.get() / PROGRESS, args=ocp.args.JsonSave(described))
             _finish(temporary.finalize())

@@ -9,6 +9,7 @@ nothing is opened before it is read, and then only the shard's index.
 import dataclasses
 import functools
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -28,14 +29,15 @@ _SHARD = "c/0"
 _OPENED = 4096
 """Parts that stay open; each holds a little more than its shard's index in memory."""
 _CACHED_BYTES = 2**28
-"""Of shards' indices: 16 bytes a block, so those of 10^11 tokens."""
+"""Of shards' indices, 16 bytes a block, so those of 10^11 tokens; and of blocks that were read lately."""
 _RETRIES_AFTER = (0.5, 2.0, 8.0)
 """Seconds before a read that failed is tried again; TensorStore itself retries what object stores call temporary."""
 
 _DRIVERS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
 """How TensorStore calls the kinds of URLs."""
-_DAMAGE = ("DATA_LOSS", "NOT_FOUND", "OUT_OF_RANGE")
-"""How TensorStore calls a checksum that is off, a block that is not there, and one beyond the end of its file."""
+_DAMAGE = re.compile("DATA_LOSS|NOT_FOUND|OUT_OF_RANGE|FAILED_PRECONDITION: .*byte range .* is not valid", re.DOTALL)
+"""How TensorStore calls a checksum that is off, a block that is not there, one beyond the end of its file, and a file
+that is shorter than the index at its end, such as an empty one."""
 
 
 class DamagedTokensError(UserError):
@@ -155,7 +157,7 @@ class _Piece:
                 return read()
             except ValueError as error:
                 where = f"{self.tokens.path(self.part)}, tokens {self.first} to {self.first + self.length}"
-                if str(error).startswith(_DAMAGE):
+                if _DAMAGE.match(str(error)):
                     raise DamagedTokensError(
                         f"{where}: the file is damaged or missing ({error}); delete it and run `sc2jax tokenize` again,"
                         " or leave such rows empty with --config.feed.damaged=skip"

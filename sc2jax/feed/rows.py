@@ -154,6 +154,7 @@ class Rows:
         places: list[Place | None] = [None] * len(rows)
         for number, source in enumerate(self.sources):
             of_source = np.flatnonzero(sources == number)
+            of_source = of_source[np.argsort(rows[of_source], kind="stable")]  # they may be chosen in any order
             for index, place in zip(of_source.tolist(), source.places(number, rows[of_source]), strict=True):
                 places[index] = place
         return [place for place in places if place is not None]

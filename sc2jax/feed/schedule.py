@@ -2,8 +2,10 @@
 
 All rows have the same length, so shares of rows are shares of tokens. Rows are dealt out by the divisor method of
 Webster and Sainte-Lague, which gives the first n seats to parties as this gives the first n rows to sources: after any
-number of rows each source is within a row of its share. StarCoder2's training mixed in the same way, with one source a
-row (Megatron-LM's blended data set).
+number of rows each source is within half a row of its share, and besides by its own share of what the halves of all
+sources come to. For StarCoder2's mixtures that is under a row for every source but the largest, which in the first
+300,000 rows is never off by more than 3.4. StarCoder2's training mixed in the same way, with one source a row
+(Megatron-LM's blended data set).
 
 A source that may be read only so often ends at its last row, from where on the others take over its share: a run has
 as many phases as sources that end, and all of them are known before its first row.
@@ -13,6 +15,7 @@ import dataclasses
 import heapq
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -26,31 +29,31 @@ class Turns:
     Turn j, from 0, of a source with proportion p is due at time (j + 1/2) / p, and turns are taken in the order of
     these times, of two at the same time that of the earlier source first. By time n about n turns are due, of each
     source about n * p; so what came before a turn is counted without going through the sequence.
+
+    Times are whole numbers of a unit that all of them share, so that those which are equal are found to be, however
+    far ahead they are.
     """
 
     def __init__(self, shares: Sequence[float]) -> None:
-        total = math.fsum(shares)
-        self._proportions = [share / total for share in shares]
+        exact = [Fraction(str(share)) for share in shares]  # as it was written: three times 0.1 is 0.3
+        common = math.lcm(*(share.denominator for share in exact))
+        weights = [int(share * common) for share in exact]
+        self._total = sum(weights)
+        self._unit = math.lcm(*weights)
+        self._halves = [self._unit // weight for weight in weights]
+        """Half the time from a source's turn to its next one."""
 
-    def due(self, source: int, turn: int) -> tuple[float, int]:
+    def due(self, source: int, turn: int) -> tuple[int, int]:
         """The time of a source's turn, and the source: what turns are ordered by."""
-        return (turn + 0.5) / self._proportions[source], source
+        return (2 * turn + 1) * self._halves[source], source
 
-    def before(self, time: tuple[float, int]) -> list[int]:
+    def before(self, time: tuple[int, int]) -> list[int]:
         """How many turns of each source are due before a time."""
-        counts = []
-        for source, proportion in enumerate(self._proportions):
-            count = max(0, math.floor(time[0] * proportion + 0.5))
-            while count and not self.due(source, count - 1) < time:
-                count -= 1
-            while self.due(source, count) < time:
-                count += 1
-            counts.append(count)
-        return counts
+        return [((time[0] - (source >= time[1])) // half + 1) // 2 for source, half in enumerate(self._halves)]
 
     def first(self, turns: int) -> list[int]:
         """How many of the first `turns` turns each source has."""
-        counts = self.before((float(turns), 0))
+        counts = self.before((2 * turns * self._unit // self._total, 0))
         sources = range(len(counts))
         while sum(counts) > turns:
             counts[max((self.due(source, counts[source] - 1), source) for source in sources if counts[source])[1]] -= 1

@@ -2,13 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from sc2jax.checkpoint.progress import Progress, describe, read_progress
 from sc2jax.errors import UserError
 
-SAVED = Progress(20, "a key", np.array([[2**40, 3], [0, -1]], np.int64), "of the log")
+SAVED = Progress(20, "a key", "of the log")
 
 
 @pytest.fixture
@@ -22,10 +21,7 @@ def file(tmp_path):
 def test_it_is_read_back(tmp_path, file):
     described = read_progress(str(tmp_path), 20)
     assert described.fingerprints == {"params": {"a/b": 2**32 - 1}, "optimizer": {}}
-    found = described.progress
-    assert (found.step, found.key, found.log_sha256) == (20, "a key", "of the log")
-    np.testing.assert_array_equal(found.feed_position, SAVED.feed_position)
-    assert found.feed_position.dtype == np.int64
+    assert described.progress == SAVED
 
 
 def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path, file):

@@ -68,9 +68,7 @@ def test_restored_onto_any_mesh_wide_or_as_stored(tmp_path, params, dtype):
 def test_parts_are_read_from_both_kinds_of_checkpoint(tmp_path, params):
     expected = np.asarray(flat(params)[UP])
     checkpoints = Checkpoints(str(tmp_path), 2)
-    checkpoints.save(
-        Progress(1, "trained", np.zeros((1, 1), np.int64)), params, {"count": jnp.zeros(2)}, stacked_mask(TABLE)
-    )
+    checkpoints.save(Progress(1, "trained"), params, {"count": jnp.zeros(2)}, stacked_mask(TABLE))
     checkpoints.wait()
     checkpoints.close()
     save(tmp_path, 2, "converted", params)

@@ -41,7 +41,7 @@ def test_each_size_has_the_mixture_of_the_paper_and_keeps_repositories_together(
         mixture = read_mixture(feed.mixture)
         assert sum(share.share for share in mixture) == pytest.approx(tokens)
         assert mixture[0].name == ("source_code_full" if size == "15b" else "source_code_smol")
-        assert (mixture[0].format, feed.long_documents) == ("repository", "continued")
+        assert mixture[0].format == "repository"
         assert settings.model.context_length == {"base": 4096, "long": 16384}[stage]
 
 

@@ -1,9 +1,10 @@
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from feed_corpora import Open, Repositories, make_repositories, split_units, write_corpus
+from feed_corpora import Open, Repositories, laid, make_repositories, split_units, write_corpus
 
 from sc2jax.feed.batches import Batches, open_batches
 from sc2jax.feed.config import FeedConfig
@@ -11,6 +12,8 @@ from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
+
+Lay = Callable[..., FeedInputs]
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +42,35 @@ def tokenizer(tokenizer_path: str) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def inputs(corpus: str, tokenizer: Tokenizer) -> FeedInputs:
+def untokenized(corpus: str, tokenizer: Tokenizer) -> FeedInputs:
+    """The tiny corpus, of which no tokens have been laid."""
     return FeedInputs(corpus, tokenizer, FeedConfig(prefetch=2), 64, FormatConfig(), FimConfig(), seed=1)
+
+
+@pytest.fixture(scope="session")
+def lay(untokenized: FeedInputs, tmp_path_factory: pytest.TempPathFactory) -> Lay:
+    """The inputs of the tiny corpus with some changes, and their tokens laid flat; not to be changed."""
+    made: dict[str, FeedInputs] = {}
+
+    def lay(*, renderings: int = 1, **changes: Any) -> FeedInputs:
+        key = repr((renderings, sorted(changes.items())))
+        if key not in made:
+            folder = str(tmp_path_factory.mktemp("tokens"))
+            made[key] = laid(dataclasses.replace(untokenized, **changes), folder, renderings)
+        return made[key]
+
+    return lay
+
+
+@pytest.fixture(scope="session")
+def inputs(lay: Lay) -> FeedInputs:
+    """The tiny corpus and its tokens; not to be changed."""
+    return lay()
 
 
 @pytest.fixture
 def open_feed(inputs: FeedInputs, request: pytest.FixtureRequest) -> Open:
-    """Opens the feed of the tiny corpus; what is opened is closed after the test."""
+    """Opens the feed of the tiny corpus's tokens; what is opened is closed after the test."""
 
     def open_feed(
         *, batch_size: int = 4, rows: Sequence[int] | None = None, source: str = "", **changes: Any
@@ -55,3 +80,30 @@ def open_feed(inputs: FeedInputs, request: pytest.FixtureRequest) -> Open:
         return feed
 
     return open_feed
+
+
+@pytest.fixture
+def flat(untokenized: FeedInputs, tmp_path: Path) -> Callable[..., FeedInputs]:
+    """Inputs whose sources have the tokens that are given, without infilling and without a corpus."""
+    from feed_corpora import write_flat
+
+    def flat(
+        tokens: dict[str, list[Any]],
+        shares: Sequence[float] = (),
+        caps: Sequence[int] = (),
+        *,
+        part: int = 0,
+        vocab_size: int = 2**17,
+        **changes: Any,
+    ) -> FeedInputs:
+        folder = tmp_path / f"flat{len(list(tmp_path.iterdir()))}"
+        mixture = write_flat(folder, tokens, shares, caps, part=part, vocab_size=vocab_size)
+        fields: dict[str, Any] = {
+            "tokens": str(folder),
+            "config": dataclasses.replace(untokenized.config, mixture=mixture, cross_document_attention=True),
+            "tokenizer": dataclasses.replace(untokenized.tokenizer, vocab_size=vocab_size),
+            "fim": FimConfig(level="off"),
+        }
+        return dataclasses.replace(untokenized, **(fields | changes))
+
+    return flat

@@ -1,17 +1,26 @@
 """Tiny corpora for the tests of this room."""
 
+import contextlib
+import dataclasses
 import hashlib
+import itertools
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from sc2jax.assets import asset_path
+from sc2jax.feed import flat_tokens
 from sc2jax.feed.batches import Batches
+from sc2jax.feed.config import TokenizeConfig
 from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.rows import Packed
+from sc2jax.feed.sources import FeedInputs, open_sources, tokens_config
+from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.dataset import write_part
 from sc2jax.records.edits import edits_sha256
 from sc2jax.records.manifest import Manifest, commit
@@ -121,3 +130,70 @@ def write_sources(folder: Path) -> dict:
     ]
     (folder / "endless.json").write_text(json.dumps({"sources": sources}))
     return {name: value / sum(shares.values()) for name, value in shares.items()}
+
+
+@contextlib.contextmanager
+def one_after_the_other(
+    rows: pa.Table, cuts: Sequence[int], function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+) -> Iterator[Iterator[pa.Table]]:
+    """The engine's map as a plain loop."""
+    yield (function(rows.slice(at, end - at)).cast(schema) for at, end in itertools.pairwise([*cuts, rows.num_rows]))
+
+
+def laid(inputs: FeedInputs, folder: str, renderings: int = 1, done: str = "") -> FeedInputs:
+    """The inputs with their tokens, which are laid flat in a folder and committed."""
+    mixture = read_mixture(inputs.config.mixture)
+    config = TokenizeConfig(renderings=renderings)
+    outputs, statistics = lay_tokens(
+        folder, done or f"{folder}.done", inputs, open_sources(inputs), config, one_after_the_other
+    )
+    commit(folder, Manifest("tokenize", {}, {**tokens_config(inputs, mixture)}, tuple(outputs), statistics))
+    return dataclasses.replace(inputs, tokens=folder)
+
+
+def write_flat(
+    folder: Path,
+    tokens: Mapping[str, Sequence[np.ndarray]],
+    shares: Sequence[float] = (),
+    caps: Sequence[int] = (),
+    *,
+    part: int = 0,
+    vocab_size: int = 2**17,
+) -> str:
+    """Sources with these tokens, an array a rendering, in parts of so many; the path of their mixture's file."""
+    outputs = []
+    for name, renderings in tokens.items():
+        for rendering, ids in enumerate(renderings):
+            prefix = flat_tokens.rendering_folder(name, rendering)
+            for index, at in enumerate(range(0, len(ids), part or len(ids))):
+                here = ids[at : at + (part or len(ids))]
+                outputs += flat_tokens.write_part(str(folder), prefix, index, here, vocab_size)
+    statistics = {"sources": {name: {"tokens": list(map(len, made))} for name, made in tokens.items()}}
+    commit(str(folder), Manifest("tokenize", {}, {}, tuple(outputs), statistics))
+    sources = [
+        {"name": name, "format": "plain_text", "share": share, "max_epochs": cap}
+        for name, share, cap in zip(tokens, shares or [1] * len(tokens), caps or [0] * len(tokens), strict=True)
+    ]
+    path = folder / "mixture.json"
+    path.write_text(json.dumps({"sources": sources}))
+    return str(path)
+
+
+def numbered(size: int, first: int = 100) -> np.ndarray:
+    """Tokens that tell where they lie."""
+    return np.arange(first, first + size, dtype=np.int32)
+
+
+class Row(NamedTuple):
+    """The features of one row, and what it lacks."""
+
+    features: dict[str, np.ndarray]
+    losses: tuple[int, ...]
+
+
+def each(packed: Packed) -> list[Row]:
+    """Rows one by one."""
+    return [
+        Row({name: values[row] for name, values in packed.features.items()}, tuple(losses))
+        for row, losses in enumerate(packed.losses.tolist())
+    ]

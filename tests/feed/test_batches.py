@@ -3,30 +3,27 @@ import gc
 import json
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from feed_corpora import Open, Repositories, split_units, write_corpus
-from sc2jax.feed.streams import POSITION_FIELDS, Stream
+from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
+from feed_corpora import Open, numbered
 
 from sc2jax.errors import UserError
-from sc2jax.feed import batches
 from sc2jax.feed.batches import open_batches
-from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
-from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.packing import FEATURES
-from sc2jax.feed.rows import LOSSES
-from sc2jax.feed.sources import FeedInputs, open_documents
+from sc2jax.feed.rows import LOSSES, Rows
+from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
-from sc2jax.text.tokenizer import Tokenizer
 
 LEVELS = ("context", "document", "off")
 Batch = dict[str, np.ndarray]
+Flat = Callable[..., FeedInputs]
 
 
 def assert_equal(batches: Iterable[Batch], expected: Iterable[Batch]) -> None:
@@ -39,6 +36,10 @@ def take(feed: Iterable[Batch], count: int) -> list[Batch]:
     return [batch for _, batch in zip(range(count), feed, strict=False)]
 
 
+def part_of(batches: Iterable[Batch], rows: list[int]) -> list[Batch]:
+    return [{name: values[rows] for name, values in batch.items()} for batch in batches]
+
+
 def test_shapes_and_types(open_feed: Open) -> None:
     batch = next(open_feed())
     assert list(batch) == list(FEATURES)
@@ -47,50 +48,49 @@ def test_shapes_and_types(open_feed: Open) -> None:
         assert values.dtype == (np.float32 if name == "weights" else np.int32)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 4096, 5000])
+def test_a_batch_is_the_next_rows(flat: Flat, batch_size: int) -> None:
+    inputs = flat({"a": [numbered(900)], "b": [numbered(500, 5000)]}, [3.0, 1.0], row_length=16)
+    count = 2 if batch_size > 1000 else 20
+    rows = Rows(inputs)
+    expected = rows.read(rows.places(0, count * batch_size))
+    with open_batches(inputs, batch_size) as feed:
+        found = take(feed, count)
+    for name in FEATURES:
+        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in found]), expected.features[name])
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("at", [0, 1, 5, 33])
-@pytest.mark.parametrize("streams_per_row", [1, 3])
-def test_restored_goes_on_bit_for_bit(open_feed: Open, level: str, at: int, streams_per_row: int) -> None:
-    options: dict = {
-        "fim": FimConfig(level=level),
-        "config": FeedConfig(streams_per_row=streams_per_row),
-    }
+def test_a_feed_goes_on_from_any_step_bit_for_bit(lay: Lay, open_feed: Open, level: str, at: int) -> None:
+    options = {"tokens": lay(fim=FimConfig(level=level)).tokens, "fim": FimConfig(level=level)}
     feed = open_feed(**options)
     take(feed, at)
-    state = feed.state()
-    expected = take(feed, 20)
+    expected, losses = take(feed, 20), feed.losses()
     again = open_feed(**options)
     take(again, 3)  # it may have been used before
-    again.restore(state)
-    np.testing.assert_array_equal(again.state(), state)
+    again.seek(at)
     assert_equal(take(again, 20), expected)
-    np.testing.assert_array_equal(again.state(), feed.state())
+    np.testing.assert_array_equal(again.losses(), losses)
+    again.seek(at + 7)
+    assert_equal(take(again, 3), expected[7:10])
 
 
-def test_a_row_reads_its_streams_by_turns(open_feed: Open) -> None:
-    """Two rows of three streams each hold, over three batches, the rows of a batch of six."""
-    narrow = take(open_feed(batch_size=2, config=FeedConfig(streams_per_row=3)), 6)
-    wide = take(open_feed(batch_size=6), 2)
-    for turn in range(2):
-        rows = [np.concatenate([batch["tokens"] for batch in narrow[3 * turn : 3 * turn + 3]])]
-        np.testing.assert_array_equal(rows[0], wide[turn]["tokens"])
+def test_going_on_reads_nothing_before(open_feed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    original = Rows.read
 
+    def counted(rows: Rows, places: Any) -> Any:
+        read.extend(places)
+        return original(rows, places)
 
-def test_rows_read_elsewhere_are_the_same(open_feed: Open) -> None:
-    whole = open_feed()
-    expected = take(whole, 7)
-    hosts = {rows: open_feed(rows=rows) for rows in ((0, 1, 3), (2,))}
-    for rows, host in hosts.items():
-        part = [{name: values[list(rows)] for name, values in batch.items()} for batch in expected]
-        assert_equal(take(host, 7), part)
-    # The greatest of the hosts' states is that of the whole, from which other hosts can go on.
-    state = np.max([host.state() for host in hosts.values()], axis=0)
-    np.testing.assert_array_equal(state, whole.state())
-    following = take(whole, 5)
-    for rows in ((0, 2), (1, 3)):
-        host = open_feed(rows=rows)
-        host.restore(state)
-        assert_equal(take(host, 5), [{name: values[list(rows)] for name, values in b.items()} for b in following])
+    monkeypatch.setattr(Rows, "read", counted)
+    feed = open_feed(config=FeedConfig(prefetch=1))
+    feed.seek(10**9)
+    next(feed)
+    feed.close()
+    assert len(read) <= 2 * 4
+    assert read[:4] == feed.rows.places(4 * 10**9, 4 * 10**9 + 4)
 
 
 def devices(hosts: int, tensor: int, batch_size: int) -> list[list[int]]:
@@ -103,33 +103,54 @@ def devices(hosts: int, tensor: int, batch_size: int) -> list[list[int]]:
 @pytest.mark.parametrize("before", [1, 2, 4, 8])
 def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tensor: int) -> None:
     """Also where tensor parallelism spreads the same rows over two hosts: of eight, two read each row."""
-    options: dict = {"batch_size": 8, "row_length": 32, "config": FeedConfig(streams_per_row=2)}
-    whole = open_feed(**options)
-    take(whole, 5)
-    feeds = [open_feed(rows=rows, **options) for rows in devices(before, tensor, 8)]
-    for feed in feeds:
-        take(feed, 5)
-    state = np.max([feed.state() for feed in feeds], axis=0)
-    np.testing.assert_array_equal(state, whole.state())
-    expected = take(whole, 3)
+    whole = open_feed(batch_size=8)
+    batches = take(whole, 8)
+    for rows in devices(before, tensor, 8):
+        assert_equal(take(open_feed(batch_size=8, rows=rows), 5), part_of(batches[:5], rows))
     for after in (1, 2, 4, 8):
         for rows in devices(after, tensor, 8):
-            feed = open_feed(rows=rows, **options)
-            feed.restore(state)
-            part = [{name: values[rows] for name, values in batch.items()} for batch in expected]
-            assert_equal(take(feed, 3), part)
+            feed = open_feed(batch_size=8, rows=rows)
+            feed.seek(5)
+            assert_equal(take(feed, 3), part_of(batches[5:], rows))
 
 
-def test_the_state_is_that_of_the_last_batch_handed_out(open_feed: Open) -> None:
-    slow, fast = (
-        open_feed(config=FeedConfig(prefetch=1)),
-        open_feed(config=FeedConfig(prefetch=8)),
-    )
-    for feed in (slow, fast):
-        take(feed, 3)
-    np.testing.assert_array_equal(slow.state(), fast.state())
-    assert slow.state().dtype == np.int64
-    assert (slow.state()[:, 1] == 3).all()
+@pytest.mark.parametrize("rows", [[2], [0, 3], [3, 0], [2, 1, 3]])
+def test_some_rows_of_a_batch_are_as_in_the_whole(flat: Flat, rows: list[int]) -> None:
+    """In whatever order they are asked for; over the ends of epochs and of sources."""
+    inputs = flat({"a": [numbered(90)], "b": [numbered(60, 5000)]}, [3.0, 1.0], [0, 2], row_length=16)
+    with open_batches(inputs, 4) as whole, open_batches(inputs, 4, rows=rows) as some:
+        assert_equal(take(some, 40), part_of(take(whole, 40), rows))
+
+
+def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
+    """The greatest of the hosts' counts is that of the whole."""
+    whole = open_feed()
+    hosts = [open_feed(rows=rows) for rows in ([0, 1, 3], [2], [2, 3])]
+    assert not whole.losses().any()
+    total = np.zeros((4, len(LOSSES)), np.int64)
+    for step in range(30):
+        next(whole)
+        for host in hosts:
+            next(host)
+        assert whole.losses().dtype == np.int64
+        np.testing.assert_array_equal(np.max([host.losses() for host in hosts], axis=0), whole.losses())
+        rows = whole.rows.read(whole.rows.places(4 * step, 4 * step + 4))
+        np.testing.assert_array_equal(whole.losses(), rows.losses)
+        total += whole.losses()
+    assert not hosts[1].losses()[[0, 1, 3]].any()
+    statistics = whole.statistics(30, total)
+    assert statistics == dict(zip(LOSSES, total.sum(axis=0).tolist(), strict=True)) | {
+        "sources": whole.rows.statistics(120)
+    }
+    assert statistics["cut_tokens"] > 0
+    assert statistics["sources"]["source_code"]["tokens"] == 120 * 64
+    json.dumps(statistics)
+
+
+def test_how_many_batches_are_made_ahead_changes_nothing(open_feed: Open) -> None:
+    slow, fast = open_feed(config=FeedConfig(prefetch=1)), open_feed(config=FeedConfig(prefetch=8))
+    assert_equal(take(slow, 9), take(fast, 9))
+    np.testing.assert_array_equal(slow.losses(), fast.losses())
 
 
 def test_equal_seeds_give_equal_batches(open_feed: Open) -> None:
@@ -140,10 +161,10 @@ def test_equal_seeds_give_equal_batches(open_feed: Open) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("cross", [False, True])
-def test_every_end_of_text_is_a_target_that_counts(open_feed: Open, level: str, cross: bool) -> None:
+def test_every_end_of_text_is_a_target_that_counts(lay: Lay, open_feed: Open, level: str, cross: bool) -> None:
     """The end of text has id 0, which others take for padding."""
-    config = FeedConfig(cross_document_attention=cross)
-    batches = take(open_feed(config=config, fim=FimConfig(level=level)), 30)
+    fim, config = FimConfig(level=level), FeedConfig(cross_document_attention=cross)
+    batches = take(open_feed(config=config, fim=fim, tokens=lay(fim=fim).tokens), 30)
     targets, weights = (np.concatenate([batch[name] for batch in batches]) for name in ("targets", "weights"))
     ends = targets == Special.END_OF_TEXT
     assert ends.sum() > 10
@@ -162,222 +183,68 @@ def test_targets_are_the_next_tokens(open_feed: Open) -> None:
         assert (batch["tokens"][padding] == Special.FIM_PAD).all()
 
 
-@pytest.mark.parametrize("level", ["context", "document"])
-def test_infilling_is_in_the_rows(open_feed: Open, level: str) -> None:
-    tokens = np.concatenate([b["tokens"] for b in take(open_feed(fim=FimConfig(level=level)), 60)])
-    counts = [int((tokens == token).sum()) for token in (Special.FIM_PREFIX, Special.FIM_SUFFIX, Special.FIM_MIDDLE)]
-    assert min(counts) > 10
-    if level == "document":
-        assert not (tokens == Special.FIM_PAD).any()
+def test_at_the_cap_a_message_ends_the_feed_and_every_row_was_there(flat: Flat) -> None:
+    """Of 56 rows 11 batches of 5 are whole; the message comes with the batch that is not, not before."""
+    inputs = flat({"a": [numbered(28 * 16 + 9)]}, caps=[2], row_length=16)
+    for prefetch in (1, 50):
+        config = dataclasses.replace(inputs.config, prefetch=prefetch)
+        with open_batches(dataclasses.replace(inputs, config=config), 5) as feed:
+            assert len([next(feed) for _ in range(11)]) == 11
+            for _ in range(2):
+                with pytest.raises(UserError, match="there are 56 rows to train on and no more: a 2 times is as often"):
+                    next(feed)
+            feed.seek(10)
+            next(feed)
+    with open_batches(inputs, 57) as feed, pytest.raises(UserError, match="56 rows"):
+        next(feed)
 
 
-def test_without_infilling_there_is_none(open_feed: Open) -> None:
-    tokens = np.concatenate([batch["tokens"] for batch in take(open_feed(fim=FimConfig(level="off")), 20)])
-    assert not np.isin(tokens, [Special.FIM_PREFIX, Special.FIM_MIDDLE, Special.FIM_SUFFIX, Special.FIM_PAD]).any()
+def test_hosts_end_at_the_same_step(flat: Flat) -> None:
+    """Also one whose own rows of the last batch would be there."""
+    inputs = flat({"a": [numbered(28 * 16)]}, caps=[2], row_length=16)
+    for rows in ([0], [4], [0, 1, 2, 3, 4]):
+        with open_batches(inputs, 5, rows=rows) as feed:
+            assert len(take(_until_the_end(feed), 100)) == 11
 
 
-def test_documents_are_those_of_the_corpus(open_feed: Open, repositories: Repositories, tokenizer: Tokenizer) -> None:
-    """Files in another order in every epoch, metadata in half of the cases."""
-    feed = open_feed(batch_size=1, fim=FimConfig(level="off"), row_length=512)
-    tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, 120)])
-    written = tokenizer.decode(tokens.tolist()).split("<|endoftext|>")[:-1]
-    by_files = {tuple(sorted(text for _, text in files)): (name, dict(files)) for name, files in repositories.items()}
-    with_metadata, orders = 0, set()
-    for document in written:
-        head, *files = document.split("<file_sep>")
-        if head:
-            with_metadata += 1
-            name = head.removeprefix("<repo_name>")
-            assert dict(file.split("\n", 1) for file in files) == dict(repositories[name])
-            orders.add((name, tuple(files)))
-        else:
-            assert tuple(sorted(files)) in by_files
-    assert len(written) > 3 * len(repositories)
-    assert 0.35 < with_metadata / len(written) < 0.65
-    assert len(orders) > len({name for name, _ in orders})
+def _until_the_end(feed: Iterable[Batch]) -> Iterable[Batch]:
+    try:
+        yield from feed
+    except UserError:
+        return
 
 
-def test_a_state_of_another_feed_is_refused(open_feed: Open) -> None:
-    state = open_feed().state()
-    for changes in (
-        {"seed": 2},
-        {"fim": FimConfig(level="off")},
-        {"row_length": 32},
-        {"batch_size": 8},
-    ):
-        with pytest.raises(UserError, match="another corpus, tokenizer, mixture, seed"):
-            open_feed(**changes).restore(state)
-    # How many batches are made ahead changes nothing.
-    open_feed(config=FeedConfig(prefetch=7)).restore(state)
-
-
-def overwrite(part: Path, at: int) -> None:
-    content = bytearray(part.read_bytes())
-    content[at : at + 20] = bytes(byte ^ 0xFF for byte in content[at : at + 20])
-    part.write_bytes(content)
-
-
-@pytest.mark.parametrize("row_group", [0, 1])
-def test_a_corrupt_part_ends_in_one_message(
-    open_feed: Open, repositories: Repositories, tmp_path: Path, row_group: int
-) -> None:
-    folder = write_corpus(tmp_path, [split_units(repositories, 12)])
-    part = next((tmp_path / "train").glob("*.parquet"))
-    content = pq.read_metadata(part).row_group(row_group).column(2)
-    assert content.path_in_schema == "content"
-    overwrite(part, content.dictionary_page_offset + 100)
-    with pytest.raises(UserError, match=rf"{part} is damaged"):
-        take(open_feed(corpus=folder, batch_size=2), 500)
-
-
-def test_damaged_and_missing_parts_are_left_out_and_counted(
-    open_feed: Open,
-    repositories: Repositories,
-    tokenizer: Tokenizer,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    units = split_units(repositories, 4)
-    folder = write_corpus(tmp_path, [units[:2], units[2:4], units[4:]])
-    first, second, _ = sorted((tmp_path / "train").glob("*.parquet"))
-    content = pq.read_metadata(first).row_group(1).column(2)
-    overwrite(first, content.dictionary_page_offset + 100)
-    second.unlink()
-    config = FeedConfig(damaged="skip")
-    feed = open_feed(corpus=folder, batch_size=2, config=config, fim=FimConfig(level="off"))
-    batches = take(feed, 500)
-    statistics = feed.statistics(feed.state())
-    epochs = statistics["sources"]["source_code"]["epochs"]
-    assert epochs > 3
-    # Of six units three cannot be read: one is damaged, two are in the part that is missing.
-    assert abs(statistics["damaged_units"] - 3 * epochs) <= 3
-    assert f"{second} is missing" in caplog.text
-    assert f"{first} is damaged" in caplog.text
-    names = "".join(tokenizer.decode(batch["tokens"][0].tolist()) for batch in batches)
-    assert "repository001" in names
-    assert "repository005" not in names  # of the damaged row group
-    assert "repository010" not in names  # of the missing part
-
-
-def test_what_was_read_and_lost_is_counted(open_feed: Open) -> None:
-    feed = open_feed(config=FeedConfig(streams_per_row=2))
-    take(feed, 50)
-    statistics = feed.statistics(feed.state())
-    assert statistics["sources"] == {
-        "source_code": {
-            "tokens": 50 * 4 * 64,
-            "share": 1.0,
-            "epochs": statistics["sources"]["source_code"]["epochs"],
-            "exhausted_streams": 0,
-        }
-    }
-    assert statistics["cut_tokens"] > 0
-    assert statistics["cut_documents"] == 0
-    off = open_feed(fim=FimConfig(level="off"))
-    take(off, 50)
-    assert [off.statistics(off.state())[name] for name in ("padding", "cut_tokens", "replaced_characters")] == [0, 0, 0]
-    cut = open_feed(fim=FimConfig(level="off"), config=FeedConfig(long_documents="cut"))
-    take(cut, 50)
-    assert 0 < cut.statistics(cut.state())["cut_documents"] <= 200
-
-
-def test_streams_that_a_source_gives_nothing_any_more_are_counted(open_feed: Open, tmp_path: Path) -> None:
-    """Eight row groups, each twice, for four streams; then there is no other source to go on with."""
-    source = {"name": "source_code", "format": "repository", "share": 1, "max_epochs": 2}
-    (tmp_path / "twice.json").write_text(json.dumps({"sources": [source]}))
-    feed = open_feed(config=FeedConfig(mixture=str(tmp_path / "twice.json")), fim=FimConfig(level="off"))
-    with pytest.raises(UserError, match="source_code 2 times is as often as the mixture lets"):
-        take(feed, 10_000)
-    statistics = feed.statistics(feed.state())["sources"]["source_code"]
-    assert 1 <= statistics["epochs"] < 2
-    state = feed.state()
-    units = 2 + len(LOSSES) + len(Stream.FIELDS) + POSITION_FIELDS.index("units")
-    state[:, units] = [4, 4, 3, 4]
-    assert feed.statistics(state)["sources"]["source_code"]["exhausted_streams"] == 3
-
-
-@pytest.mark.parametrize("level", ["document", "off"])
-def test_over_an_epoch_no_token_is_lost_or_repeated(
-    open_feed: Open, inputs: FeedInputs, tokenizer: Tokenizer, level: str
-) -> None:
-    """Counted: the tokens of the rows are those of the documents of the first epoch, each once."""
-    fim = FimConfig(level=level)
-    (source,) = open_documents(dataclasses.replace(inputs, fim=fim), read_mixture("repositories"))
-    expected: Counter[tuple[int, ...]] = Counter()
-    for index in range(len(source)):
-        unit = source.unit(0, index)
-        for document in range(len(unit)):
-            expected[tuple(np.concatenate([part.ids() for part in unit.parts(document)]).tolist())] += 1
-    feed = open_feed(fim=fim, batch_size=1)
-    total = sum(len(document) * count for document, count in expected.items())
-    tokens = np.concatenate([batch["tokens"][0] for batch in take(feed, -(-total // 64))])[:total]
-    ends = np.flatnonzero(tokens == Special.END_OF_TEXT) + 1
-    assert Counter(tuple(part.tolist()) for part in np.split(tokens, ends) if len(part)) == expected
-
-
-def test_an_error_stays(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
-    folder = write_corpus(tmp_path, [split_units(repositories, 3)])
-    feed = open_feed(corpus=folder)
-    part = next((tmp_path / "train").glob("*.parquet"))
-    part.unlink()
+def test_an_error_comes_in_place_of_the_batch_and_stays(flat: Flat) -> None:
+    inputs = flat({"a": [numbered(16 * 100)]}, row_length=16, part=400)
+    feed = open_batches(inputs, 4)
+    for part in list(Path(inputs.tokens).glob("a/rendering-00000/part-*/c/0"))[1:]:
+        part.write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(UserError, match="parquet is missing"):
-            take(feed, 500)
+        with pytest.raises(UserError, match="is damaged or missing"):
+            take(feed, 50)
+    feed.close()
 
 
-def test_missing_short_and_empty_corpora(open_feed: Open, repositories: Repositories, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no manifest\.json"):
-        open_feed(corpus=str(tmp_path / "none"))
-    with pytest.raises(UserError, match="no files in its split 'train'"):
-        open_feed(corpus=write_corpus(tmp_path / "empty", []))
-    folder = write_corpus(tmp_path / "short", [split_units(repositories, 12)])
-    part = next((tmp_path / "short" / "train").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(UserError, match="is damaged"):
-        open_feed(corpus=folder)
-    folder = write_corpus(tmp_path / "footer", [split_units(repositories, 12)])
-    part = next((tmp_path / "footer" / "train").glob("*.parquet"))
-    overwrite(part, part.stat().st_size - 300)
-    with pytest.raises(UserError, match="is damaged"):
-        take(open_feed(corpus=folder), 500)
-    part.unlink()
-    with pytest.raises(UserError, match="parquet is missing"):
-        open_feed(corpus=folder)
-
-
-def test_bad_arguments(open_feed: Open, tmp_path: Path) -> None:
+def test_bad_arguments(open_feed: Open) -> None:
     with pytest.raises(UserError, match=r"no mixture 'repositoris'; use one of .*repositories"):
         open_feed(config=FeedConfig(mixture="repositoris"))
-    with pytest.raises(UserError, match="a batch of 0 rows"):
+    with pytest.raises(UserError, match="a batch of 0 rows is empty; use 1 or more"):
         open_feed(batch_size=0)
-    with pytest.raises(ValueError, match="are not rows of a batch"):
-        open_feed(rows=[4])
-
-
-@pytest.mark.parametrize("bad", [{"damaged": "mend"}, {"long_documents": "lost"}, {"prefetch": 0}, {"mixture": ""}])
-def test_bad_settings(bad: dict) -> None:
-    with pytest.raises(UserError, match=r"feed\."):
-        FeedConfig(**bad)
-
-
-def test_bad_settings_of_the_feed_s_verbs() -> None:
-    with pytest.raises(UserError, match=r"tokenize\.epochs"):
-        TokenizeConfig(epochs=0)
-    with pytest.raises(UserError, match=r"show\.step"):
-        ShowConfig(step=-1)
-    with pytest.raises(UserError, match=r"show\.row"):
-        ShowConfig(row=-1)
+    for rows in ([4], [-1], [], [0, 7]):
+        with pytest.raises(ValueError, match="are not rows of a batch of 4"):
+            open_feed(rows=rows)
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+        open_feed(tokens="/nowhere")
 
 
 def test_no_more_batches_are_made_ahead_than_asked_for(open_feed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    produce = batches._Producer.produce
+    made, read = [], Rows.read
 
-    def counted(producer: batches._Producer) -> Batch:
-        made.append(producer)
-        return produce(producer)
+    def counted(rows: Rows, places: Any) -> Any:
+        made.append(places)
+        return read(rows, places)
 
-    monkeypatch.setattr(batches._Producer, "produce", counted)
+    monkeypatch.setattr(Rows, "read", counted)
     feed = open_feed(config=FeedConfig(prefetch=3))
     for taken in (1, 2):
         next(feed)
@@ -388,18 +255,22 @@ def test_no_more_batches_are_made_ahead_than_asked_for(open_feed: Open, monkeypa
         assert len(made) == taken + 3
 
 
-def test_closing_ends_the_thread(open_feed: Open) -> None:
-    def feeds() -> int:
-        return sum(thread.name == "sc2jax-feed" for thread in threading.enumerate())
+def feeds() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "sc2jax-feed"]
 
-    before = feeds()
+
+def test_closing_ends_the_thread(open_feed: Open) -> None:
+    before = len(feeds())
     feed = open_feed()
     next(feed)
-    assert feeds() == before + 1
+    assert len(feeds()) == before + 1
     assert feed.wait_seconds > 0
+    feed.seek(3)
+    assert len(feeds()) == before
+    next(feed)
     feed.close()
     feed.close()
-    assert feeds() == before
+    assert len(feeds()) == before
     with pytest.raises(ValueError, match="closed"):
         next(feed)
 
@@ -407,7 +278,25 @@ def test_closing_ends_the_thread(open_feed: Open) -> None:
 def test_a_forgotten_feed_ends_its_thread(inputs: FeedInputs) -> None:
     feed = open_batches(inputs, 2)
     next(feed)
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "sc2jax-feed")
+    (thread,) = feeds()
     del feed
     gc.collect()
     assert not thread.is_alive()
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows_that_were_read(flat: Flat) -> None:
+    """A corpus of 2,000 parts, each of which was opened before the first 500 batches have been."""
+    inputs = flat({"a": [np.arange(8_000_000) % 60_000]}, part=4000, vocab_size=2**16, row_length=256)
+    with open_batches(inputs, 64) as feed:
+        sizes = []
+        for _ in range(3):
+            for _ in range(500):
+                next(feed)
+            sizes.append(resident())
+    assert sizes[2] - sizes[0] < 20 * 2**20

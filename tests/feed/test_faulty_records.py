@@ -9,23 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feed_corpora import Open, make_repositories, split_units, write_corpus, write_records
+from feed_corpora import laid, make_repositories, split_units, write_corpus, write_records
 from nested_values import places  # pyright: ignore[reportMissingImports]
-from sc2jax.feed.cache import token_config, token_inputs, write_tokens
-from sc2jax.feed.streams import POSITION_FIELDS
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.documents import DocumentWriter
-from sc2jax.feed.mixtures import SourceShare, read_mixture
-from sc2jax.feed.sources import FeedInputs, open_documents, open_units
+from sc2jax.feed.mixtures import SourceShare
+from sc2jax.feed.rows import Rows
+from sc2jax.feed.sources import FeedInputs, open_sources, open_units
 from sc2jax.feed.units import Units
-from sc2jax.records.faults import REASONS
-from sc2jax.records.manifest import Manifest, Output, commit
+from sc2jax.records.manifest import Manifest, Output, commit, read_manifest
 from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS
@@ -152,7 +149,7 @@ def test_a_thousand_records_of_each_format(name: str, tmp_path: Path, write_unch
 
 
 def open_mixture(inputs: FeedInputs, folder: Path, name: str, **changes: Any) -> FeedInputs:
-    """A feed of one dataset of a format, which lies in the folder itself."""
+    """The inputs of one dataset of a format, which lies in the folder itself."""
     mixture = {"sources": [{"name": "only", "format": name, "share": 1, "max_epochs": 0}]}
     (folder / "mixture.json").write_text(json.dumps(mixture))
     config = dataclasses.replace(inputs.config, mixture=str(folder / "mixture.json"), **changes)
@@ -160,12 +157,12 @@ def open_mixture(inputs: FeedInputs, folder: Path, name: str, **changes: Any) ->
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"plain_text"}))
-def test_a_dataset_of_another_kind_is_refused_at_once(inputs: FeedInputs, name: str, tmp_path: Path) -> None:
+def test_a_dataset_of_another_kind_is_refused_at_once(untokenized: FeedInputs, name: str, tmp_path: Path) -> None:
     """Texts without structure have a column `text` and no other that a format reads."""
     corpus = write_records(tmp_path, SCHEMAS["plain_text"], [[{"text": "x"}]])
-    here = open_mixture(inputs, tmp_path, name)
+    here = open_mixture(untokenized, tmp_path, name)
     with pytest.raises(UserError) as caught:
-        open_documents(here, read_mixture(here.config.mixture))
+        open_sources(here)
     message = str(caught.value)
     where = (
         f"the dataset {corpus} of the source 'only', whose format is {name!r}, holds other records than are asked for"
@@ -188,8 +185,8 @@ def reopened(number: int) -> dict[str, Any]:
     return issue | {"events": [event | {"kind": "reopened"} for event in issue["events"]]}
 
 
-def test_faulty_records_end_the_feed_or_are_left_out_and_counted(
-    open_feed: Open, inputs: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
+def test_faulty_records_stop_the_work_or_are_left_out_and_counted(
+    untokenized: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
 ) -> None:
     groups = [
         [numbered(0), numbered(1, title=None), numbered(2, author=None), reopened(3)],
@@ -197,35 +194,36 @@ def test_faulty_records_end_the_feed_or_are_left_out_and_counted(
         [reopened(6)],
     ]
     issues(tmp_path, write_unchecked, groups)
-    here = open_mixture(inputs, tmp_path, "issue")
-    arguments: dict[str, Any] = {"corpus": here.corpus, "batch_size": 1}
-    stopping = open_feed(**arguments, config=here.config)
-    with pytest.raises(UserError, match=r"part-foreign\.parquet is damaged: row group \d, row \d \(o/r/issues/\d\): "):
-        for _ in range(100):
-            next(stopping)
-    skipping = open_mixture(inputs, tmp_path, "issue", damaged="skip").config
-    feed = open_feed(**arguments, config=skipping)
-    seen, epochs = set(), 0.0
-    while epochs < 3:
-        seen |= set(re.findall(r"Title: number (\d)", inputs.tokenizer.decode(next(feed)["tokens"][0])))
-        epochs = feed.statistics(feed.state())["sources"]["only"]["epochs"]
-    assert seen == {"0", "4", "5"}
-    statistics = feed.statistics(feed.state())
-    assert statistics["damaged_units"] == 3
-    assert statistics["left_out_records"] == dict.fromkeys(REASONS, 0) | {"no_value": 6, "unknown_value": 3}
-    state = feed.state()
-    again = open_feed(**arguments, config=skipping)
-    again.restore(state)
-    np.testing.assert_array_equal(next(again)["tokens"], next(feed)["tokens"])
-    assert again.statistics(again.state()) == feed.statistics(feed.state())
+    stopping = open_mixture(untokenized, tmp_path, "issue")
+    first = r"part-foreign\.parquet is damaged: row group 0, row 1 \(o/r/issues/1\): "
+    with pytest.raises(UserError, match=first) as caught:
+        laid(stopping, str(tmp_path / "stopped"))
+    assert "\n" not in str(caught.value)
+    skipping = laid(
+        open_mixture(untokenized, tmp_path, "issue", damaged="skip"), str(tmp_path / "tokens"), renderings=3
+    )
+    statistics = read_manifest(skipping.tokens).statistics["sources"]["only"]
+    assert len(statistics["tokens"]) == 3
+    # Of one rendering: the same is left out of every other one. A row group without a good record is a damaged one.
+    assert statistics["left_out"] == {"no_value": 2, "unknown_value": 1}
+    assert statistics["damaged_units"] == 1
+    rows = Rows(skipping)
+    whole = rows.read(rows.places(0, rows.sources[0].first_row(3)))
+    text = "".join(map(skipping.tokenizer.decode, whole.features["tokens"]))
+    assert set(re.findall(r"Title: number (\d)", text)) <= {"0", "4", "5"}
 
 
-def test_the_position_counts_every_reason() -> None:
-    assert set(REASONS) < set(POSITION_FIELDS)
+def test_a_source_all_of_whose_records_are_faulty_is_named(
+    untokenized: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
+) -> None:
+    issues(tmp_path, write_unchecked, [[reopened(1)], [reopened(2), numbered(3, title=None)]])
+    skipping = open_mixture(untokenized, tmp_path, "issue", damaged="skip")
+    with pytest.raises(UserError, match="nothing of the source only can be read: all of its 2 row groups"):
+        laid(skipping, str(tmp_path / "tokens"))
 
 
 def test_a_faulty_file_leaves_its_repository(
-    inputs: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
+    untokenized: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
 ) -> None:
     write_corpus(tmp_path / "whole", [[{"a": [("1", "x"), ("2", "y")], "b": [("3", "z")], "c": [("4", "w")]}]])
     (part,) = (tmp_path / "whole" / "train").iterdir()
@@ -234,45 +232,22 @@ def test_a_faulty_file_leaves_its_repository(
     rows[2]["content"] = "another"
     dataset(tmp_path, write_unchecked(tmp_path, [pa.Table.from_pylist(rows, SOURCE_FILE)]))
     share = SourceShare("source_code", "repository", 1.0)
-    stop = dataclasses.replace(inputs, corpus=str(tmp_path))
+    stop = dataclasses.replace(untokenized, corpus=str(tmp_path))
     with pytest.raises(UserError, match=r"row group 0, row 1 \(a/2\): its text has the sha256"):
         open_units(stop, share, "train")[0]
-    skip = dataclasses.replace(stop, config=dataclasses.replace(inputs.config, damaged="skip"))
+    skip = dataclasses.replace(stop, config=dataclasses.replace(untokenized.config, damaged="skip"))
     unit = open_units(skip, share, "train")[0]
     assert [[row["path"] for row in unit[document]] for document in range(len(unit))] == [["1"], ["4"]]
     assert unit.left_out == {"changed": 2}
 
 
-def test_tokens_made_where_damage_is_skipped_are_no_whole_ones(
-    open_feed: Open, inputs: FeedInputs, tmp_path: Path, write_unchecked: WriteUnchecked
-) -> None:
-    issues(tmp_path, write_unchecked, [[numbered(0), reopened(1), numbered(2, title=None)], [numbered(3)]])
-    stop, skip = (open_mixture(inputs, tmp_path, "issue", damaged=damaged) for damaged in ("stop", "skip"))
-    mixture = read_mixture(stop.config.mixture)
-    with pytest.raises(UserError, match=r"row 1 \(o/r/issues/1\): events\[0\].kind is 'reopened'"):
-        write_tokens(str(tmp_path / "stopped"), open_documents(stop, mixture), 1)
-    sources = open_documents(skip, mixture)
-    outputs, statistics = write_tokens(str(tmp_path / "tokens"), sources, 2)
-    assert statistics["left_out"] == {"only": {"no_value": 1, "unknown_value": 1}}
-    config = token_config(sources)
-    assert config != token_config(open_documents(stop, mixture))
-    manifest = Manifest("tokenize", token_inputs(sources), config, tuple(outputs), statistics)
-    commit(str(tmp_path / "tokens"), manifest)
-    arguments: dict[str, Any] = {"corpus": stop.corpus, "tokens": str(tmp_path / "tokens")}
-    with pytest.raises(UserError, match=r"feed\.damaged differ; run `sc2jax tokenize` again"):
-        open_feed(**arguments, config=dataclasses.replace(stop.config, tokenized=True))
-    feed = open_feed(**arguments, config=dataclasses.replace(skip.config, tokenized=True))
-    live = open_feed(corpus=stop.corpus, config=skip.config)
-    np.testing.assert_array_equal(next(feed)["tokens"], next(live)["tokens"])
-
-
-def test_the_first_part_that_can_be_opened_tells_what_a_dataset_holds(inputs: FeedInputs, tmp_path: Path) -> None:
+def test_the_first_part_that_can_be_opened_tells_what_a_dataset_holds(untokenized: FeedInputs, tmp_path: Path) -> None:
     groups = split_units(make_repositories(4), 2)
     corpus = write_corpus(tmp_path, [groups[:1], groups[1:]])
     first, second = sorted((tmp_path / "train").iterdir())
     share = SourceShare("source_code", "repository", 1.0)
-    stop = dataclasses.replace(inputs, corpus=corpus)
-    skip = dataclasses.replace(stop, config=dataclasses.replace(inputs.config, damaged="skip"))
+    stop = dataclasses.replace(untokenized, corpus=corpus)
+    skip = dataclasses.replace(stop, config=dataclasses.replace(untokenized.config, damaged="skip"))
     second.write_bytes(bytes(second.stat().st_size))
     assert len(open_units(stop, share, "train")) == 2, "the second part is not opened before it is read"
     first.write_bytes(bytes(first.stat().st_size))

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import pytest
+from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
 from feed_corpora import Open
 
 from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
+from sc2jax.feed.rows import Rows
 from sc2jax.settings import declared
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
@@ -29,29 +31,46 @@ def test_numbers_that_nobody_means_are_refused(section: Any, name: str, value: f
 
 
 def test_there_are_numbers_in_every_section_of_them() -> None:
-    assert len(NUMBERS) == 14
+    assert len(NUMBERS) == 13
     for section, name in NUMBERS:
         setting = dict(declared(section))[name]
         assert setting.at_least is not None
         assert setting.at_most is not None
 
 
-@pytest.mark.parametrize("name", ["streams_per_row", "prefetch"])
-def test_the_greatest_numbers_of_the_feed_can_be_used(open_feed: Open, inputs: Any, name: str) -> None:
-    config = dataclasses.replace(inputs.config, **{name: 1024})
+@pytest.mark.parametrize("bad", [{"damaged": "mend"}, {"prefetch": 0}, {"mixture": ""}])
+def test_bad_settings_of_the_feed(bad: dict) -> None:
+    with pytest.raises(UserError, match=rf"feed\.{next(iter(bad))} "):
+        FeedConfig(**bad)
+
+
+def test_bad_settings_of_the_feed_s_verbs() -> None:
+    with pytest.raises(UserError, match=r"tokenize\.renderings"):
+        TokenizeConfig(renderings=0)
+    with pytest.raises(UserError, match=r"show\.step"):
+        ShowConfig(step=-1)
+    with pytest.raises(UserError, match=r"show\.row"):
+        ShowConfig(row=-1)
+
+
+def test_the_greatest_numbers_of_the_feed_can_be_used(open_feed: Open, inputs: Any) -> None:
+    config = dataclasses.replace(inputs.config, prefetch=1024)
     assert next(open_feed(batch_size=1, config=config))["tokens"].shape == (1, 64)
 
 
 @pytest.mark.parametrize("field", ["metadata_rate", "size_optimized_rate", "code_first_rate"])
 @pytest.mark.parametrize("value", [0.0, 1e-320, 1.0])
-def test_the_least_and_the_greatest_rates_can_be_used(open_feed: Open, field: str, value: Any) -> None:
-    next(open_feed(formats=FormatConfig(**{field: value})))
+def test_the_least_and_the_greatest_rates_can_be_used(lay: Lay, field: str, value: Any) -> None:
+    inputs = lay(formats=FormatConfig(**{field: value}))
+    rows = Rows(inputs)
+    assert rows.read(rows.places(0, 4)).losses.shape == (4, 4)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-320, 1.0])
-def test_the_least_and_the_greatest_rates_of_infilling_can_be_used(open_feed: Open, value: float) -> None:
+def test_the_least_and_the_greatest_rates_of_infilling_can_be_used(lay: Lay, value: float) -> None:
     for level in ("context", "document"):
-        next(open_feed(fim=FimConfig(level=level, rate=value, file_rate=value, spm_rate=value)))
+        rows = Rows(lay(fim=FimConfig(level=level, rate=value, file_rate=value, spm_rate=value)))
+        assert rows.read(rows.places(0, 4)).losses.shape == (4, 4)
 
 
 def test_the_numbers_of_the_tokenizer_at_their_limits() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from feed_corpora import Open
 
+from sc2jax.feed.sources import FeedInputs
+
 PROGRAM = Path(__file__).with_name("two_processes.py")
 ROOT = Path(__file__).parent.parent.parent
 
@@ -37,20 +39,25 @@ def run(folder: Path) -> list[dict[str, np.ndarray]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("meshes", [("data", "tensor"), ("tensor", "data")])
-def test_two_processes_hold_the_batches_of_one(
-    open_feed: Open, corpus: str, tokenizer_path: str, tmp_path: Path, meshes: tuple[str, str]
+def test_two_processes_hold_and_log_the_batches_of_one(
+    open_feed: Open, inputs: FeedInputs, tokenizer_path: str, tmp_path: Path, meshes: tuple[str, str]
 ) -> None:
     """Also where the devices that share rows are of different processes, and going on from one way to the other."""
     whole = open_feed(batch_size=8)
-    for mesh in meshes:
-        task = {"corpus": corpus, "tokenizer": tokenizer_path, "batches": 3, "mesh": mesh}
+    for step, mesh in zip((0, 3), meshes, strict=True):
+        task = {"tokens": inputs.tokens, "tokenizer": tokenizer_path, "step": step, "batches": 3, "mesh": mesh}
         (tmp_path / "task.json").write_text(json.dumps(task))
         found = run(tmp_path)
-        expected = [next(whole)["tokens"] for _ in range(3)]
+        expected, lost = [], np.zeros(1, np.int64)
+        for _ in range(3):
+            expected.append(next(whole)["tokens"])
+            lost = lost + whole.losses()
         assert [len(held.pop("rows")) for held in found] == ([4, 4] if mesh == "data" else [8, 8])
         shards = [(name, rows) for held in found for name, rows in held.items()]
         assert len(shards) == 3 * 4
         for name, rows in shards:
-            step, _, first = map(int, name.split("/"))
-            np.testing.assert_array_equal(rows, expected[step][first : first + len(rows)])
-        np.testing.assert_array_equal(np.load(tmp_path / "state.npy"), whole.state())
+            at, _, first = map(int, name.split("/"))
+            np.testing.assert_array_equal(rows, expected[at][first : first + len(rows)])
+        statistics = whole.statistics(step + 3, lost)
+        assert statistics["cut_tokens"] > 0
+        assert [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)] == [statistics] * 2

@@ -40,6 +40,21 @@ def test_the_manifest_knows_the_row_groups_of_a_part(repositories: Repositories,
     assert part.row_groups == pq.read_metadata(tmp_path / part.path).num_row_groups == 6
 
 
+def test_the_size_of_a_unit_is_its_part_of_its_file(repositories: Repositories, tmp_path: Path) -> None:
+    groups = split_units(repositories, 3)
+    units = open_units(write_corpus(tmp_path, [groups[:1], groups[1:6], groups[6:]]))
+    parts = [path.stat().st_size for path in sorted((tmp_path / "train").glob("*.parquet"))]
+    assert units.sizes == [parts[0], *[parts[1] / 5] * 5, *[parts[2] / 2] * 2]
+
+
+def test_an_empty_split_is_named(tmp_path: Path) -> None:
+    units = open_units(write_corpus(tmp_path, []))
+    assert len(units) == 0
+    assert units.sizes == []
+    with pytest.raises(UserError, match=f"the corpus {tmp_path} has no files in its split 'train'; curate more"):
+        units.require("train")
+
+
 def test_no_part_is_opened_before_it_is_read(repositories: Repositories, tmp_path: Path) -> None:
     folder = write_corpus(tmp_path, [[group] for group in split_units(repositories, 6)])
     for part in (tmp_path / "train").glob("*.parquet"):

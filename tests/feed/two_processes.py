@@ -2,9 +2,9 @@
 
     python two_processes.py NUMBER PORT FOLDER
 
-Reads what to do from FOLDER/task.json: the corpus, the tokenizer, how many batches, and whether the two devices of a
-data shard are of the same process ("data") or not ("tensor"). Goes on from FOLDER/state.npy if it is there. Writes the
-rows of its devices to FOLDER/NUMBER.npz, and process 0 the state of the whole feed to FOLDER/state.npy.
+Reads what to do from FOLDER/task.json: the tokens, the tokenizer, from which step on, how many batches, and whether the
+two devices of a data shard are of the same process ("data") or not ("tensor"). Writes the rows of its devices to
+FOLDER/NUMBER.npz, and what it says of all that both have read to FOLDER/NUMBER.json.
 """
 
 import json
@@ -23,7 +23,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.tokenizer import load_tokenizer
-from sc2jax.training.loop import local_rows, place_batch, whole_position
+from sc2jax.training.loop import local_rows, place_batch, whole_losses
 from sc2jax.training.step import batch_sharding
 
 LENGTH, BATCH = 64, 8
@@ -40,19 +40,21 @@ def main(number: int, port: str, folder: Path) -> None:
     mesh = Mesh(devices.reshape(shape), ("data", "fsdp", "sequence", "tensor"))
     rows = local_rows(mesh, BATCH, LENGTH)
     tokenizer = load_tokenizer(task["tokenizer"])
-    inputs = FeedInputs(task["corpus"], tokenizer, FeedConfig(), LENGTH, FormatConfig(), FimConfig(), 1)
+    inputs = FeedInputs(
+        "", tokenizer, FeedConfig(damaged="skip"), LENGTH, FormatConfig(), FimConfig(), 1, task["tokens"]
+    )
     held: dict[str, np.ndarray] = {"rows": np.array(rows)}
+    lost = np.zeros(1, np.int64)
     with open_batches(inputs, BATCH, rows=rows) as feed:
-        if (folder / "state.npy").exists():
-            feed.restore(np.load(folder / "state.npy"))
+        feed.seek(task["step"])
         for step in range(task["batches"]):
             batch = place_batch(next(feed), batch_sharding(mesh, BATCH, LENGTH), rows, BATCH)
+            lost = lost + feed.losses()
             for shard in batch["tokens"].addressable_shards:
                 held[f"{step}/{shard.device.id}/{shard.index[0].start or 0}"] = np.asarray(shard.data)
-        state = whole_position(feed.state())
+        statistics = feed.statistics(task["step"] + task["batches"], whole_losses(lost))
     np.savez(folder / f"{number}.npz", allow_pickle=False, **held)
-    if number == 0:
-        np.save(folder / "state.npy", state)
+    (folder / f"{number}.json").write_text(json.dumps(statistics))
 
 
 if __name__ == "__main__":

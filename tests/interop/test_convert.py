@@ -140,7 +140,7 @@ def test_a_model_trained_here_is_exported(tmp_path, dtype):
     table = parameter_table(model)
     params = init_params(table, jax.random.key(3))
     checkpoints = Checkpoints(str(tmp_path / "checkpoints"), 1)
-    progress = Progress(5, "key", np.zeros((1, 1), np.int64))
+    progress = Progress(5, "key")
     checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     (tmp_path / "out").mkdir()
@@ -170,7 +170,7 @@ def trained(tmp_path) -> ModelConfig:
     checkpoints = Checkpoints(str(tmp_path / "run/train/checkpoints"), 1)
     table = parameter_table(model)
     params = init_params(table, jax.random.key(0))
-    progress = Progress(1, "key", np.zeros((1, 1), np.int64))
+    progress = Progress(1, "key")
     checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}

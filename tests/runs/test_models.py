@@ -55,7 +55,7 @@ def train(run: Run, seed: int = 5) -> None:
 
     def write(unfinished: str):
         checkpoints = Checkpoints(f"{run.folder('train')}/checkpoints", 1)
-        progress = Progress(3, stage.key, np.zeros((1, 1), np.int64))
+        progress = Progress(3, stage.key)
         checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
         checkpoints.close()
         return [write_output(unfinished, PARAMETERS, json.dumps(fingerprint(params)).encode())], {"steps": 3}

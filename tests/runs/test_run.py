@@ -3,8 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 
-import numpy as np
 import pytest
 
 from sc2jax.checkpoint.progress import Progress, describe
@@ -95,7 +95,7 @@ def tokenizer() -> bytes:
 
 def train(run: Run):
     """A model's folder: its manifest, and a checkpoint that says the same of the parameters."""
-    described = describe(Progress(7, "key", np.zeros((0, 0), np.int64)), {"params": {"a": 1}})
+    described = describe(Progress(7, "key"), {"params": {"a": 1}})
     write_output(run.folder("train"), "checkpoints/7/progress/metadata", json.dumps(described).encode())
     parameters = write_output(run.folder("train"), PARAMETERS, b'{"a": 1}')
     return commit(run.folder("train"), Manifest("convert", {}, {"model": {}}, (parameters,), {"steps": 7}))
@@ -112,9 +112,15 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
     run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
     assert tokenizer_path(run) == f"{tmp_path}/tokenizer/tokenizer.model"
     written = hashlib.sha256(tokenizer).hexdigest()
+    assert input_digests(run, "tokenize") == {"corpus": corpus.digest, "tokenizer": written}
+    tokens = stage(run, "tokenize")
     mixture = input_digests(run, "train").pop("mixture")
-    assert input_digests(run, "train") == {"mixture": mixture, "corpus": corpus.digest, "tokenizer": written}
-    assert input_digests(run, "tokenize") == input_digests(run, "train")
+    assert input_digests(run, "train") == {
+        "mixture": mixture,
+        "corpus": corpus.digest,
+        "tokenizer": written,
+        "tokenize": tokens.digest,
+    }
     trained = train(run)
     for name in (*MEASURED.values(), "complete"):
         assert input_digests(run, name) == {
@@ -124,20 +130,45 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
         }
 
 
-def test_training_depends_on_what_the_mixture_says_and_on_the_tokens_it_reads(tmp_path, tokenizer):
+def test_training_depends_on_what_the_mixture_says_and_its_tokens_do_not(tmp_path, tokenizer):
     mixture = tmp_path / "mine.json"
-    feed = FeedConfig(mixture=str(mixture), tokenized=True)
+    feed = FeedConfig(mixture=str(mixture))
     run = open_run(dataclasses.replace(Settings(), feed=feed), str(tmp_path))
     stage(run, "corpus")
     run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
     tokens = stage(run, "tokenize")
-    found = []
+    found, before = [], []
     for epochs in (1, 2):
         mixture.write_text(json.dumps({"sources": [{"name": "a", "format": "file", "share": 1, "max_epochs": epochs}]}))
         found.append(input_digests(run, "train"))
+        before.append(input_digests(run, "tokenize"))
         assert found[-1]["tokenize"] == tokens.digest
     assert {name for name in found[0] if found[0][name] != found[1][name]} == {"mixture"}
-    assert "tokenize" not in input_digests(run, "tokenize")
+    assert before[0] == before[1]
+    assert set(before[0]) == {"corpus", "tokenizer"}
+
+
+def test_where_the_corpus_is_gone_its_tokens_say_what_they_were_made_of(tmp_path, tokenizer):
+    run = open_run(Settings(), str(tmp_path))
+    corpus = stage(run, "corpus")
+    run.do(Stage("tokenizer", 1, {}, {}, lambda folder: ([write_output(folder, "tokenizer.model", tokenizer)], {})))
+    expected = input_digests(run, "tokenize")
+    made = Stage("tokenize", 1, {}, expected, lambda folder: ([write_output(folder, "tokens", b"x")], {}))
+    shutil.rmtree(tmp_path / "corpus")
+    with pytest.raises(UserError, match=r"corpus holds no manifest\.json"):
+        input_digests(run, "tokenize")
+    run.do(made)
+    assert input_digests(run, "tokenize") == expected
+    assert input_digests(run, "train")["corpus"] == corpus.digest
+    # Of another mixture's datasets they say nothing.
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"sources": [{"name": "a", "folder": "elsewhere", "format": "file", "share": 1}]})
+    )
+    other = open_run(
+        dataclasses.replace(Settings(), feed=FeedConfig(mixture=str(tmp_path / "mine.json"))), str(tmp_path)
+    )
+    with pytest.raises(UserError, match="the corpus lacks 1"):
+        input_digests(other, "tokenize")
 
 
 def test_what_a_model_does_depends_on_its_shape_too(tmp_path):

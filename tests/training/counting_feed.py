@@ -4,7 +4,7 @@ import numpy as np
 
 
 class CountingFeed:
-    """Batch n holds the same rows whoever asks; its position is the number of batches handed out."""
+    """Batch n holds the same rows whoever asks; its position is the step."""
 
     wait_seconds = 0.0
 
@@ -34,13 +34,14 @@ class CountingFeed:
             "weights": weights,
         }
 
-    def state(self):
-        state = np.zeros((self.batch_size, 1), np.int64)
-        state[self.rows] = self.count
-        return state
+    def losses(self):
+        """Each row lacks its number in the whole batch."""
+        losses = np.zeros((self.batch_size, 1), np.int64)
+        losses[self.rows, 0] = self.rows
+        return losses
 
-    def statistics(self, state):
-        return {"batches": int(state.max())}
+    def statistics(self, step, losses):
+        return {"batches": step, "losses": losses.tolist()}
 
-    def restore(self, state):
-        self.count = int(state[self.rows[0], 0])
+    def seek(self, step):
+        self.count = step

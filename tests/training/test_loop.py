@@ -62,6 +62,9 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
     lines = read_metrics(str(tmp_path / "whole"))
     assert [row["step"] for row in lines] == [2, 4, 6, 7]
     assert [row["feed"]["batches"] for row in lines] == [2, 4, 6, 7]
+    # What the rows lacked in the steps since the last line, each row by itself.
+    rows = np.arange(training.batch_size)[:, None]
+    assert [row["feed"]["losses"] for row in lines] == [(steps * rows).tolist() for steps in (2, 2, 2, 1)]
     assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
 
 

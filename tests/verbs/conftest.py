@@ -20,7 +20,6 @@ SMALL = {
     "training.warmup_steps": 1,
     "training.log_every": 2,
     "training.checkpoint_every": 4,
-    "feed.streams_per_row": 1,
     "corpus.heldout_fraction": 0.3,
     "evaluation.max_bytes": 600,
     "evaluation.infill_samples": 2,

@@ -52,7 +52,7 @@ def test_foreign_files_around_and_inside_stay(tmp_path, small_source, start, see
         "corpus.heldout_fraction": 0.0,
         "corpus.part_bytes": 900,
         "tokenizer.vocab_size": 341,
-        "tokenize.epochs": 2,
+        "tokenize.renderings": 2,
     }
     for verb in ("curate", "tokenizer", "tokenize"):
         assert start(verb, run, **{"paths.source": small_source, **other}) == 0
