@@ -24,6 +24,7 @@ class FeedConfig:
         'tokens ends the run with a message ("stop"), or is left out and counted ("skip"); a row whose tokens are '
         "damaged is then empty.",
         choices=DAMAGED,
+        decides=False,  # what `tokenize` left out stands in its outputs
     )
     prefetch: int = setting(
         4,

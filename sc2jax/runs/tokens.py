@@ -1,5 +1,6 @@
 """The stage `tokenize` of a run, which `train` does first where it is missing."""
 
+import dataclasses
 import functools
 import json
 
@@ -25,7 +26,10 @@ def tokenize(run: Run) -> Manifest:
     Raises:
         UserError: the corpus or the tokenizer is missing or damaged, or the folder holds something else.
     """
-    manifest = run.do(_stage(run))
+    stage, found = _stage(run), _finished(run)
+    if found is not None and found.key == _whole(stage).key:
+        stage = _whole(stage)
+    manifest = run.do(stage)
     _say_tokens(run, manifest)
     return manifest
 
@@ -36,7 +40,7 @@ def ready_tokens(run: Run) -> None:
     Raises:
         UserError: as for the two; or `paths` names a folder for them that has none, in which another run would write.
     """
-    if is_finished(run.folder("tokenize")):
+    if _finished(run) is not None:
         refuse_other_tokens(run)
     elif run.settings.paths.tokenize:
         raise UserError(
@@ -53,19 +57,27 @@ def refuse_other_tokens(run: Run) -> None:
     Raises:
         UserError: they were made of something else; whether they are made anew is for the user to decide.
     """
-    folder = run.folder("tokenize")
-    if not is_finished(folder):
-        return
-    stage, found = _stage(run), read_manifest(folder)
-    if found.key == stage.key:
+    stage, found = _stage(run), _finished(run)
+    if found is None or found.key in (stage.key, _whole(stage).key):
         return
     wanted = json.loads(canonical_json(stage.config))
     differing = differing_keys(wanted, dict(found.config))
     differing += [name for name, digest in stage.inputs.items() if found.inputs.get(name) != digest]
+    what = ", ".join(differing) or "version of sc2jax"
     raise UserError(
-        f"the tokens in {folder} were made with another {', '.join(differing) or 'version of sc2jax'}; run "
-        "`sc2jax tokenize` to make them anew, or bring back what they were made with"
+        f"the tokens in {run.folder('tokenize')} were made with another {what}; run `sc2jax tokenize` to make them "
+        "anew, or bring back what they were made with"
     )
+
+
+def _finished(run: Run) -> Manifest | None:
+    folder = run.folder("tokenize")
+    return read_manifest(folder) if is_finished(folder) else None
+
+
+def _whole(stage: Stage) -> Stage:
+    """The stage with nothing left out, whose tokens are as good where damage would be."""
+    return dataclasses.replace(stage, settings={**stage.settings, "skip_damaged": False})
 
 
 def _stage(run: Run) -> Stage:
