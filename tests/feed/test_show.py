@@ -1,16 +1,21 @@
+import dataclasses
 import html
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from sc2jax.display import PAGE_POLICY
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.packing import pack_row
-from sc2jax.feed.show import render_page, render_row, row_page, show_row
+from sc2jax.feed.rows import Rows
+from sc2jax.feed.show import Shown, read_row, render_page, render_row, row_page, show_row
 from sc2jax.feed.sources import FeedInputs
+from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
@@ -70,7 +75,10 @@ def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, mo
         next(batches)
         second = next(batches)
     expected = render_row({name: values[3] for name, values in second.items()}, tokenizer, color=False)
-    assert show_row(inputs, 4, row=3, step=1) == f"batch 1, row 3\n{expected}"
+    title, _, shown = show_row(inputs, 4, row=3, step=1).partition("\n")
+    assert shown == expected
+    (place,) = Rows(inputs).places(7, 8)
+    assert title == f"batch 1, row 3: source_code, epoch {place.epoch}, window {place.window} of 160"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[" in show_row(inputs, 4)
@@ -79,9 +87,12 @@ def test_the_row_that_training_sees(inputs: FeedInputs, tokenizer: Tokenizer, mo
 
 
 def test_the_name_of_a_source_passes_the_filters(inputs: FeedInputs, tokenizer: Tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr("sc2jax.feed.show.read_row", lambda *_: row(tokenizer))
-    assert show_row(inputs, 4, source="a\x1b[2J", color=True).startswith("batch 0, row 0, a␛[2J alone\n")
-    assert "<title>batch 0, row 0, &lt;i&gt;␛ alone</title>" in row_page(inputs, 4, source="<i>\x1b")
+    def shown(*arguments: Any) -> Shown:
+        return Shown(row(tokenizer), arguments[-1])
+
+    monkeypatch.setattr("sc2jax.feed.show.read_row", shown)
+    assert show_row(inputs, 4, source="a\x1b[2J", color=True).startswith("a␛[2J\n")
+    assert "<title>&lt;i&gt;␛</title>" in row_page(inputs, 4, source="<i>\x1b")
 
 
 class Reader(HTMLParser):
@@ -121,8 +132,33 @@ def test_a_row_as_a_page(tokenizer: Tokenizer) -> None:
 
 
 def test_a_source_alone(inputs: FeedInputs, tokenizer: Tokenizer) -> None:
-    assert show_row(inputs, 4, source="source_code").startswith("batch 0, row 0, source_code alone\n")
-    assert "<h1>batch 0, row 0</h1>" in row_page(inputs, 4)
+    assert show_row(inputs, 4, source="source_code").startswith(
+        "batch 0, row 0, source_code alone: source_code, epoch 0,"
+    )
+    assert "<h1>batch 0, row 0: source_code, epoch 0, window" in row_page(inputs, 4)
     assert "batch 2, row 1, source_code alone" in row_page(inputs, 4, row=1, step=2, source="source_code")
     with pytest.raises(UserError, match="no source 'issues'; use one of source_code"):
         show_row(inputs, 4, source="issues")
+
+
+def test_before_there_are_tokens_a_row_is_of_the_first_texts(inputs: FeedInputs, untokenized: FeedInputs) -> None:
+    """By the flat tokens of the same corpus: what is shown lies at the window that the title names."""
+    off = FimConfig(level="off")
+    corpus = dataclasses.replace(untokenized, fim=off)
+    flat = Rows(dataclasses.replace(inputs, fim=off)).sources[0].renderings[0]
+    for step, number in ((0, 1), (1, 3), (2, 0)):
+        shown = read_row(corpus, 4, number, step, "")
+        window = re.search(r": source_code, window (\d+) of its first texts", shown.title)
+        assert window
+        with ts.Batch() as batch:
+            expected = flat.request(int(window[1]) * 64, 64, batch)
+        assert shown.features["tokens"].tolist() == expected.result().tolist()
+    assert "window 1 of its first texts (training reads tokens: `sc2jax tokenize`)" in show_row(corpus, 4, row=1)
+    with pytest.raises(UserError, match="no source 'issues'; use one of source_code"):
+        show_row(corpus, 4, source="issues")
+
+
+def test_a_row_longer_than_all_texts_begins_anew(untokenized: FeedInputs) -> None:
+    features = read_row(dataclasses.replace(untokenized, row_length=30_000), 1, 0, 0, "").features
+    assert features["weights"].shape == (30_000,)
+    assert (features["segment_ids"] > 0).all()

@@ -2,18 +2,21 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from feed_corpora import Repositories, write_records, write_sources
+from feed_corpora import Repositories, write_sources
 from seqio import test_utils as seqio_tests
 
-from sc2jax.feed.packing import pack_row
+from sc2jax.errors import UserError
+from sc2jax.feed.batches import open_batches
+from sc2jax.feed.packing import FEATURES, pack_row
+from sc2jax.feed.row_mixture import RowConverter
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.feed.tasks import CuratedSource, TokenizerVocabulary, create_mixture, register_mixture
-from sc2jax.records.schemas import SCHEMAS
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -93,11 +96,104 @@ def test_shards_share_the_work_and_draw_differently(
     assert len(set(metadata)) > 1
 
 
-def test_the_mixture_goes_on_without_end(mixture: seqio.Mixture, repositories: Repositories) -> None:
-    dataset = mixture.get_dataset(split="train", shuffle=True, seed=0)
-    assert len(list(dataset.take(2 * len(repositories)).as_numpy_iterator())) == 2 * len(repositories)
-    cut = mixture.get_dataset({"targets": 16}, split="train", shuffle=False, seed=0)
-    assert next(cut.as_numpy_iterator())["targets"].shape == (16,)
+def rows_of(dataset: tf.data.Dataset, count: int) -> list[dict[str, np.ndarray]]:
+    return list(dataset.take(count).as_numpy_iterator())
+
+
+def test_the_mixture_gives_the_rows_of_training(inputs: FeedInputs, mixture: seqio.Mixture) -> None:
+    """Compared with the batches that `train` reads, whatever is asked for in seqio's way."""
+    with open_batches(dataclasses.replace(inputs, fim=OFF), 4) as feed:
+        batches = [next(feed) for _ in range(6)]
+    expected = [{name: batch[name][row] for name in FEATURES} for batch in batches for row in range(4)]
+    found = rows_of(mixture.get_dataset(split="train", shuffle=False), 24)
+    seqio_tests.assert_dict_values_equal({"rows": len(found)}, {"rows": 24})
+    for row, wanted in zip(found, expected, strict=True):
+        assert row.keys() == set(FEATURES)
+        for name in FEATURES:
+            np.testing.assert_array_equal(row[name], wanted[name])
+            assert row[name].dtype == wanted[name].dtype
+    for index in range(3):
+        shard = mixture.get_dataset({"targets": 64}, shuffle=False, shard_info=seqio.ShardInfo(index, 3))
+        for row, wanted in zip(rows_of(shard, 8), expected[index::3], strict=True):
+            np.testing.assert_array_equal(row["targets"], wanted["targets"])
+    assert rows_of(mixture.get_dataset({"targets": 16}, shuffle=False), 1)[0]["targets"].shape == (16,)
+
+
+def test_an_epoch_of_the_mixture(mixture: seqio.Mixture) -> None:
+    """Every window once, in an order that a seed tells; two epochs are twice as many; without a number no end."""
+
+    def windows(**how: Any) -> list[tuple[int, ...]]:
+        found = mixture.get_dataset({"targets": 64}, **how).as_numpy_iterator()
+        return [tuple(row["tokens"].tolist()) for row in found]
+
+    epoch = windows(shuffle=False, num_epochs=1)
+    assert len(epoch) == 160
+    first, again, other = (windows(shuffle=True, seed=seed, num_epochs=1) for seed in (3, 3, 4))
+    assert first == again
+    assert epoch != first != other
+    assert sorted(first) == sorted(other) == sorted(epoch)
+    assert windows(shuffle=False, num_epochs=2)[:160] == epoch
+    assert len(windows(shuffle=False, num_epochs=2)) == 320
+    assert len(rows_of(mixture.get_dataset({"targets": 64}, shuffle=True, seed=0), 400)) == 400
+    shards = [windows(shuffle=False, num_epochs=1, shard_info=seqio.ShardInfo(index, 7)) for index in range(7)]
+    assert sorted(row for shard in shards for row in shard) == sorted(epoch)
+
+
+def test_the_mixture_says_what_it_has_not(mixture: seqio.Mixture, untokenized: FeedInputs) -> None:
+    with pytest.raises(UserError, match=r"training rows alone, and none of the split 'heldout'; the Tasks"):
+        mixture.get_dataset(split="heldout")
+    with pytest.raises(UserError, match=r"leave use_cached out"):
+        mixture.get_dataset(use_cached=True)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        create_mixture(untokenized).get_dataset(shuffle=False)
+
+
+@pytest.mark.parametrize("length", [16, 64, 100_000])
+def test_a_task_gives_long_documents_in_pieces(mixture: seqio.Mixture, tokenizer: Tokenizer, length: int) -> None:
+    """The pitfall: seqio trims a document to the length that is asked for, and the rest is never seen."""
+    task = mixture.tasks[0]
+    whole = list(task.get_dataset(split="train", shuffle=False, seed=0).as_numpy_iterator())
+    pieces = list(task.get_dataset({"targets": length}, split="train", shuffle=False, seed=0).as_numpy_iterator())
+    assert max(len(piece["targets"]) for piece in pieces) <= length
+    assert (
+        np.concatenate([piece["targets"] for piece in pieces]).tolist()
+        == np.concatenate([document["targets"] for document in whole]).tolist()
+    )
+    for document in [*whole[:3], *pieces[:3]]:
+        assert document["targets_pretokenized"].decode() == tokenizer.decode(document["targets"])
+
+
+def test_the_converter_weights_by_position(mixture: seqio.Mixture) -> None:
+    rows = mixture.get_dataset({"targets": 64}, shuffle=False)
+    converted = seqio.get_dataset(mixture.name, {"targets": 64}, RowConverter(), num_epochs=None)
+    names = {
+        "decoder_target_tokens": "targets",
+        "decoder_input_tokens": "tokens",
+        "decoder_loss_weights": "weights",
+        "decoder_segment_ids": "segment_ids",
+        "decoder_positions": "positions",
+    }
+    ends = 0
+    for row, model in zip(rows_of(rows, 50), rows_of(converted, 50), strict=True):
+        assert model.keys() == names.keys()
+        for name, ours in names.items():
+            np.testing.assert_array_equal(model[name], row[ours])
+        ends += int(model["decoder_loss_weights"][model["decoder_target_tokens"] == Special.END_OF_TEXT].sum())
+    assert ends > 5  # seqio's own would have counted none
+
+
+def test_the_converter_takes_a_tasks_documents(mixture: seqio.Mixture) -> None:
+    """By hand: inputs are all tokens but the last, targets all but the first, and what is over is padding."""
+    task = mixture.tasks[0]
+    pieces = rows_of(task.get_dataset({"targets": 40}, split="train", shuffle=False, seed=0), 30)
+    converted = seqio.get_dataset(task.name, {"targets": 40}, RowConverter(), shuffle=False, seed=0)
+    for piece, model in zip(pieces, rows_of(converted, 30), strict=True):
+        ids, padding = piece["targets"].tolist(), 40 - len(piece["targets"])
+        assert model["decoder_input_tokens"].tolist() == ids + [int(Special.FIM_PAD)] * padding
+        assert model["decoder_target_tokens"].tolist() == ids[1:] + [int(Special.FIM_PAD)] * (padding + 1)
+        assert model["decoder_loss_weights"].tolist() == [1] * (len(ids) - 1) + [0] * (padding + 1)
+        assert model["decoder_segment_ids"].tolist() == [1] * len(ids) + [0] * padding
+        assert model["decoder_positions"].tolist() == [*range(len(ids)), *[0] * padding]
 
 
 def test_infilling_on_documents(inputs: FeedInputs) -> None:
@@ -122,9 +218,7 @@ def test_seqios_own_helpers_for_tasks_pass(mixture: seqio.Mixture, tokenizer: To
     (again,) = seqio_tests.test_preprocessing(name, raw, seed=5)
     seqio_tests.assert_dict_values_equal(again, example)
     assert seqio_tests.encode_str(name, "x = 1\n") == tokenizer.encode_text("x = 1\n")
-    seqio_tests.assert_dataset(
-        tf.data.Dataset.from_tensors(example), {"targets": example["targets"]}, {"targets": tf.int32}
-    )
+    assert example["targets_pretokenized"].decode() == text
 
 
 def test_an_example_is_what_a_stream_reads(mixture: seqio.Mixture) -> None:
@@ -150,19 +244,6 @@ def test_every_source_of_a_mixture_is_a_task(inputs: FeedInputs, tmp_path: Path)
         seqio.MixtureRegistry.remove(mixture.name)
         for task in mixture.tasks:
             seqio.TaskRegistry.remove(task.name)
-
-
-def test_rates_are_shares_of_tokens(inputs: FeedInputs, tmp_path: Path) -> None:
-    """seqio's rates count examples: a source of documents ten times as long has a tenth of the rate."""
-    texts = {"short": "x" * 9, "long": "x" * 99}  # and an end of text
-    for name, text in texts.items():
-        write_records(tmp_path / name, SCHEMAS["plain_text"], [[{"text": text}] * 3])
-    sources = [{"name": name, "folder": name, "format": "plain_text", "share": 1} for name in texts]
-    (tmp_path / "both.json").write_text(json.dumps({"sources": sources}))
-    config = dataclasses.replace(inputs.config, mixture=str(tmp_path / "both.json"))
-    mixture = create_mixture(dataclasses.replace(inputs, corpus=str(tmp_path), config=config))
-    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
-    assert rates["both.short"] == pytest.approx(10 * rates["both.long"])
 
 
 def test_documents_of_equal_records_draw_differently_wherever_they_lie(mixture: seqio.Mixture) -> None:
@@ -214,6 +295,7 @@ def test_the_vocabulary(tokenizer: Tokenizer) -> None:
     assert vocabulary.decode(ids) == text
     in_graph = vocabulary.encode_tf(tf.constant(text))
     assert in_graph.numpy().tolist() == ids
+    assert vocabulary.encode_tf(text).numpy().tolist() == ids  # pyright: ignore[reportArgumentType] (as seqio's own)
     assert vocabulary.decode_tf(in_graph).numpy().decode() == text
     assert vocabulary.decode_tf(tf.stack([in_graph, in_graph])).numpy().tolist() == [text.encode()] * 2
     assert tf.data.Dataset.from_tensors(text).map(vocabulary.encode_tf).element_spec == tf.TensorSpec((None,), tf.int32)
