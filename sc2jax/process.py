@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import resource
 import select
 import signal
 import sys
@@ -42,6 +43,28 @@ class _FilteredText(io.TextIOWrapper):
     def write(self, text: str) -> int:
         super().write(terminal_text(text))
         return len(text)
+
+
+def refuse_few_addresses() -> None:
+    """Makes sure that the process may have the address space that the libraries reserve, which is more than they use.
+
+    With less they crash, abort, or take what they cannot read for damaged; OpenBLAS tries for ever to get its buffers.
+
+    Raises:
+        UserError: the limit that the shell set (`ulimit -v`) is lower.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = _LEAST_BYTES + _LEAST_BYTES_A_CORE * (os.cpu_count() or 1)
+    if limit != resource.RLIM_INFINITY and limit < least:
+        raise UserError(
+            f"the address space is limited to {limit / 2**20:,.0f} MiB, and the libraries reserve up to "
+            f"{least / 2**20:,.0f} MiB here; raise the limit, as with `ulimit -v {least >> 10}`"
+        )
+
+
+# Daft's and JAX's threads reserved up to 3.7 GiB on two cores at toy scale; there are some threads for each core.
+_LEAST_BYTES = 7 << 29
+_LEAST_BYTES_A_CORE = 1 << 28
 
 
 def complain(message: str) -> None:

@@ -1,7 +1,9 @@
 """The process around a verb: closed and narrow streams, signals, and what the machine refuses."""
 
+import contextlib
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from sc2jax.cli import main
 from sc2jax.errors import UserError
-from sc2jax.process import describe
+from sc2jax.process import describe, refuse_few_addresses
 
 PROGRAM = [sys.executable, "-m", "sc2jax.cli"]
 HELP = [*PROGRAM, "train", "--help"]
@@ -146,6 +148,39 @@ def test_memory_and_depth_that_run_out_end_in_one_message(monkeypatch, capsys, f
     output, errors = capsys.readouterr()
     assert (end.value.code, output, len(errors.splitlines())) == (2, "", 1)
     assert errors.startswith(message)
+
+
+@pytest.mark.parametrize("verb", ["curate", "tokenizer", "train", "complete"])
+@pytest.mark.parametrize("mebibytes", [160, 350, 3583])
+def test_a_limit_of_memory_below_what_libraries_take_is_one_message(verb, mebibytes, tmp_path):
+    """With 350 MiB OpenBLAS, which comes with SciPy, was seen to try for ever; with 2,300 MiB Daft crashed."""
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'ulimit -v {mebibytes << 10} && exec "$@"',
+            "bash",
+            *PROGRAM,
+            verb,
+            f"--workdir={tmp_path}/run",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith(f"sc2jax {verb}: the address space is limited to {mebibytes:,} MiB, and ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_least_memory_grows_with_the_cores(monkeypatch):
+    for cores, least in ((2, 4 * 2**30), (66, 20 * 2**30)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        for limit, refused in ((least, False), (least - 1, True), (resource.RLIM_INFINITY, False)):
+            monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, limit))
+            with pytest.raises(UserError, match=f"ulimit -v {least >> 10}`") if refused else contextlib.nullcontext():
+                refuse_few_addresses()
 
 
 def dig() -> None:
