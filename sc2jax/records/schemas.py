@@ -184,7 +184,7 @@ JUPYTER_STRUCTURED = _schema(
 """A notebook of a repository cell by cell, in its order.
 
 The kind of a cell is `markdown` or `code`; `output` is the text of a code cell's first output, or null. At least one
-code cell comes after a `markdown` one.
+code cell with text comes after a `markdown` one with text.
 """
 
 KAGGLE_NOTEBOOK = _schema(
