@@ -3,9 +3,9 @@
 On a local disk and on NFS the kernel holds it for as long as the process lives. An object store knows no such thing:
 there the lock is an object that is created only if it is absent and renewed while the work goes on; one that was not
 renewed for a minute is stale, and the next writer replaces it. Whoever finds its own lock replaced stops before it
-writes. S3, Google's and Azure's stores create if absent; against a server of S3's interface (moto) one of four processes
-that try at once gets the lock, every time. HDFS has no such call, and refuses. Between the last look at a lock and the
-commit a writer that hung for a minute can still be overtaken: no store joins the two.
+writes. S3's, Google's and Azure's packages create if absent: on a server of S3's interface (moto) one of four processes
+that tried at once got the lock each time; of the other two only the code was read. HDFS knows no such call and refuses.
+Between its last look at the lock and the commit a writer that hung for a minute can be overtaken.
 """
 
 import contextlib
