@@ -214,7 +214,7 @@ class FailingStore(MemoryFileSystem):
     error: ClassVar[Exception | None] = None
 
     def __getattribute__(self, name: str) -> Any:
-        reaches = name in ("info", "exists", "isdir", "ls", "find", "pipe_file", "open", "rm", "rm_file")
+        reaches = name in ("info", "exists", "isdir", "ls", "find", "pipe_file", "open", "rm", "rm_file", "makedirs")
         if reaches and FailingStore.error is not None:
             raise FailingStore.error
         return super().__getattribute__(name)
@@ -273,6 +273,27 @@ def test_a_store_that_fails_in_the_middle_of_a_file_is_no_damage(failing, tmp_pa
 
 def raise_(error: Exception) -> None:
     raise error
+
+
+class CachingStore(MemoryFileSystem):
+    """An object store whose package keeps listings, unless it is told not to, as those of real ones do."""
+
+    protocol = "caching"
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        path = self._strip_protocol(path)
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        found: Any = self.dircache[path] if path in self.dircache else super().ls(path, detail=True)
+        return found if detail else [entry["name"] for entry in found]
+
+
+def test_what_other_processes_write_is_seen():
+    fsspec.register_implementation("caching", CachingStore, clobber=True)
+    storage.write_whole("caching://seen/run/one", b"1")
+    assert storage.file_sizes("caching://seen/run") == {"one": 1}
+    MemoryFileSystem().pipe_file("caching://seen/run/two", b"22")  # another process's
+    assert storage.file_sizes("caching://seen/run") == {"one": 1, "two": 2}
 
 
 def test_a_file_that_is_missing_and_one_that_is_there_stay_what_they_are(failing):
