@@ -15,7 +15,15 @@ from typing import Any
 import sc2jax
 from sc2jax.display import terminal_text
 from sc2jax.errors import UserError, did_you_mean
-from sc2jax.process import USER_ERROR, complain, describe, interruptions, open_streams, watch_signals
+from sc2jax.process import (
+    USER_ERROR,
+    complain,
+    describe,
+    interruptions,
+    open_streams,
+    refuse_few_addresses,
+    watch_signals,
+)
 from sc2jax.settings import fitted, shown
 from sc2jax.verbs import TAKES_FOLDER, VERBS, docstring, load, sentence, written
 
@@ -86,7 +94,9 @@ def run(arguments: list[str]) -> int:
         return 0
     from sc2jax.config import to_settings
 
-    load(verb)(to_settings(config), workdir)
+    settings = to_settings(config)
+    refuse_few_addresses()
+    load(verb)(settings, workdir)
     return 0
 
 

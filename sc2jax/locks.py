@@ -3,7 +3,9 @@
 On a local disk and on NFS the kernel holds it for as long as the process lives. An object store knows no such thing:
 there the lock is an object that is created only if it is absent and renewed while the work goes on; one that was not
 renewed for a minute is stale, and the next writer replaces it. Whoever finds its own lock replaced stops before it
-writes.
+writes. S3's, Google's and Azure's packages create if absent: on a server of S3's interface (moto) one of four processes
+that tried at once got the lock each time; of the other two only the code was read. HDFS knows no such call and refuses.
+Between its last look at the lock and the commit a writer that hung for a minute can be overtaken.
 """
 
 import contextlib
@@ -167,10 +169,10 @@ def _leased(path: str, what: str) -> Iterator[Callable[[], None]]:
             try:
                 still_ours()
                 storage.write_whole(path, _json(dataclasses.replace(ours, renewed=time.time())))
+            except storage.StoreError:
+                continue  # the next turn tries again
             except UserError:
                 return  # the work finds out when it asks
-            except OSError:
-                continue  # the store was not reached; the next turn tries again
 
     thread = threading.Thread(target=renew, daemon=True, name="sc2jax-lock")
     thread.start()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import resource
 import select
 import signal
 import sys
@@ -17,9 +18,10 @@ USER_ERROR = 2
 
 
 def open_streams() -> None:
-    """Gives the process the three streams that it was started without, and an output that can show any text.
+    """Gives the process the three streams that it was started without, and two outputs that can show any text.
 
     Otherwise the first file that is opened takes a closed stream's number, and what a library prints goes into it.
+    Tracebacks, logs and warnings of any library hold names and texts that others wrote, and go to the standard error.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -29,6 +31,40 @@ def open_streams() -> None:
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        # What we draw ourselves goes to the stream beneath, which stays `sys.__stderr__`.
+        sys.stderr = _FilteredText(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+    os.environ["PYTHON_COLORS"] = "0"  # Python colours tracebacks from 3.13 on, by what the filter takes out
+
+
+class _FilteredText(io.TextIOWrapper):
+    """A stream on which no text commands a terminal."""
+
+    def write(self, text: str) -> int:
+        super().write(terminal_text(text))
+        return len(text)
+
+
+def refuse_few_addresses() -> None:
+    """Makes sure that the process may have the address space that the libraries reserve, which is more than they use.
+
+    With less they crash, abort, or take what they cannot read for damaged; OpenBLAS tries for ever to get its buffers.
+
+    Raises:
+        UserError: the limit that the shell set (`ulimit -v`) is lower.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = _LEAST_BYTES + _LEAST_BYTES_A_CORE * (os.cpu_count() or 1)
+    if limit != resource.RLIM_INFINITY and limit < least:
+        raise UserError(
+            f"the address space is limited to {limit / 2**20:,.0f} MiB, and the libraries reserve up to "
+            f"{least / 2**20:,.0f} MiB here; raise the limit, as with `ulimit -v {least >> 10}`"
+        )
+
+
+# Daft's and JAX's threads reserved up to 3.7 GiB on two cores at toy scale; there are some threads for each core.
+_LEAST_BYTES = 7 << 29
+_LEAST_BYTES_A_CORE = 1 << 28
 
 
 def complain(message: str) -> None:

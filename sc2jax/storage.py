@@ -2,23 +2,29 @@
 
 A path may be local or a URL such as gs://bucket/run; fsspec opens either, and nothing else here imports it. A file is
 written whole or not at all: readers see the old content or the new. Checkpoints are the exception: Orbax writes them.
+Whatever goes wrong between here and an object store is one `StoreError`, but for a file that is not there, or that is.
 """
 
 import contextlib
+import functools
 import hashlib
+import io
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sc2jax.errors import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _UNFINISHED = ".unfinished"
 _BLOCK_BYTES = 2**20
@@ -137,6 +143,88 @@ def _instead_of_a_folder(path: Path) -> str | None:
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
+class StoreError(UserError):
+    """An object store did not answer, or refused: nothing is known of what lies in it."""
+
+
+@contextlib.contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    """Turns whatever the package of an object store raises into `StoreError`; a list of its errors would be too short.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileExistsError: there is one.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, UserError, MemoryError):
+        raise
+    except Exception as error:
+        if not _is_store(path):
+            raise
+        raise _unreachable(path, error) from error
+
+
+def _unreachable(path: str, error: Exception) -> StoreError:
+    said = " ".join(str(error).split())
+    cause = type(error).__name__ + (f": {said}" if said else "")
+    return StoreError(
+        f"{path} cannot be reached ({cause}); check that its bucket exists, that the network reaches it and that the "
+        "credentials for it are valid and allow this, and run the same command again"
+    )
+
+
+def _is_store(path: str) -> bool:
+    return is_url(path) and path.partition("://")[0] not in _OF_LOCAL_DISK
+
+
+_OF_LOCAL_DISK = ("file", "local")
+
+
+def _reaches(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """A function of a path whose errors are those of `_reaching`."""
+
+    @functools.wraps(function)
+    def reaching(path: str, *args: P.args, **named: P.kwargs) -> T:
+        with _reaching(path):
+            return function(path, *args, **named)
+
+    return reaching
+
+
+def _file_system(path: str) -> tuple[Any, str]:
+    """What opens a path, and how it calls it; it asks the store each time, for other processes write there too."""
+    return fsspec.core.url_to_fs(path, use_listings_cache=False)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of an object store, reached whenever it is read."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        with _reaching(self._path):
+            return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@_reaches
 def open_file(path: str) -> BinaryIO:
     """A regular file for reading.
 
@@ -144,10 +232,11 @@ def open_file(path: str) -> BinaryIO:
         FileNotFoundError: there is none.
         UserError: it is no regular file: a pipe would be waited for without end.
     """
-    fs, local = fsspec.core.url_to_fs(path)
+    fs, local = _file_system(path)
     if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(local).stat().st_mode):
         raise UserError(f"{path} is no regular file; put a file there, or name another")
-    return cast("BinaryIO", fs.open(local, "rb"))
+    file = cast("BinaryIO", fs.open(local, "rb"))
+    return cast("BinaryIO", _RemoteFile(path, file)) if _is_store(path) else file
 
 
 def read_bytes(path: str) -> bytes:
@@ -160,38 +249,43 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+@_reaches
 def exists(path: str) -> bool:
     """Whether there is a file or folder of this name."""
-    fs, local = fsspec.core.url_to_fs(path)
+    fs, local = _file_system(path)
     return fs.exists(local)
 
 
+@_reaches
 def is_folder(path: str) -> bool:
     """Whether there is a folder of this name, and no link to one."""
-    fs, local = fsspec.core.url_to_fs(path)
+    fs, local = _file_system(path)
     return fs.isdir(local) and not (isinstance(fs, LocalFileSystem) and Path(local).is_symlink())
 
 
+@_reaches
 def file_sizes(folder: str) -> dict[str, int]:
     """The files directly in a folder, by name, with their bytes, from one listing; none if there is no such folder."""
-    fs, local = fsspec.core.url_to_fs(folder)
+    fs, local = _file_system(folder)
     if not fs.isdir(local):
         return {}
     entries = fs.ls(local, detail=True)
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
 
 
+@_reaches
 def names(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; none if there is no such folder."""
-    fs, local = fsspec.core.url_to_fs(folder)
+    fs, local = _file_system(folder)
     if not fs.isdir(local):
         return []
     return sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(local, detail=False))
 
 
+@_reaches
 def files_below(folder: str) -> list[str]:
     """The files at any depth below a folder, relative to it and sorted; a link is one file, wherever it leads."""
-    fs, root = fsspec.core.url_to_fs(folder)
+    fs, root = _file_system(folder)
     if not isinstance(fs, LocalFileSystem):
         return sorted(path.removeprefix(root.rstrip("/") + "/") for path in fs.find(root))
     found = []
@@ -214,12 +308,15 @@ def sha256_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
+@_reaches
 def make_folder(folder: str) -> None:
-    """Makes a folder and those above it; an object store has none to make."""
-    fs, local = fsspec.core.url_to_fs(folder)
-    fs.makedirs(local, exist_ok=True)
+    """Makes a folder and those above it; an object store has none to make, and a bucket is not for us to make."""
+    fs, local = _file_system(folder)
+    if isinstance(fs, LocalFileSystem):
+        fs.makedirs(local, exist_ok=True)
 
 
+@_reaches
 def write_whole(path: str, content: bytes) -> None:
     """Writes a whole file or nothing, on local disk and object stores alike.
 
@@ -227,23 +324,31 @@ def write_whole(path: str, content: bytes) -> None:
     target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
     where a file may have to be copied, and a kill would leave half of it.
     """
-    fs, target = fsspec.core.url_to_fs(path)
-    fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+    fs, target = _file_system(path)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(target, content)
+        _put(path, fs, target, content)
         return
+    fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
     with new_file(Path(target)) as file:
         file.write(content)
 
 
+@_reaches
 def create_file(path: str, content: bytes) -> None:
     """Writes a file that must not exist: of several processes that try, one succeeds.
 
     Raises:
         FileExistsError: there is one.
     """
-    fs, target = fsspec.core.url_to_fs(path)
-    fs.pipe_file(target, content, mode="create")
+    fs, target = _file_system(path)
+    _put(path, fs, target, content, mode="create")
+
+
+def _put(path: str, fs: Any, target: str, content: bytes, **how: str) -> None:
+    try:
+        fs.pipe_file(target, content, **how)
+    except FileNotFoundError as error:  # a file to be written cannot be missing; its bucket is
+        raise _unreachable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -269,31 +374,35 @@ def is_unfinished(name: str) -> bool:
     return re.fullmatch(rf"\.[0-9a-f]{{16}}{_UNFINISHED}", name) is not None
 
 
+@_reaches
 def delete_file(path: str) -> None:
     """Deletes a file."""
-    fs, local = fsspec.core.url_to_fs(path)
+    fs, local = _file_system(path)
     fs.rm_file(local)
 
 
+@_reaches
 def delete_if_empty(folder: str) -> None:
     """Deletes a local folder in which nothing is left; an object store has none."""
-    fs, local = fsspec.core.url_to_fs(folder)
+    fs, local = _file_system(folder)
     if isinstance(fs, LocalFileSystem):
         with contextlib.suppress(OSError):
             Path(local).rmdir()
 
 
+@_reaches
 def delete_empty_folders(folder: str) -> None:
     """Deletes a local folder and those below it as far as nothing else is left in them; an object store has none."""
-    fs, local = fsspec.core.url_to_fs(folder)
+    fs, local = _file_system(folder)
     if isinstance(fs, LocalFileSystem):
         for parent, _, _ in os.walk(local, topdown=False):
             delete_if_empty(parent)
 
 
+@_reaches
 def delete_folder(folder: str) -> None:
     """Deletes a folder with all that is in it, if there is one; a link in it goes, and not what it leads to."""
-    fs, local = fsspec.core.url_to_fs(folder)
+    fs, local = _file_system(folder)
     if fs.exists(local):
         fs.rm(local, recursive=True)
 

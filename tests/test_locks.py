@@ -125,6 +125,27 @@ def test_a_lease_is_renewed(path, monkeypatch):
         still_ours()
 
 
+def test_a_lease_is_renewed_when_the_store_can_be_reached_again(path, monkeypatch):
+    monkeypatch.setattr(locks, "RENEW_SECONDS", 0.01)
+    failures = []
+
+    def fail_at_first(*arguments):
+        if len(failures) < 3:
+            failures.append(arguments)
+            raise storage.StoreError("cannot be reached")
+        return write_whole(*arguments)
+
+    write_whole = storage.write_whole
+    with locked(path, "the folder"):
+        first = holder(path)
+        monkeypatch.setattr(storage, "write_whole", fail_at_first)
+        deadline = time.monotonic() + 60
+        while holder(path) == first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert holder(path) != first
+    assert len(failures) == 3
+
+
 def test_whoever_was_replaced_stops_and_leaves_the_other_alone(path, monkeypatch):
     monkeypatch.setattr(locks, "RENEW_SECONDS", 0.01)
     with locked(path, "the folder") as still_ours:

@@ -1,7 +1,9 @@
 """The process around a verb: closed and narrow streams, signals, and what the machine refuses."""
 
+import contextlib
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from sc2jax.cli import main
 from sc2jax.errors import UserError
-from sc2jax.process import describe
+from sc2jax.process import describe, refuse_few_addresses
 
 PROGRAM = [sys.executable, "-m", "sc2jax.cli"]
 HELP = [*PROGRAM, "train", "--help"]
@@ -74,6 +76,37 @@ def test_a_terminal_without_unicode_shows_what_it_can():
         assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u27e6a\\udcff\n", b"")
 
 
+FORGED = "\x1b[2J\x07\u202e"
+OUTLETS = {
+    "a defect": "raise ValueError(FORGED)",
+    "a defect in a thread": "t = threading.Thread(target=int, args=(FORGED,)); t.start(); t.join()",
+    "a finalizer": "class C:\n    def __del__(self):\n        raise ValueError(FORGED)\nC()",
+    "a log": "logging.getLogger('library').error(FORGED)",
+    "a warning": "warnings.warn(FORGED)",
+    "an expected error": "sys.argv.append('--debug'); raise UserError(FORGED)",
+}
+
+
+@pytest.mark.parametrize("color", ["0", "1"])
+@pytest.mark.parametrize("outlet", OUTLETS)
+def test_whatever_writes_to_the_standard_error_commands_no_terminal(outlet, color):
+    program = (
+        "import logging, sys, threading, warnings\nfrom sc2jax import cli\nfrom sc2jax.errors import UserError\n"
+        f"FORGED = {FORGED!r}\ndef fail(*_):\n    exec({OUTLETS[outlet]!r})\ncli.load = lambda _: fail\ncli.console()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "show", "--debug"],
+        capture_output=True,
+        env=os.environ | {"FORCE_COLOR": color},
+        check=False,
+        timeout=60,
+    )
+    errors = done.stderr.decode()
+    assert not {"\x1b", "\x07", "\u202e"} & set(errors)
+    assert "\u241b[2J" in errors or "\\x1b[2J" in errors
+    assert "Traceback" not in errors or len(errors.splitlines()) > 2
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough files for curation to take seconds."""
@@ -115,6 +148,39 @@ def test_memory_and_depth_that_run_out_end_in_one_message(monkeypatch, capsys, f
     output, errors = capsys.readouterr()
     assert (end.value.code, output, len(errors.splitlines())) == (2, "", 1)
     assert errors.startswith(message)
+
+
+@pytest.mark.parametrize("verb", ["curate", "tokenizer", "train", "complete"])
+@pytest.mark.parametrize("mebibytes", [160, 350, 3583])
+def test_a_limit_of_memory_below_what_libraries_take_is_one_message(verb, mebibytes, tmp_path):
+    """With 350 MiB OpenBLAS, which comes with SciPy, was seen to try for ever; with 2,300 MiB Daft crashed."""
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'ulimit -v {mebibytes << 10} && exec "$@"',
+            "bash",
+            *PROGRAM,
+            verb,
+            f"--workdir={tmp_path}/run",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith(f"sc2jax {verb}: the address space is limited to {mebibytes:,} MiB, and ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_least_memory_grows_with_the_cores(monkeypatch):
+    for cores, least in ((2, 4 * 2**30), (66, 20 * 2**30)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        for limit, refused in ((least, False), (least - 1, True), (resource.RLIM_INFINITY, False)):
+            monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, limit))
+            with pytest.raises(UserError, match=f"ulimit -v {least >> 10}`") if refused else contextlib.nullcontext():
+                refuse_few_addresses()
 
 
 def dig() -> None:

@@ -1,12 +1,21 @@
 """Files and folders appear whole or not at all, on local disk and in an object store."""
 
+import ast
 import hashlib
 import os
+from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
+import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.records.dataset import open_part, read_row_group, write_part
 from sc2jax.storage import (
+    StoreError,
     absolute,
     create_file,
     delete_folder,
@@ -215,3 +224,120 @@ def test_a_new_folder_may_be_named_by_a_link(tmp_path):
         (folder / "file").write_text("x")
     assert (tmp_path / "there/file").read_text() == "x"
     assert (tmp_path / "link").is_symlink()
+
+
+class ExpiredError(Exception):
+    """What a package raises that derives from nothing but Exception, as botocore's and google.auth's errors do."""
+
+
+class FailingStore(MemoryFileSystem):
+    """An object store that fails from a call on, as the packages of real ones do."""
+
+    protocol = "failing"
+    error: ClassVar[Exception | None] = None
+
+    def __getattribute__(self, name: str) -> Any:
+        reaches = name in ("info", "exists", "isdir", "ls", "find", "pipe_file", "open", "rm", "rm_file", "makedirs")
+        if reaches and FailingStore.error is not None:
+            raise FailingStore.error
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def failing(monkeypatch) -> type[FailingStore]:
+    fsspec.register_implementation("failing", FailingStore, clobber=True)
+    monkeypatch.setattr(FailingStore, "error", None)
+    return FailingStore
+
+
+CAUSES = [
+    ExpiredError("The provided token has expired.\nRequest ID: 7"),
+    PermissionError("Forbidden"),
+    TimeoutError(),
+    OSError("Connection reset"),
+    ConnectionRefusedError(111, "Connection refused"),
+    ValueError("Missing credentials in config"),
+]
+REACHES = [
+    (storage.open_file, ()), (storage.read_bytes, ()), (storage.exists, ()), (storage.file_sizes, ()),
+    (storage.names, ()), (storage.files_below, ()), (storage.sha256_of_file, ()), (storage.write_whole, (b"",)),
+    (storage.create_file, (b"",)), (storage.delete_file, ()), (storage.delete_folder, ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=repr)
+def test_whatever_keeps_from_a_store_is_one_message(failing, monkeypatch, cause):
+    monkeypatch.setattr(failing, "error", cause)
+    for function, arguments in REACHES:
+        with pytest.raises(StoreError) as error:
+            function("failing://bucket/run", *arguments)
+        message = str(error.value)
+        assert message.startswith(f"failing://bucket/run cannot be reached ({type(cause).__name__}")
+        assert "credentials" in message and "\n" not in message
+        assert error.value.__cause__ is cause
+
+
+def test_every_function_that_opens_a_path_is_such_a_one():
+    for node in ast.parse(Path(storage.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and "_file_system(" in "".join(map(ast.unparse, node.body)):
+            assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["_reaches"], node.name
+
+
+def test_a_store_that_fails_in_the_middle_of_a_file_is_no_damage(failing, tmp_path, monkeypatch):
+    table = pa.table({"text": ["a" * 1000]})
+    output = write_part("failing://bucket", "train", 0, [table, table], table.schema)
+    part = open_part("failing://bucket", output)
+    assert part.read_row_group(0) == table
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", lambda *_: raise_(OSError("reset")))
+    for read in (lambda: part.read_row_group(1), lambda: read_row_group("failing://bucket", output, 0)):
+        with pytest.raises(StoreError, match=r"^failing://bucket/train/part-.* cannot be reached \(OSError: reset\)"):
+            read()
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+class CachingStore(MemoryFileSystem):
+    """An object store whose package keeps listings, unless it is told not to, as those of real ones do."""
+
+    protocol = "caching"
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        path = self._strip_protocol(path)
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        found: Any = self.dircache[path] if path in self.dircache else super().ls(path, detail=True)
+        return found if detail else [entry["name"] for entry in found]
+
+
+def test_what_other_processes_write_is_seen():
+    fsspec.register_implementation("caching", CachingStore, clobber=True)
+    storage.write_whole("caching://seen/run/one", b"1")
+    assert storage.file_sizes("caching://seen/run") == {"one": 1}
+    MemoryFileSystem().pipe_file("caching://seen/run/two", b"22")  # another process's
+    assert storage.file_sizes("caching://seen/run") == {"one": 1, "two": 2}
+
+
+def test_a_file_that_is_missing_and_one_that_is_there_stay_what_they_are(failing):
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes("failing://bucket/none")
+    storage.create_file("failing://bucket/one", b"1")
+    with pytest.raises(FileExistsError):
+        storage.create_file("failing://bucket/one", b"2")
+    assert storage.read_bytes("failing://bucket/one") == b"1"
+
+
+def test_a_bucket_that_is_not_there_is_not_made_and_takes_no_file(failing, monkeypatch):
+    monkeypatch.setattr(failing, "error", FileNotFoundError("The specified bucket does not exist"))
+    storage.make_folder("failing://bucket/run")
+    for write in (storage.write_whole, storage.create_file):
+        with pytest.raises(StoreError, match="FileNotFoundError: The specified bucket does not exist"):
+            write("failing://bucket/run/file", b"")
+
+
+@pytest.mark.parametrize("root", ["", "file://"])
+def test_errors_of_the_local_disk_stay_what_they_are(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.exists", lambda *_: raise_(PermissionError(13)))
+    with pytest.raises(PermissionError):
+        storage.exists(f"{root}{tmp_path}")

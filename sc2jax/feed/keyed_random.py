@@ -17,7 +17,7 @@ def keyed_generator(purpose: str, *key: int | str) -> np.random.Generator:
 
     The numbers of different keys are independent, so no decision shifts those after it.
     """
-    return np.random.Generator(np.random.Philox(_PhiloxKey(_digest(purpose, *key))))
+    return np.random.Generator(np.random.Philox(_PhiloxKey(_digest(purpose, *key))))  # pyright: ignore[reportArgumentType] (numpy's stub)
 
 
 class _PhiloxKey(ISeedSequence):

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from sc2jax import storage
 from sc2jax.errors import UserError
@@ -27,6 +26,7 @@ from sc2jax.feed.flat_tokens import rendering_folder, write_part
 from sc2jax.feed.sources import FeedInputs, SourceUnits
 from sc2jax.feed.units import Units, report_skipped
 from sc2jax.json_files import decode_json
+from sc2jax.progress import progress
 from sc2jax.records.manifest import Output, canonical_json
 from sc2jax.records.stage import Written
 from sc2jax.storage import join
@@ -136,14 +136,14 @@ def lay_tokens(
     writers = [DocumentWriter(source.format, inputs.formats, inputs.fim) for source in sources]
     encode = _EncodePart(folder, sources, writers, inputs.tokenizer, inputs.seed)
     with (
-        tqdm(initial=len(parts), total=len(work), desc="tokenize", unit="part", disable=None) as progress,
+        progress(initial=len(parts), total=len(work), desc="tokenize", unit="part") as bar,
         map_units(table, range(len(missing)), encode, _DONE) as results,
     ):
         for row, result in zip(missing, results, strict=True):
             content = result.column("part")[0].as_py().encode()
             parts[row] = decode_json(content, Part, "a part's tokens", "run `sc2jax tokenize` again")
             storage.write_whole(_note(done, row), content)
-            progress.update()
+            bar.update()
     return [output for row in work for output in parts[row].outputs], _statistics(sources, config, parts)
 
 

@@ -123,12 +123,109 @@ class NotEmpty:
             yield Fault(int(structures.rows[index]), "incomplete", what)
 
 
-Rule: TypeAlias = OneOf | Needs | AnyOf | NotEmpty
+@dataclasses.dataclass(frozen=True)
+class Has:
+    """Of the structures of a list, at least one has certain values."""
+
+    place: str
+    values: Mapping[str, tuple[str, ...]]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields of the values."""
+        return frozenset(self.values)
+
+    def broken(self, structures: _Structures) -> Iterator[Fault]:
+        """The records whose list has none; one without a list is another rule's."""
+        found = np.ones(len(structures.rows), bool)
+        for field, values in self.values.items():
+            found &= _is_in(structures.fields[field], values).to_numpy(zero_copy_only=False)
+        wanted = ", ".join(f"{field} {' or '.join(values)}" for field, values in self.values.items())
+        for row in np.setdiff1d(structures.rows, structures.rows[found]).tolist():
+            yield Fault(row, "incomplete", f"none of {self.place} has {wanted}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Follows:
+    """In a list of structures with texts, one of a kind comes after one of another; without text it does not count."""
+
+    place: str
+    field: str
+    first: str
+    then: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The field that says the kind."""
+        return frozenset({self.field})
+
+    def broken(self, structures: _Structures) -> Iterator[Fault]:
+        """The records in whose list none does; one without a list is another rule's."""
+        rows, blank = structures.rows, pc.equal(pc.utf8_trim_whitespace(structures.fields["text"]), "")
+        earliest, latest = (np.full(rows.max(initial=-1) + 1, at) for at in (len(rows), -1))
+        for kind, choose, chosen in ((self.first, np.minimum, earliest), (self.then, np.maximum, latest)):
+            at = _where(pc.and_not(pc.equal(structures.fields[self.field], kind), blank))
+            choose.at(chosen, rows[at], at)
+        for row in np.unique(rows[latest[rows] <= earliest[rows]]).tolist():
+            yield Fault(row, "incomplete", f"no {self.then} with text comes after {self.first} in {self.place}")
+
+
+@dataclasses.dataclass(frozen=True)
+class InOrderOfTime:
+    """The times in a list are as GitHub writes them, and ascend."""
+
+    place: str
+    field: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The field with the times."""
+        return frozenset({self.field})
+
+    def broken(self, structures: _Structures) -> Iterator[Fault]:
+        """The structures with another time than that, or with one before that of the structure before."""
+        times, rows = structures.fields[self.field], structures.rows
+        for index in _where(pc.invert(pc.match_substring_regex(times, _TIME))):
+            what = f"{structures.name(index, self.field)} is {shown(times[index].as_py())}; it must be like {_A_TIME}"
+            yield Fault(int(rows[index]), "unknown_value", what)
+        together = pa.array(rows[1:] == rows[:-1])
+        for index in _where(pc.and_(together, pc.less(times.slice(1), times.slice(0, max(len(times) - 1, 0))))):
+            what = f"{structures.name(index + 1, self.field)} is before {structures.name(index, self.field)}"
+            yield Fault(int(rows[index]), "unknown_value", what)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unique:
+    """No two structures of a list have the same value in a field."""
+
+    place: str
+    field: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The field."""
+        return frozenset({self.field})
+
+    def broken(self, structures: _Structures) -> Iterator[Fault]:
+        """The structures with a value that another one before them has."""
+        values, rows = structures.fields[self.field], structures.rows
+        codes = pc.dictionary_encode(values).indices.to_numpy()
+        _, firsts = np.unique(np.stack([rows, codes]), axis=1, return_index=True)
+        for index in np.setdiff1d(np.arange(len(rows)), firsts).tolist():
+            what = f"{structures.name(index, self.field)} is {shown(values[index].as_py())}, as one before it is"
+            yield Fault(int(rows[index]), "unknown_value", what)
+
+
+Rule: TypeAlias = OneOf | Needs | AnyOf | NotEmpty | Has | Follows | InOrderOfTime | Unique
 
 _SAID = ("author", "text")
 _PULL_REQUEST_EVENTS = ("pull_request", "comment", "review", "review_comment")
 _REVIEW_STATES = ("approved", "dismissed", "commented", "changes_requested")
 _TITLED = ("opened", "edited", "reopened")
+_OPENING = ("opened", "reopened")
+
+_A_TIME = "2023-07-26T10:00:00Z"
+_TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"
 
 _EVERY_KIND = (OneOf("", "license_type", LICENSE_TYPES),)
 
@@ -138,6 +235,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         *_EVERY_KIND,
         OneOf("events", "kind", ("comment", "closed")),
         Needs("events", {"kind": ("comment",)}, _SAID),
+        InOrderOfTime("events", "created_at"),
     ),
     "pull_request": (
         *_EVERY_KIND,
@@ -150,9 +248,19 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Needs("events", {"kind": ("pull_request",), "action": ("closed",)}, ("merged",)),
         Needs("events", {"kind": ("review",)}, ("state",)),
         Needs("events", {"kind": ("review_comment",)}, ("path", "line", "hunk")),
+        Has("events", {"kind": ("pull_request",), "action": _OPENING}),
+        InOrderOfTime("events", "created_at"),
+        NotEmpty("", "events"),
+        Unique("heads", "commit"),
+        Unique("base_files", "path"),
     ),
     "jupyter_script": _EVERY_KIND,
-    "jupyter_structured": (*_EVERY_KIND, OneOf("cells", "kind", ("markdown", "code")), NotEmpty("", "cells")),
+    "jupyter_structured": (
+        *_EVERY_KIND,
+        OneOf("cells", "kind", ("markdown", "code")),
+        NotEmpty("", "cells"),
+        Follows("cells", "kind", "markdown", "code"),
+    ),
     "kaggle": (*_EVERY_KIND, OneOf("cells", "kind", ("markdown", "code"))),
     "documentation": (*_EVERY_KIND, NotEmpty("", "pages")),
     "intermediate": (*_EVERY_KIND, AnyOf("", ("size_optimized", "speed_optimized"))),

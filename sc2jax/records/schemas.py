@@ -3,16 +3,13 @@
 Records are as the document formats read them: filtered, without bots, their authors called `username_0` and so on.
 Every record has an identity: a file its repository and path, any other record its `id`. It says where it
 comes from by the Software Heritage identifier of its bytes if the archive has them, else by the address and the
-`snapshot` (the dump or crawl) in which it was found.
+`snapshot` (the dump or crawl) in which it was found. Its bytes are checked by the manifest and the pages of its part; a
+source file, whose text later stages edit, has digests of its own.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
-
-from sc2jax.records.manifest import canonical_json
 
 SPLITS = ("train", "heldout")
 """The sides of a corpus, each a folder of its own: what is trained on, and what is kept from training."""
@@ -38,17 +35,10 @@ def _schema(columns: Mapping[str, pa.DataType], nullable: Sequence[str] = ()) ->
         "snapshot": pa.string(),
         "licenses": _TEXTS,
         "license_type": pa.string(),
-        "record_sha256": pa.string(),
     }
     return pa.schema(
         [pa.field(name, kind, nullable=name in nullable) for name, kind in (provenance | dict(columns)).items()]
     )
-
-
-def record_sha256(record: Mapping[str, Any]) -> str:
-    """The digest of a record as it is now: of all its other columns, in canonical JSON."""
-    content = {name: value for name, value in record.items() if name != "record_sha256"}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 _EDIT = pa.struct(
@@ -184,7 +174,7 @@ JUPYTER_STRUCTURED = _schema(
 """A notebook of a repository cell by cell, in its order.
 
 The kind of a cell is `markdown` or `code`; `output` is the text of a code cell's first output, or null. At least one
-code cell comes after a `markdown` one.
+code cell with text comes after a `markdown` one with text.
 """
 
 KAGGLE_NOTEBOOK = _schema(

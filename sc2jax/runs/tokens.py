@@ -15,7 +15,7 @@ from sc2jax.records.stage_folder import notes_folder
 from sc2jax.runs.inputs import feed_inputs, input_digests
 from sc2jax.runs.run import Run, say
 
-VERSION = 5
+VERSION = 6
 _WORTH_PROCESSES = 2**23
 """Bytes of compressed text from which on processes are worth their start."""
 

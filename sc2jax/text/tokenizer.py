@@ -60,8 +60,8 @@ class Tokenizer:
     _encode: Callable[[str], list[int]]
     _token_bytes: Sequence[bytes]  # what each id stands for
     _escapes: bool  # whether text is escaped before it is encoded
-    _cuts_at_spaces: bool  # whether no token crosses from a character that is no space to a space
-    _file: tuple[bytes, str]  # what it was opened from
+    _cuts_at_spaces: bool = False  # whether no token crosses from a character that is no space to a space
+    _file: tuple[bytes, str] = (b"", "")  # what it was opened from
 
     def __reduce__(self) -> tuple[Callable[..., "Tokenizer"], tuple[bytes, str]]:
         """Another process opens it again."""

@@ -51,7 +51,7 @@ def write(folder, names):
 
 def save(checkpoints, *steps):
     for step in steps:
-        checkpoints.save(Progress(step, "key", np.zeros((1, 1), np.int64)), PARAMS, {"count": jnp.int32(0)}, STACKED)
+        checkpoints.save(Progress(step, "key"), PARAMS, {"count": jnp.int32(0)}, STACKED)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is no record of its kind is found, named, and neither written nor read."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from sc2jax.records.faults import REASONS
 from sc2jax.records.manifest import Manifest, Output
 from sc2jax.records.rules import RULES
 from sc2jax.records.schemas import REJECTED_FILE, SCHEMAS
+from sc2jax.text.notebooks import jupyter_structured
 
 WriteUnchecked = Callable[[Path, Sequence[pa.Table]], Output]
 
@@ -57,6 +59,11 @@ REVIEW = next(at for at, event in enumerate(EVENTS) if event["kind"] == "review"
 REMARK = next(at for at, event in enumerate(EVENTS) if event["kind"] == "review_comment")
 COMMENT = next(at for at, event in enumerate(EVENTS) if event["kind"] == "comment")
 SAID = next(at for at, event in enumerate(sample("issue")["events"]) if event["kind"] == "comment")
+HEADS, FILES = sample("pull_request")["heads"], sample("pull_request")["base_files"]
+SAMPLE_EVENTS = sample("issue")["events"]
+CELLS = sample("jupyter_structured")["cells"]
+TEXT = {"kind": "markdown", "text": "t", "output": None}
+CODE = {"kind": "code", "text": "c", "output": None}
 
 FAULTS = [
     ("issue", "title", None, "no_value", "title is null"),
@@ -81,6 +88,41 @@ FAULTS = [
     ("pull_request", f"events.{OPENED}.title", None, "no_value", "title is null, .* 'pull_request', action 'opened'"),
     ("pull_request", f"events.{OPENED}.action", None, "no_value", "action is null"),
     ("pull_request", f"events.{CLOSED}.merged", None, "no_value", "merged is null, .* action 'closed'"),
+    ("pull_request", "events", [], "incomplete", "events is empty"),
+    (
+        "pull_request",
+        "events",
+        EVENTS[COMMENT : COMMENT + 1],
+        "incomplete",
+        "none of events has kind pull_request, act",
+    ),
+    ("pull_request", "events", [EVENTS[-1], *EVENTS], "unknown_value", r"events\[1\].created_at is before events\[0\]"),
+    ("pull_request", "events.0.created_at", "yesterday", "unknown_value", "is 'yesterday'; it must be like 2023-07"),
+    (
+        "pull_request",
+        "heads.1.commit",
+        HEADS[0]["commit"],
+        "unknown_value",
+        r"heads\[1\].commit is '.*', as one before",
+    ),
+    (
+        "pull_request",
+        "base_files",
+        FILES * 2,
+        "unknown_value",
+        rf"base_files\[{len(FILES)}\].path is '.*', as one before",
+    ),
+    (
+        "issue",
+        "events",
+        SAMPLE_EVENTS[::-1],
+        "unknown_value",
+        r"events\[1\].created_at is before events\[0\].created_at",
+    ),
+    ("jupyter_structured", "cells", CELLS[:1], "incomplete", "no code with text comes after markdown in cells"),
+    ("jupyter_structured", "cells", [CODE, TEXT], "incomplete", "no code with text comes after markdown in cells"),
+    ("jupyter_structured", "cells", [TEXT, CODE | {"text": " \n\t"}], "incomplete", "no code with text comes after"),
+    ("jupyter_structured", "cells", [TEXT | {"text": "\u2003"}, CODE], "incomplete", "no code with text comes after"),
     ("pull_request", f"events.{COMMENT}.kind", "commit", "unknown_value", "kind is 'commit'"),
     ("pull_request", "heads.0.files.0.content", None, "no_value", r"heads\[\].files\[\].content is null"),
     ("pull_request", "base_files.0.path", None, "no_value", r"base_files\[\].path is null"),
@@ -133,6 +175,17 @@ def test_a_fault_is_found_in_its_row(
     records = read_records(str(tmp_path), part, 1, None, kind, skip_faulty=True)
     assert records.table.to_pylist() == [good, good]
     assert records.left_out == {reason: 1}
+
+
+def test_code_that_follows_text_is_enough_whatever_stands_around_it() -> None:
+    """A triple of the format is made exactly where the rule holds."""
+    blank = [cell | {"text": ""} for cell in (TEXT, CODE)]
+    for length in range(1, 5):
+        for cells in itertools.product([TEXT, CODE, *blank], repeat=length):
+            record = sample("jupyter_structured") | {"cells": list(cells)}
+            table = lax_table("jupyter_structured", [record])
+            is_document = len(jupyter_structured(record)) > 1
+            assert bool(find_faults(table, SCHEMAS["jupyter_structured"], "jupyter_structured")) != is_document
 
 
 def test_every_reason_and_every_rule_is_met() -> None:
@@ -213,10 +266,10 @@ def test_tables_of_no_kind_are_held_to_their_schema(tmp_path: Path) -> None:
         (lambda table: table.drop_columns(["title", "events"]), "the columns title, events are missing"),
         (lambda table: table.set_column(0, "id", pa.array([1])), "id is int64 instead of string"),
         (lambda table: table.append_column("title", table["title"]), "there are several columns title"),
-        (lambda table: table.set_column(9, "text", pa.array([b"x"])), "text is binary instead of large_string"),
-        (lambda table: table.set_column(11, "events", pa.array([["x"]])), "events is list<.*string> instead of list<"),
-        (lambda table: table.set_column(11, "events", pa.array([[{"kind": "closed"}]])), "events is list<"),
-        (lambda table: table.set_column(11, "events", pa.array(["x"])), "events is string instead of list<"),
+        (lambda table: table.set_column(8, "text", pa.array([b"x"])), "text is binary instead of large_string"),
+        (lambda table: table.set_column(10, "events", pa.array([["x"]])), "events is list<.*string> instead of list<"),
+        (lambda table: table.set_column(10, "events", pa.array([[{"kind": "closed"}]])), "events is list<"),
+        (lambda table: table.set_column(10, "events", pa.array(["x"])), "events is string instead of list<"),
         (lambda table: table.set_column(3, "licenses", pa.array([[1]])), "licenses is list<"),
     ],
 )
