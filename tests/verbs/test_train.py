@@ -117,18 +117,18 @@ def test_interrupted_twice_it_goes_on_to_the_same_log_and_parameters(call, train
     """Before the first checkpoint, that of step 4, from which it begins anew, and after it."""
     from sc2jax.feed.batches import Batches
 
-    read, taken = Batches.__next__, []
+    read, left = Batches.__next__, 0
 
     def stopping(feed):
-        if len(taken) == stop_after:
+        nonlocal left
+        if not left:
             raise KeyboardInterrupt
-        taken.append(0)
+        left -= 1
         return read(feed)
 
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "__next__", stopping)
-        for stop_after in (3, 4):
-            taken.clear()
+        for left in (3, 4):  # noqa: B007 (read by `stopping`)
             assert call("train", tmp_path)[0] == 130
     assert checkpoints(tmp_path) == {"4"}
     assert call("train", tmp_path)[0] == 0
