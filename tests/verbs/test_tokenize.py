@@ -89,7 +89,6 @@ def test_training_makes_them_where_they_are_missing_and_says_what_it_will_read(c
         ({"format.metadata_rate": 0.1}, "format"),
         ({"fim.level": "document"}, "fim"),
         ({"tokenize.renderings": 2}, "tokenize.renderings"),
-        ({"feed.damaged": "skip"}, "skip_damaged"),
     ],
     ids=str,
 )
@@ -227,17 +226,23 @@ def test_damaged_tokens_stop_the_run_or_leave_rows_empty(call, run: Path, inputs
     assert f"{shards[0]}, tokens " in errors
     assert "--config.feed.damaged=skip" in errors
     skip = {"feed.damaged": "skip"}
-    assert call("tokenize", run, **skip)[0] == 0
-    shards = sorted((run / "tokenize").rglob("c/0"))
-    content = bytearray(shards[0].read_bytes())
-    content[3] ^= 1
-    shards[0].write_bytes(content)
     shutil.rmtree(run / "train")
     status, _, errors = call("train", run, **long, **skip)
     assert status == 0, errors
     last = json.loads((run / "train/metrics.jsonl").read_text().splitlines()[-1])
     assert last["feed"]["damaged_rows"] == 320  # all of the little that there is lies in one block
     assert last["tokens"] == 0
+
+
+def test_whole_tokens_serve_where_damage_is_left_out_and_others_not_where_it_is_not(call, run: Path) -> None:
+    skip = {"feed.damaged": "skip"}
+    assert "complete already" in call("tokenize", run, **skip)[1]
+    shutil.rmtree(run / "tokenize/source_code")  # what is made now need not be whole
+    assert call("tokenize", run, **skip)[0] == 0
+    assert read_manifest(f"{run}/tokenize").config["skip_damaged"] is True
+    assert "were made with another skip_damaged; run" in refused(call, run)
+    assert "complete already" in call("tokenize", run, **skip)[1]
+    assert call("train", run, **FEW, **skip)[0] == 0
 
 
 def test_what_stop_says_about_damaged_tokens_works(call, run: Path) -> None:
