@@ -3,7 +3,6 @@
 Read this first. Each step is a verb of the command line; each leaves a folder that the next one reads.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -100,7 +99,11 @@ def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pyte
     sc2jax("show", source, tmp_path)
     assert "64 tokens" in capsys.readouterr().out
 
-    # Rows become a model.
+    # Documents become tokens, once, and these become the rows of a model.
+    sc2jax("tokenize", source, tmp_path)
+    capsys.readouterr()
+    sc2jax("show", source, tmp_path)
+    assert "batch 0, row 0: source_code, epoch 0, window" in capsys.readouterr().out
     sc2jax("train", source, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
@@ -128,7 +131,7 @@ def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pyte
 
 
 def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source: Path, tmp_path: Path) -> None:
-    for verb in ("curate", "tokenizer"):
+    for verb in ("curate", "tokenizer", "tokenize"):
         sc2jax(verb, source, tmp_path)
     from sc2jax.config import load_config, to_settings
 
@@ -138,11 +141,12 @@ def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source
         inputs = FeedInputs(
             corpus=str(tmp_path / "corpus"),
             tokenizer=load_tokenizer(str(tmp_path / "tokenizer" / "tokenizer.model")),
-            config=dataclasses.replace(settings.feed, streams_per_row=1),
+            config=settings.feed,
             row_length=settings.model.context_length,
             formats=settings.format,
             fim=FimConfig(level="off"),
             seed=0,
+            tokens=str(tmp_path / "tokenize"),
         )
         with open_batches(inputs, 4) as feed:
             return [next(feed) for _ in range(40)]

@@ -66,9 +66,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class _EncodePart:
-    """The work of one part, for any process."""
+    """The work of one part, for any process; it is noted as done at once, whatever becomes of the others."""
 
     folder: str
+    done: str
     sources: Sequence[SourceUnits]
     writers: Sequence[DocumentWriter]
     tokenizer: Tokenizer
@@ -96,8 +97,9 @@ class _EncodePart:
         if len(laid):
             prefix = rendering_folder(source.name, row["rendering"])
             outputs = write_part(self.folder, prefix, row["part"], laid, self.tokenizer.vocab_size)
-        part = Part(tuple(outputs), len(laid), dict(left_out), damaged)
-        return pa.table({"part": [canonical_json(dataclasses.asdict(part))]}, _DONE)
+        content = canonical_json(dataclasses.asdict(Part(tuple(outputs), len(laid), dict(left_out), damaged)))
+        storage.write_whole(_note(self.done, list(row.values())), content.encode())
+        return pa.table({"part": [content]}, _DONE)
 
 
 def lay_tokens(
@@ -134,7 +136,7 @@ def lay_tokens(
     missing = [row for row in work if row not in parts]
     table = pa.table(list(zip(*missing, strict=True)) or [[]] * len(_WORK), _WORK)
     writers = [DocumentWriter(source.format, inputs.formats, inputs.fim) for source in sources]
-    encode = _EncodePart(folder, sources, writers, inputs.tokenizer, inputs.seed)
+    encode = _EncodePart(folder, done, sources, writers, inputs.tokenizer, inputs.seed)
     with (
         progress(initial=len(parts), total=len(work), desc="tokenize", unit="part") as bar,
         map_units(table, range(len(missing)), encode, _DONE) as results,
@@ -142,7 +144,6 @@ def lay_tokens(
         for row, result in zip(missing, results, strict=True):
             content = result.column("part")[0].as_py().encode()
             parts[row] = decode_json(content, Part, "a part's tokens", "run `sc2jax tokenize` again")
-            storage.write_whole(_note(done, row), content)
             bar.update()
     return [output for row in work for output in parts[row].outputs], _statistics(sources, config, parts)
 

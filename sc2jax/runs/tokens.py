@@ -26,10 +26,10 @@ def tokenize(run: Run) -> Manifest:
     Raises:
         UserError: the corpus or the tokenizer is missing or damaged, or the folder holds something else.
     """
-    stage, found = _stage(run), _finished(run)
-    if found is not None and found.key == _whole(stage).key:
-        stage = _whole(stage)
-    manifest = run.do(stage)
+    stage = _stage(run)
+    whole = _whole(stage)
+    # Of whole tokens that are damaged themselves no part is made again where something may be left out of it.
+    manifest = run.do(whole if whole.done(run.folder("tokenize")) is not None else stage)
     _say_tokens(run, manifest)
     return manifest
 
@@ -81,6 +81,7 @@ def _whole(stage: Stage) -> Stage:
 
 
 def _stage(run: Run) -> Stage:
+    digests = input_digests(run, "tokenize")  # first, so that it is the corpus that is missed first
     settings, inputs = run.settings, feed_inputs(run)
     sections = {**tokens_config(inputs, read_mixture(settings.feed.mixture)), "tokenize": settings.tokenize}
 
@@ -92,7 +93,7 @@ def _stage(run: Run) -> Stage:
         spread = functools.partial(map_units, in_processes=many)
         return lay_tokens(folder, notes_folder(folder, stage.key), inputs, sources, settings.tokenize, spread)
 
-    stage = Stage("tokenize", VERSION, sections, input_digests(run, "tokenize"), write, resumes=True)
+    stage = Stage("tokenize", VERSION, sections, digests, write, resumes=True)
     return stage
 
 

@@ -189,6 +189,26 @@ def test_what_an_interrupted_run_had_done_is_not_done_again(
     assert nothing.done == 0
 
 
+def test_what_others_had_done_while_one_failed_is_not_done_again(untokenized: FeedInputs, tmp_path: Path) -> None:
+    """Results come in their order: of what was done after the one that failed the work has seen none."""
+
+    @contextlib.contextmanager
+    def failing(
+        rows: pa.Table, cuts: Sequence[int], function: Callable[[pa.Table], pa.Table], schema: pa.Schema
+    ) -> Iterator[Iterator[pa.Table]]:
+        with one_after_the_other(rows.slice(1), cuts[:-1], function, schema) as results:
+            list(results)
+        raise MemoryError
+        yield
+
+    expected = lay_with(untokenized, tmp_path / "whole", one_after_the_other)
+    with pytest.raises(MemoryError):
+        lay_with(untokenized, tmp_path / "tokens", failing)
+    rest = Counting()
+    assert lay_with(untokenized, tmp_path / "tokens", rest) == expected
+    assert rest.done == 1
+
+
 def test_a_note_whose_files_are_gone_or_of_another_size_is_done_again(untokenized: FeedInputs, tmp_path: Path) -> None:
     folder = tmp_path / "tokens"
     expected = lay_with(untokenized, folder, one_after_the_other)
@@ -303,9 +323,9 @@ def test_the_work_goes_to_other_processes(untokenized: FeedInputs, tokenizer_pat
     import pickle
 
     sources = open_sources(untokenized)
-    work = tokenizing._EncodePart("/nowhere", sources, [], untokenized.tokenizer, 3)
+    work = tokenizing._EncodePart("/nowhere", "/notes", sources, [], untokenized.tokenizer, 3)
     again = pickle.loads(pickle.dumps(work))
-    assert (again.folder, again.seed) == ("/nowhere", 3)
+    assert (again.folder, again.done, again.seed) == ("/nowhere", "/notes", 3)
     assert again.sources[0].units.name(7) == sources[0].units.name(7)
     assert again.tokenizer.digest == untokenized.tokenizer.digest
     assert again.tokenizer.encode_text("def é😀") == load_tokenizer(tokenizer_path).encode_text("def é😀")

@@ -58,7 +58,9 @@ def test_how_it_is_computed_makes_no_other_run(call, run, how):
 
 
 @pytest.mark.parametrize(
-    "change", [{"training.beta2": 0.9}, {"model.window": 8}, {"seed": 1}, {"fim.rate": 0.1}], ids=str
+    "change",
+    [{"training.beta2": 0.9}, {"model.window": 8}, {"feed.cross_document_attention": True}, {"fim.rate": 0.1}],
+    ids=str,
 )
 def test_another_run_in_the_same_folder_is_refused_by_the_key_that_differs(call, run, change):
     status, _, errors = call("train", run, **change)
@@ -97,18 +99,41 @@ def test_a_refused_run_leaves_the_config_of_the_one_that_is_there(call, run):
 def test_a_run_on_tokens_is_done_again_when_they_are_and_runs_elsewhere_by_its_config(call, tmp_path):
     from sc2jax.cli import main
 
-    tokenized = {"feed.tokenized": True, "training.steps": 2, "training.checkpoint_every": 2}
-    assert call("tokenize", tmp_path)[0] == 0
-    assert call("train", tmp_path, **tokenized)[0] == 0
+    few = {"training.steps": 2, "training.checkpoint_every": 2}
+    assert call("train", tmp_path, **few)[0] == 0
     with pytest.raises(SystemExit) as exit_info:
         main(["train", f"--config={tmp_path}/train/config.json", f"--workdir={tmp_path}/elsewhere"])
     assert not exit_info.value.code
     log_path = Path("train", "metrics.jsonl")
     assert (tmp_path / "elsewhere" / log_path).read_bytes() == (tmp_path / log_path).read_bytes()
-    assert call("tokenize", tmp_path, **{"tokenize.epochs": 2})[0] == 0
-    status, _, errors = call("train", tmp_path, **tokenized)
+    twice = {"tokenize.renderings": 2}
+    assert call("tokenize", tmp_path, **twice)[0] == 0
+    status, _, errors = call("train", tmp_path, **few, **twice)
     assert status == 2
     assert "holds a run with another tokenize;" in errors
+
+
+def test_interrupted_twice_it_goes_on_to_the_same_log_and_parameters(call, trained, tmp_path, monkeypatch):
+    """Before the first checkpoint, that of step 4, from which it begins anew, and after it."""
+    from sc2jax.feed.batches import Batches
+
+    read, left = Batches.__next__, 0
+
+    def stopping(feed):
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        return read(feed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "__next__", stopping)
+        for left in (3, 4):  # noqa: B007 (read by `stopping`)
+            assert call("train", tmp_path)[0] == 130
+    assert checkpoints(tmp_path) == {"4"}
+    assert call("train", tmp_path)[0] == 0
+    for name in ("metrics.jsonl", "parameters.json"):
+        assert (tmp_path / "train" / name).read_bytes() == (trained / "train" / name).read_bytes()
 
 
 def test_foreign_files_among_checkpoints_stay_and_those_in_the_way_are_named_before_any_step(call, run):
@@ -163,7 +188,7 @@ def test_an_interrupted_run_goes_on_in_a_copy_without_hidden_files(call, trained
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        ("another seed", "holds a run with another seed;"),
+        ("another training", "holds a run with another training.beta2;"),
         (
             "no checkpoint",
             "no mark of a stage; name an empty or a new folder, or if it is a copy of an unfinished stage",
@@ -190,7 +215,7 @@ def test_nothing_else_without_a_mark_is_taken_over(call, copied, spoil, said):
     if spoil == "another log":
         (copied / "train" / "metrics.jsonl").write_text("")
     before = files(copied)
-    status, _, errors = call("train", copied, **({"seed": 1} if spoil == "another seed" else {}))
+    status, _, errors = call("train", copied, **({"training.beta2": 0.9} if spoil == "another training" else {}))
     assert status == 2
     assert said in errors
     after = files(copied)
