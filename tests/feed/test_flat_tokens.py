@@ -70,6 +70,13 @@ def test_what_was_written_is_read_again(tmp_path: Path, sizes: list[int], vocab_
             np.testing.assert_array_equal(found, around(expected, start, length))
 
 
+def test_nothing_but_ends_of_text_is_no_missing_block(tmp_path: Path) -> None:
+    """Id 0 is what a block that is not there could be filled with."""
+    outputs = write_part(str(tmp_path), rendering_folder("s", 0), 0, np.zeros(2 * BLOCK + 3, np.int32), 1000)
+    tokens = FlatTokens(str(tmp_path), Manifest("tokenize", {}, {}, tuple(outputs), {}), "s", 0, 1000)
+    assert read(tokens, 5, 2 * BLOCK).tolist() == [0] * 2 * BLOCK
+
+
 def test_windows_of_one_batch_are_those_of_many(tmp_path: Path) -> None:
     tokens, expected = written(tmp_path, SIZES[4])
     starts = np.random.default_rng(2).integers(0, len(tokens), 50).tolist()

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import read_manifest, write_output
 from sc2jax.records.stage import Stage
+from sc2jax.records.stage_folder import notes_folder
 from sc2jax.settings import setting
 
 
@@ -157,3 +159,62 @@ def test_nothing_is_committed_when_the_work_fails(kitchen, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         kitchen.stage(write=burn).run(str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+class Courses:
+    """Three courses, each noted as done; stops after so many."""
+
+    def __init__(self) -> None:
+        self.cooked: list[str] = []
+        self.stop_after = 9
+
+    def stage(self, seed: int = 7) -> Stage:
+        def cook(folder: str):
+            notes, outputs = notes_folder(folder, stage.key), []
+            for course in ("soup", "roast", "cake"):
+                if course not in storage.names(notes):
+                    if len(self.cooked) == self.stop_after:
+                        raise KeyboardInterrupt
+                    self.cooked.append(course)
+                    write_output(folder, course, course.encode())
+                    storage.write_whole(f"{notes}/{course}", b"done")
+                content = storage.read_bytes(f"{folder}/{course}")
+                outputs.append(write_output(folder, course, content))
+            return outputs, {}
+
+        stage = Stage("cook", 1, {"seed": seed}, {}, cook, resumes=True)
+        return stage
+
+
+def test_a_stage_that_resumes_goes_on_with_what_is_noted(tmp_path):
+    kitchen, folder = Courses(), str(tmp_path / "table")
+    for stop_after in (1, 1, 2):
+        kitchen.stop_after = stop_after
+        with pytest.raises(KeyboardInterrupt):
+            kitchen.stage().run(folder)
+    assert kitchen.cooked == ["soup", "roast"]
+    assert storage.names(folder) == [".sc2jax"], "nothing is published before all is done"
+    kitchen.stop_after = 9
+    manifest = kitchen.stage().run(folder)
+    assert kitchen.cooked == ["soup", "roast", "cake"]
+    assert [output.path for output in manifest.outputs] == ["cake", "roast", "soup"]
+    assert storage.names(folder) == [".sc2jax", "cake", "manifest.json", "roast", "soup"]
+    assert sorted(storage.names(f"{folder}/.sc2jax")) == ["lock", "mark.json"], "no note is left"
+
+
+def test_what_is_noted_of_other_settings_is_deleted(tmp_path):
+    kitchen, folder = Courses(), str(tmp_path / "table")
+    kitchen.stop_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.stage().run(folder)
+    kitchen.stop_after = 9
+    kitchen.stage(seed=8).run(folder)
+    assert kitchen.cooked == ["soup", "roast", "soup", "roast", "cake"]
+
+
+def test_a_stage_that_resumes_and_was_interrupted_before_its_first_note_leaves_nothing(tmp_path):
+    kitchen, folder = Courses(), tmp_path / "table"
+    kitchen.stop_after = 0
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.stage().run(str(folder))
+    assert not folder.exists()

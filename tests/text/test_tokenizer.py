@@ -1,8 +1,10 @@
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
@@ -261,3 +263,50 @@ def test_the_digest_is_that_of_the_file(model_file: Path) -> None:
     import hashlib
 
     assert load_tokenizer(str(model_file)).digest == hashlib.sha256(model_file.read_bytes()).hexdigest()
+
+
+SPACED = st.lists(
+    st.sampled_from([" ", "  ", "\t ", " \n", "\u00a0", "\u3000 ", "a", "word", "▁", "é", "😀", "1", "_x", "'s"]),
+    max_size=60,
+)
+
+
+@given(parts=SPACED, stretch=st.integers(1, 12))
+@settings(max_examples=300)
+def test_texts_are_encoded_in_stretches_to_the_ids_of_the_whole(
+    sentencepiece_tokenizer: Tokenizer, starcoder2_tokenizer: Tokenizer, parts: list[str], stretch: int
+) -> None:
+    text = "".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sc2jax.text.tokenizer._STRETCH", stretch)
+        for tokenizer in (sentencepiece_tokenizer, starcoder2_tokenizer):
+            assert "".join(tokenizer._stretches(text)) == text
+            found = tokenizer.encode_array([Special.FILE_SEP, text, Special.END_OF_TEXT])
+            assert found.dtype == np.int32
+            assert found.tolist() == tokenizer.encode([Special.FILE_SEP, text, Special.END_OF_TEXT])
+    assert sentencepiece_tokenizer.encode_array([]).tolist() == []
+
+
+def test_source_code_is_encoded_in_stretches_to_the_ids_of_the_whole(
+    tokenizer: Tokenizer, training_texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\n".join(training_texts)[:200_000]
+    expected = tokenizer.encode_text(text)
+    for stretch in (7, 1000, 65_536):
+        monkeypatch.setattr("sc2jax.text.tokenizer._STRETCH", stretch)
+        stretches = list(tokenizer._stretches(text))
+        assert len(stretches) > 0.5 * len(text) / (stretch + 20)
+        assert tokenizer.encode_array([text]).tolist() == expected
+
+
+def test_a_text_without_a_place_to_cut_is_one_stretch(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sc2jax.text.tokenizer._STRETCH", 10)
+    for text in ("x" * 100, " " * 100, "x  y  " * 20, "x\n" * 50):
+        assert list(tokenizer._stretches(text)) == [text]
+
+
+def test_a_tokenizer_goes_to_another_process(tokenizer: Tokenizer) -> None:
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert (again.vocab_size, again.digest) == (tokenizer.vocab_size, tokenizer.digest)
+    for text in AWKWARD:
+        assert again.encode_text(text) == tokenizer.encode_text(text)
