@@ -142,6 +142,7 @@ def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
     assert statistics == dict(zip(LOSSES, total.sum(axis=0).tolist(), strict=True)) | {
         "sources": whole.rows.statistics(120)
     }
+    assert all(host.statistics(30, total) == statistics for host in hosts)
     assert statistics["cut_tokens"] > 0
     assert statistics["sources"]["source_code"]["tokens"] == 120 * 64
     json.dumps(statistics)
