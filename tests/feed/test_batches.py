@@ -48,7 +48,7 @@ def test_shapes_and_types(open_feed: Open) -> None:
         assert values.dtype == (np.float32 if name == "weights" else np.int32)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 4096, 5000])
+@pytest.mark.parametrize("batch_size", [1, 3, 4097])
 def test_a_batch_is_the_next_rows(flat: Flat, batch_size: int) -> None:
     inputs = flat({"a": [numbered(900)], "b": [numbered(500, 5000)]}, [3.0, 1.0], row_length=16)
     count = 2 if batch_size > 1000 else 20
@@ -107,14 +107,14 @@ def test_any_hosts_go_on_where_others_stopped(open_feed: Open, before: int, tens
     batches = take(whole, 8)
     for rows in devices(before, tensor, 8):
         assert_equal(take(open_feed(batch_size=8, rows=rows), 5), part_of(batches[:5], rows))
-    for after in (1, 2, 4, 8):
+    for after in (2, 8):
         for rows in devices(after, tensor, 8):
             feed = open_feed(batch_size=8, rows=rows)
             feed.seek(5)
             assert_equal(take(feed, 3), part_of(batches[5:], rows))
 
 
-@pytest.mark.parametrize("rows", [[2], [0, 3], [3, 0], [2, 1, 3]])
+@pytest.mark.parametrize("rows", [[0, 2], [3, 0, 1]])
 def test_some_rows_of_a_batch_are_as_in_the_whole(flat: Flat, rows: list[int]) -> None:
     """In whatever order they are asked for; over the ends of epochs and of sources."""
     inputs = flat({"a": [numbered(90)], "b": [numbered(60, 5000)]}, [3.0, 1.0], [0, 2], row_length=16)
