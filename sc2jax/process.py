@@ -17,9 +17,10 @@ USER_ERROR = 2
 
 
 def open_streams() -> None:
-    """Gives the process the three streams that it was started without, and an output that can show any text.
+    """Gives the process the three streams that it was started without, and two outputs that can show any text.
 
     Otherwise the first file that is opened takes a closed stream's number, and what a library prints goes into it.
+    Tracebacks, logs and warnings of any library hold names and texts that others wrote, and go to the standard error.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -29,6 +30,18 @@ def open_streams() -> None:
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        # What we draw ourselves goes to the stream beneath, which stays `sys.__stderr__`.
+        sys.stderr = _FilteredText(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+    os.environ["PYTHON_COLORS"] = "0"  # Python colours tracebacks from 3.13 on, by what the filter takes out
+
+
+class _FilteredText(io.TextIOWrapper):
+    """A stream on which no text commands a terminal."""
+
+    def write(self, text: str) -> int:
+        super().write(terminal_text(text))
+        return len(text)
 
 
 def complain(message: str) -> None:

@@ -74,6 +74,37 @@ def test_a_terminal_without_unicode_shows_what_it_can():
         assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u27e6a\\udcff\n", b"")
 
 
+FORGED = "\x1b[2J\x07\u202e"
+OUTLETS = {
+    "a defect": "raise ValueError(FORGED)",
+    "a defect in a thread": "t = threading.Thread(target=int, args=(FORGED,)); t.start(); t.join()",
+    "a finalizer": "class C:\n    def __del__(self):\n        raise ValueError(FORGED)\nC()",
+    "a log": "logging.getLogger('library').error(FORGED)",
+    "a warning": "warnings.warn(FORGED)",
+    "an expected error": "sys.argv.append('--debug'); raise UserError(FORGED)",
+}
+
+
+@pytest.mark.parametrize("color", ["0", "1"])
+@pytest.mark.parametrize("outlet", OUTLETS)
+def test_whatever_writes_to_the_standard_error_commands_no_terminal(outlet, color):
+    program = (
+        "import logging, sys, threading, warnings\nfrom sc2jax import cli\nfrom sc2jax.errors import UserError\n"
+        f"FORGED = {FORGED!r}\ndef fail(*_):\n    exec({OUTLETS[outlet]!r})\ncli.load = lambda _: fail\ncli.console()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "show", "--debug"],
+        capture_output=True,
+        env=os.environ | {"FORCE_COLOR": color},
+        check=False,
+        timeout=60,
+    )
+    errors = done.stderr.decode()
+    assert not {"\x1b", "\x07", "\u202e"} & set(errors)
+    assert "\u241b[2J" in errors or "\\x1b[2J" in errors
+    assert "Traceback" not in errors or len(errors.splitlines()) > 2
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough files for curation to take seconds."""

@@ -25,31 +25,45 @@ _TEMPLATE = "report.html.jinja"
 _MOST_ROWS = 12  # of a chart of languages or licences; the rest is summed
 _MOST_CHARACTERS = 4000  # of one text shown
 _SHOWN_OF_EACH_VERDICT = 4  # infilling samples
+_SHOWN_OF_A_DIGEST = 12
 _LAST_SHARE = 20  # the final loss is the mean of the last twentieth of the rows
 
 
 class Provenance(TypedDict):
-    """What made the run: version of the code, digest of each stage's manifest, and the resolved config."""
+    """What made the run: version of the code, digest of each stage's manifest, and the resolved config.
+
+    `manifests` has at least a `corpus` and a `tokenizer`. `step` is that of the checkpoint that was measured;
+    `trained_on` is the digest of the corpus that it was trained on, "" if it saw none of this kind or was `imported`.
+    """
 
     version: str
     manifests: Mapping[str, str]
+    step: int
+    trained_on: str
+    imported: bool
     config: Mapping[str, object]
 
 
 def render_report(
     corpus: CorpusStatistics,
+    left_out: Sequence[tuple[str, str]],
     parameters: int,
     metrics: Sequence[Mapping[str, Any]],
     bits_per_byte: BitsPerByte | NotMeasured,
     infilling: Infilling | NotMeasured,
+    caveats: Mapping[str, str],
     samples: Sequence[CompletionSample],
     provenance: Provenance,
     others: Sequence[tuple[str, str]] = (),
+    *,
+    samples_are_unseen: bool,
 ) -> str:
     """The whole page as text, to be written as UTF-8.
 
-    `parameters` is the model's size, `metrics` are the lines of its training log; `others` are measures without a
-    picture of their own on the page: their names and what they found, in a sentence.
+    `left_out` says what the sources of the corpus hold besides: what and how often, and which with what to do.
+    `parameters` is the model's size, `metrics` are the lines of its training log. `caveats` says by the name of a
+    measure what has to be known of its figures; `others` are measures without a picture of their own on the page: their
+    names and what they found, in a sentence. `samples_are_unseen` says whether the samples are of held-out files.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -65,6 +79,8 @@ def render_report(
         "size": size,
         "percent": percent,
         "words": words,
+        "sentence": sentence,
+        "short": lambda digest: digest[:_SHOWN_OF_A_DIGEST],
         "figure": lambda value, digits=3: f"{value:.{digits}f}",
         "head": lambda text: shortened(text, _MOST_CHARACTERS),
         "tail": lambda text: shortened(text, -_MOST_CHARACTERS),
@@ -73,6 +89,7 @@ def render_report(
     return environment.get_template(_TEMPLATE).render(
         policy=markupsafe.Markup(PAGE_POLICY),
         corpus=corpus,
+        left_out=left_out,
         language_bars=_largest({name: share["bytes"] for name, share in corpus["languages"].items()}),
         license_bars=_largest(corpus["licenses"]),
         parameters=parameters,
@@ -86,7 +103,9 @@ def render_report(
         infill_rows=_language_exact(infilling),
         infill_samples=_shown(infilling),
         others=others,
+        caveats=caveats,
         samples=samples,
+        samples_are_unseen=samples_are_unseen,
         provenance=provenance,
         settings=list(_flat(provenance["config"])),
         width=charts.WIDTH,
@@ -122,6 +141,11 @@ def percent(share: float, digits: int = 1) -> str:
 def words(name: str) -> str:
     """A stage, reason or key as it reads in a sentence."""
     return name.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    """A clause as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def shortened(text: str, characters: int) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from sc2jax.errors import UserError
 from sc2jax.feed.documents import WrittenDocuments, WrittenUnit
 from sc2jax.feed.units import Unit, Units
+from sc2jax.progress import progress
 from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Output, read_manifest
 
@@ -40,7 +40,7 @@ def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) 
     tokens = {}
     left_out: dict[str, Counter[str]] = {}
     total = epochs * sum(map(len, sources))
-    with tqdm(total=total, desc="tokenize", unit="unit", disable=None) as progress:
+    with progress(total=total, desc="tokenize", unit="unit") as bar:
         for source in sources:
             counted = 0
             left_out[source.name] = Counter()
@@ -54,7 +54,7 @@ def write_tokens(folder: str, sources: Sequence[WrittenDocuments], epochs: int) 
                     prefix = f"{source.name}/{_epoch(epoch)}"
                     outputs.append(write_part(folder, prefix, first // _UNITS_PER_PART, tables, TOKENIZED))
                     counted += sum(len(table.column("ids").combine_chunks().values) for table in tables)
-                    progress.update(len(tables))
+                    bar.update(len(tables))
             tokens[source.name] = counted
     return outputs, {
         "epochs": epochs,

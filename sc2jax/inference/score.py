@@ -6,11 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.model.transformer import forward, output_logits
+from sc2jax.progress import progress
 
 
 def token_log_likelihoods(
@@ -28,7 +28,7 @@ def token_log_likelihoods(
     spans = [(index, *span) for index, row in enumerate(rows) for span in _spans(len(row), config.context_length)]
     # Windows of similar length share a batch; the order does not affect any score.
     spans.sort(key=lambda span: span[2] - span[1])
-    for first in tqdm(range(0, len(spans), batch_size), desc="score", unit="batch", disable=None):
+    for first in progress(range(0, len(spans), batch_size), desc="score", unit="batch"):
         batch = spans[first : first + batch_size]
         length = -(-max(end - start for _, start, end, _ in batch) // 64) * 64
         tokens_BT = np.zeros((batch_size, length), np.int32)

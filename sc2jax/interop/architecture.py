@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from sc2jax.errors import UserError
 from sc2jax.interop.folder import find_file
 from sc2jax.json_files import decode_json, read_json
 from sc2jax.model.config import ModelConfig
+from sc2jax.settings import fitted
 
 CONFIG = "config.json"
 
@@ -31,14 +31,16 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "attention_dropout": ("attention_dropout", 0.0),
     "residual_dropout": ("residual_dropout", 0.0),
 }
+_HEAD_DIM: dict[str, tuple[str, Any]] = {"head_dim": ("head_dim", None)}
+"""The same for a field that is only written where it does not follow from the others."""
+
+_MAY_BE_NULL = ("window", "head_dim")
+
 _FIXED: dict[str, Any] = {"model_type": "starcoder2", "hidden_act": "gelu_pytorch_tanh", "use_bias": True}
 _FIXED_ONCE: dict[str, Any] = {"norm_type": "layer_norm", "mlp_type": "default"}
 """Keys for which StarCoder2 has only one value, and such keys that newer config files no longer have."""
 
-_MOST_LAYERS = 10_000
-"""A limit on layers, whose tensors are all listed before a file is opened; no model of any kind comes near it."""
-
-_NOT_ZERO = ("vocab_size", "mlp_dim", "window")
+_NOT_ZERO = ("vocab_size", "mlp_dim", "window", "head_dim")
 """Fields whose 0 means in our config what config.json writes out, or leaves out."""
 
 _ROPE_THETA = 10000.0
@@ -66,30 +68,22 @@ def read_architecture(folder: Path, how: ModelConfig) -> ModelConfig:
         if values.get(key, only) != only
     ]
     fields: dict[str, Any] = {}
-    for name, (key, default) in _FIELDS.items():
+    for name, (key, default) in (_FIELDS | _HEAD_DIM).items():
         value = values.get(key, default)
-        if name == "window" and value is None:
+        if name in _MAY_BE_NULL and value is None:
             fields[name] = 0
             continue
-        kind = type(getattr(how, name))
-        if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-            wrong.append(f"{key} is {value!r}, not of type {kind.__name__}")
-        elif kind is float and not _is_finite(value):
-            wrong.append(f"{key} is {value!r}, not finite")
-        elif name in _NOT_ZERO and not value:
-            wrong.append(f"{key} is 0")
+        try:
+            fields[name] = fitted(key, getattr(how, name), value)
+        except UserError as error:
+            wrong.append(str(error))
         else:
-            fields[name] = kind(value)
-    if fields.get("num_layers", 0) > _MOST_LAYERS:
-        wrong.append(f"num_hidden_layers is {fields['num_layers']}, more than {_MOST_LAYERS}")
+            wrong += [f"{key} is 0"] if name in _NOT_ZERO and not value else []
     fields["rope_theta"] = _rope_theta(values, wrong)
-    head_dim = values.get("head_dim")
-    if head_dim is not None and (isinstance(head_dim, bool) or not isinstance(head_dim, int) or head_dim < 1):
-        wrong.append(f"head_dim is {head_dim!r}, not a positive integer")
     if wrong:
         raise UserError(f"{path} describes what is no StarCoder2 model: {'; '.join(wrong)}")
     try:
-        return dataclasses.replace(how, **fields, head_dim=head_dim or 0)
+        return dataclasses.replace(how, **fields)
     except UserError as error:  # out of the range that our own config has for it
         raise UserError(f"{path} describes what is no StarCoder2 model: {error}") from error
 
@@ -114,18 +108,11 @@ def _rope_theta(values: Mapping[str, Any], wrong: list[str]) -> float:
             theta = parameters.get("rope_theta", values.get("rope_theta", _ROPE_THETA))
     if values.get("partial_rotary_factor") not in (None, 1.0):
         wrong.append(f"partial_rotary_factor is {values['partial_rotary_factor']!r}, not 1.0")
-    if isinstance(theta, bool) or not isinstance(theta, (int, float)) or not _is_finite(theta) or theta <= 0:
-        wrong.append(f"rope_theta is {theta!r}, not a positive number")
-        return _ROPE_THETA
-    return float(theta)
-
-
-def _is_finite(value: float) -> bool:
-    """Whether a float can hold the number; Python's JSON reader also yields NaN, Infinity and integers of any size."""
     try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+        return fitted("rope_theta", _ROPE_THETA, theta)
+    except UserError as error:
+        wrong.append(str(error))
+        return _ROPE_THETA
 
 
 def with_dtype(config: bytes, where: str, dtype: str) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sc2jax import storage
 from sc2jax.checkpoint.checkpoints import Checkpoints
@@ -41,6 +40,7 @@ from sc2jax.interop.weights import (
 from sc2jax.json_files import decode_json
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Parameter, parameter_table
+from sc2jax.progress import progress
 from sc2jax.text.special_tokens import Special
 
 RUN_KEY = "converted"
@@ -96,12 +96,12 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
     files = read_layout(source, _shapes(tensor_parameters(model)), _shapes(copied_tensors(model)))
     tensors = {tensor.name: (file, tensor) for file in files for tensor in file.tensors}
     refuse_other_copies(model, source, tensors)
-    progress = tqdm(total=len(tensors), desc="convert", unit="tensor", disable=None)
+    bar = progress(total=len(tensors), desc="convert", unit="tensor")
     arrays = {
-        parameter.path: streamed_parameter(parameter, model, source, tensors, progress.update)
+        parameter.path: streamed_parameter(parameter, model, source, tensors, bar.update)
         for parameter in parameter_table(model)
     }
-    with progress:
+    with bar:
         fingerprints = save_streamed(checkpoints_folder, 0, RUN_KEY, arrays)
     return Imported(model, fingerprints, kept | {LAYOUT: _layout_json(files)})
 
@@ -152,14 +152,14 @@ def export_model(
             beside[INDEX] = index_json(files)
     sums: dict[str, int] = {}
     checkpoints = Checkpoints(checkpoints_folder)
-    progress = tqdm(total=len(parameters), desc="convert", unit="tensor", disable=None)
+    bar = progress(total=len(parameters), desc="convert", unit="tensor")
 
     def rows(tensor: Tensor) -> Iterator[np.ndarray]:
         is_copy = tensor.name not in parameters
         parameter, layer = (copies if is_copy else parameters)[tensor.name]
         counted = {} if is_copy else sums
         yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], counted)
-        progress.update()
+        bar.update()
 
     try:
         for file in files:
@@ -167,7 +167,7 @@ def export_model(
         expected = checkpoints.read_fingerprints(step)
     finally:
         checkpoints.close()
-        progress.close()
+        bar.close()
     wrong = sorted(path for path, total in expected.items() if sums.get(path) != total)
     if wrong:
         raise UserError(

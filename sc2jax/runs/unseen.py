@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sc2jax.evaluation.heldout import Splits, read_files, shared_texts
-from sc2jax.records.manifest import is_finished, read_manifest
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest
 from sc2jax.runs.run import Run, saved_config
 from sc2jax.storage import join
 
@@ -47,6 +47,11 @@ def unseen_files(run: Run) -> Unseen:
     return Unseen(functools.partial(read_files, corpus, manifest, without=without), about)
 
 
+def sampled_split(corpus: Manifest) -> str:
+    """The split that samples for readers are taken from; a source of one repository has nothing to hold out."""
+    return "heldout" if corpus.under("heldout") else "train"
+
+
 def _corpus_of(run: Run, digest: str) -> str:
     """Where the corpus of this digest lies: beside the model or the run, or where the model's config says; else ""."""
     train = run.folder("train")
@@ -62,6 +67,8 @@ def caveat(about: Mapping[str, Any]) -> str:
     left_out = about["left_out"]
     if left_out == UNKNOWN:
         rest = "which of its files the model was trained on is not known, for that corpus is gone"
+    elif not left_out:
+        rest = "it was trained on none of its held-out files"
     else:
         rest = f"{left_out:,} of its held-out files, which the model was trained on, are left out"
     return f"measured on another corpus than the model was trained on; {rest}"

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
-from tqdm import tqdm
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
@@ -19,6 +18,7 @@ from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.model.params import Table, stacked_mask
+from sc2jax.progress import progress
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
 from sc2jax.training.step import (
@@ -115,8 +115,8 @@ def train(
         step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
 
         def save(state: TrainState, position: np.ndarray) -> None:
-            progress = Progress(int(state.step), key, whole_position(position), log.sha256 if log else "")
-            checkpoints.save(progress, state.params, state.optimizer_state, stacked_mask(table))
+            reached = Progress(int(state.step), key, whole_position(position), log.sha256 if log else "")
+            checkpoints.save(reached, state.params, state.optimizer_state, stacked_mask(table))
 
         state = _run(feed, state, step, place, save, log, training)
         checkpoints.wait()
@@ -151,10 +151,10 @@ def _start(
             f"{folder} holds checkpoints of a run with another config or other inputs (step {other[-1]}); give another "
             f"--workdir, or delete {folder} to train anew"
         )
-    progress, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
-    feed.restore(progress.feed_position)
-    start = jax.device_put(np.int32(progress.step), abstract.step.sharding)
-    return TrainState(start, params, optimizer_state), progress.log_sha256
+    reached, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
+    feed.restore(reached.feed_position)
+    start = jax.device_put(np.int32(reached.step), abstract.step.sharding)
+    return TrainState(start, params, optimizer_state), reached.log_sha256
 
 
 def _run(
@@ -167,7 +167,7 @@ def _run(
     training: TrainingConfig,
 ) -> TrainState:
     first = int(state.step)
-    progress = tqdm(initial=first, total=training.steps, desc="train", unit="step", disable=None)
+    bar = progress(initial=first, total=training.steps, desc="train", unit="step")
     unread: tuple[Metrics, np.ndarray, float] | None = None
     started = time.monotonic()
 
@@ -184,8 +184,8 @@ def _run(
             statistics = feed.statistics(whole_position(position))
             if log is not None:
                 log.write(step, statistics)
-        progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-        progress.update()
+        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        bar.update()
 
     for step in range(first + 1, training.steps + 1):
         batch = place(next(feed))
@@ -199,7 +199,7 @@ def _run(
             read(step, *unread)
             unread = None
             save(state, position)
-    progress.close()
+    bar.close()
     return state
 
 

@@ -13,7 +13,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import SAMPLES, input_digests, read_result
 from sc2jax.runs.models import open_model
 from sc2jax.runs.run import Run, open_run
-from sc2jax.runs.unseen import unseen_files
+from sc2jax.runs.unseen import sampled_split, unseen_files
 from sc2jax.settings import part
 
 VERSION = 3
@@ -45,8 +45,7 @@ def _stage(run: Run) -> Stage:
     inputs = input_digests(run, "complete")
 
     def write(folder: str) -> Written:
-        # A source of one repository has nothing to hold out; its samples then come from what was trained on.
-        split = "heldout" if read_manifest(run.folder("corpus")).under("heldout") else "train"
+        split = sampled_split(read_manifest(run.folder("corpus")))
         files = ((file.path, file.text) for file in unseen_files(run).files(split))
         samples = samples_from_files(open_model(run), files, settings.completion, settings.seed)
         return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}

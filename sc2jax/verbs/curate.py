@@ -6,7 +6,7 @@ left out, counted by reason and named at the end, unless `corpus.damaged` is "st
 
 from sc2jax.config import Settings
 from sc2jax.corpus.recipes.source_code import curation
-from sc2jax.corpus.sources.left_out import in_words
+from sc2jax.corpus.sources.left_out import in_a_line
 from sc2jax.errors import UserError
 from sc2jax.runs.run import open_run, say, source_folders
 
@@ -26,6 +26,6 @@ def run(settings: Settings, workdir: str) -> None:
         f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
         folder,
     )
-    left_out = in_words(manifest.statistics["left_out"])
+    left_out = in_a_line(manifest.statistics["left_out"])
     if left_out:
         say(f"left out of the sources: {left_out}")

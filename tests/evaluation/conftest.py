@@ -31,10 +31,16 @@ def run() -> dict[str, Any]:
 def made_up_run() -> dict[str, Any]:
     return {
         "corpus": corpus(),
+        "left_out": [
+            ("2 bare git repositories, which have no files to read", "a; b; name a clone with a working tree"),
+            ("31 links", ""),
+        ],
         "parameters": 3_245_312,
         "metrics": metrics(),
         **evaluation(),
+        "caveats": {},
         "samples": samples(),
+        "samples_are_unseen": True,
         "provenance": provenance(),
     }
 
@@ -197,6 +203,9 @@ def provenance() -> dict[str, Any]:
     return {
         "version": "0.1.0",
         "manifests": {stage: f"{index:x}9c4" * 16 for index, stage in enumerate(("corpus", "tokenizer", "train"), 1)},
+        "step": 700,
+        "trained_on": "19c4" * 16,
+        "imported": False,
         "config": {
             "model": {"num_layers": 4, "embed": 192, "window": 256},
             "training": {"steps": 700, "batch": 16, "learning_rate": 0.002},

@@ -94,7 +94,8 @@ def test_hostile_text_is_only_text(run: dict[str, Any]) -> None:
     bad["corpus"]["licenses"] = {HOSTILE + str(i): count for i, count in enumerate(run["corpus"]["licenses"].values())}
     rates = bad["bits_per_byte"]
     rates["by_language"] = {HOSTILE + str(i): rate for i, rate in enumerate(rates["by_language"].values())}
-    bad["provenance"]["manifests"] = {HOSTILE + str(i): HOSTILE for i in range(3)}
+    bad["provenance"]["manifests"] |= {HOSTILE + str(i): HOSTILE for i in range(3)}
+    bad["caveats"] = {"bits_per_byte": HOSTILE, "infilling": HOSTILE}
     bad["provenance"]["config"] = {HOSTILE + str(i): HOSTILE for i in range(8)}
     html = render_report(**bad)
     page = Page(html)
@@ -178,6 +179,51 @@ def test_no_aim_of_ours_stands_on_the_page(run: dict[str, Any]) -> None:
     assert not re.search(r"\b(goals?|aims?|targets?)\b", text)
 
 
+def test_it_is_said_whose_figures_they_are(run: dict[str, Any]) -> None:
+    text = words(Page(render_report(**run)))
+    assert "the model it trained on it, and what that model knows of code it has not seen" in text
+    assert "corpus 19c419c419c4 tokenizer 29c429c429c4 checkpoint of step 700" in text
+    assert "another" not in text.partition("Held-out code")[0] and "elsewhere" not in text
+    assert "Of held-out files. Given text" in text
+
+
+def test_another_corpus_is_said_wherever_its_figures_stand(run: dict[str, Any]) -> None:
+    run["provenance"]["trained_on"] = "7ab3" * 16
+    run["caveats"] = dict.fromkeys(("bits_per_byte", "infilling", "line_count"), "measured on another one; 7 left out")
+    text = words(Page(render_report(**run, others=[("line_count", "12 lines")])))
+    head, corpus, training, scores = re.split(" (?:Corpus|Training|Held-out code) (?=S|This|3,245|Bits)", text)
+    assert "of another corpus than it was trained on" in head and "it has not seen" not in text
+    assert "corpus measured on 19c419c419c4 corpus trained on 7ab37ab37ab3" in head
+    assert head.count("another corpus") == 3  # the two figures of scores, too
+    assert "the corpus 19c419c419c4 that the scores below are on" in corpus and "another one, 7ab37ab37ab3 ." in corpus
+    assert "5,734,400 tokens of the corpus 7ab37ab37ab3 ." in training
+    assert scores.count("Measured on another one; 7 left out.") == 3
+
+
+def test_of_an_imported_model_nothing_is_claimed(run: dict[str, Any]) -> None:
+    run["provenance"] |= {"trained_on": "", "imported": True, "step": 0}
+    run["metrics"] = []
+    text = words(Page(render_report(**run)))
+    assert "a model from elsewhere" in text and "is not known here" in text and "it has not seen" not in text
+    assert "checkpoint of step 0" in text
+
+
+def test_what_the_sources_hold_besides_is_listed(run: dict[str, Any]) -> None:
+    page = render_report(**run)
+    assert "2 bare git repositories, which have no files to read (a; b; name a clone with a working tree) 31 links" in (
+        words(Page(page))
+    )
+    assert page.count("()") == page.replace("31 links ", "").count("()")
+    run["left_out"] = []
+    assert "Left out of the sources" not in render_report(**run)
+
+
+def test_samples_of_what_was_trained_on_are_said_to_be(run: dict[str, Any]) -> None:
+    run["samples_are_unseen"] = False
+    text = words(Page(render_report(**run)))
+    assert "No file is held out: these are of files that were trained on. Given text" in text
+
+
 def test_a_measure_without_a_picture_is_a_sentence(run: dict[str, Any]) -> None:
     page = render_report(**run, others=[("line_count", "12 lines <counted>")])
     assert "<h3>line count</h3>\n<p>12 lines &lt;counted&gt;</p>" in page
@@ -187,7 +233,7 @@ def test_an_empty_run_still_has_a_page(run: dict[str, Any]) -> None:
     run["corpus"] = {"funnel": [], "languages": {}, "licenses": {}, "split": {}}
     run["metrics"], run["parameters"] = [], 0
     run["samples"] = []
-    run["provenance"] = {"version": "0", "manifests": {}, "config": {}}
+    run["provenance"]["config"] = {}
     text = words(Page(render_report(**run)))
     assert "Files kept unknown" in text and "No samples were written" in text and "nothing was recorded" in text
 

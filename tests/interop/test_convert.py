@@ -266,7 +266,7 @@ def test_nested_json_and_endless_layers_are_refused(tmp_path):
         convert_in(tmp_path / "source", tmp_path / "run")
     index.write_text(whole)
     (tmp_path / "source/config.json").write_text(json.dumps(TINY | {"num_hidden_layers": 10**9}))
-    with pytest.raises(UserError, match="num_hidden_layers is 1000000000, more than"):
+    with pytest.raises(UserError, match="model.num_layers is 1000000000; it must be at least 1 and at most 1,000"):
         convert_in(tmp_path / "source", tmp_path / "run")
 
 

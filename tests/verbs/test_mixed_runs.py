@@ -158,6 +158,13 @@ def test_another_corpus_may_be_named_and_what_was_trained_on_is_left_out(runs, t
     heldout, trained = texts(tmp_path / "corpus", "heldout"), texts(run / "corpus", "train")
     assert scores["corpus"] == {"trained_on": False, "left_out": len(heldout & trained)}
     assert heldout & trained
+    for verb in ("complete", "report"):
+        status, said = read(verb, run, **{"paths.corpus": tmp_path / "corpus"})
+        assert status == 0, said
+    page = (run / "report/index.html").read_text()
+    caveat = f"{len(heldout & trained)} of its held-out files, which the model was trained on, are left out."
+    assert page.count(caveat) == len(("bits_per_byte", "infilling"))
+    assert "of the code of another corpus than it was trained on" in page
     shutil.rmtree(run / "corpus")
     shutil.rmtree(run / "evaluate")
     (run / "train/config.json").write_text("{}")

@@ -180,17 +180,21 @@ def together(*parts: Mapping[str, LeftOutShare]) -> dict[str, LeftOutShare]:
     }
 
 
-def in_words(shares: Mapping[str, LeftOutShare]) -> str:
-    """All of it in one line for the terminal: what should be mended first, named, with what to do; "" for nothing."""
+def in_words(shares: Mapping[str, LeftOutShare]) -> list[tuple[str, str]]:
+    """How often each thing was left out, what should be mended first, and of that the names and what to do."""
     order = {reason: place for place, reason in enumerate(REASONS)}
-    lines = []
+    found = []
     for reason, share in sorted(shares.items(), key=lambda item: order[item[0]]):
         count, named, words = share["count"], share["named"], REASONS[reason]
-        line = f"{count:,} {words.one if count == 1 else words.many}"
-        if named:
-            more = f" and {count - len(named):,} more" if count > len(named) else ""
-            line += f" ({'; '.join(named)}{more}; {words.remedy})"
-        lines.append(line)
+        more = f" and {count - len(named):,} more" if count > len(named) else ""
+        what = f"{count:,} {words.one if count == 1 else words.many}"
+        found.append((what, f"{'; '.join(named)}{more}; {words.remedy}" if named else ""))
+    return found
+
+
+def in_a_line(shares: Mapping[str, LeftOutShare]) -> str:
+    """All of it in one line for the terminal; "" for nothing."""
+    lines = [f"{what} ({names})" if names else what for what, names in in_words(shares)]
     return terminal_text(", ".join(lines)).replace("\n", " ")
 
 

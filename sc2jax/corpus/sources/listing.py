@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sc2jax.corpus.sources.folders import SourceFolder, packages_of
 from sc2jax.corpus.sources.git_trees import working_tree
-from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_words
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_line
 from sc2jax.corpus.sources.license_files import is_license_file
 from sc2jax.corpus.sources.walk import FoundRepository, folder_entries, read_bytes, refuse_bare
 from sc2jax.errors import UserError
@@ -90,7 +90,7 @@ def list_sources(
     for part in left_out.values():
         total.absorb(part)
     if not rows:
-        raise UserError(f"no file of the sources can be read: {in_words(total.statistics)}")
+        raise UserError(f"no file of the sources can be read: {in_a_line(total.statistics)}")
     return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), _digest(rows, license_rows), total)
 
 

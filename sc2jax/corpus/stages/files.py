@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from sc2jax.corpus.config import MIB, FilterConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
@@ -23,6 +22,7 @@ from sc2jax.corpus.sources.listing import FILES, Listing, read_listed
 from sc2jax.corpus.stages.filters import FILTERS, FileBatch
 from sc2jax.corpus.stages.licenses import covering, license_type, licenses_by_folder
 from sc2jax.corpus.texts import Texts
+from sc2jax.progress import progress
 from sc2jax.records.dataset import PartWriter
 from sc2jax.records.edits import edits_sha256
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
@@ -65,7 +65,7 @@ def write_files(
     changed = LeftOut()
     decide = functools.partial(decide_files, source_config=source_config, filter_config=filter_config)
     with map_units(listed, cuts, decide, DECIDED) as decided:
-        for table in tqdm(decided, total=len(cuts), desc="files", unit="batch", disable=None):
+        for table in progress(decided, total=len(cuts), desc="files", unit="batch"):
             fallen = pc.not_equal(table["reason"], "")
             kept.add(table.filter(pc.invert(fallen)).select(SOURCE_FILE.names))
             lost = table.filter(fallen).select(REJECTED_FILE.names)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 
 import askalono
 import pyarrow as pa
-from tqdm import tqdm
 
 from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
@@ -16,6 +15,7 @@ from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.listing import Listing, read_listed
 from sc2jax.corpus.tables import table_rows
+from sc2jax.progress import progress
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.stage import Written
 
@@ -58,7 +58,7 @@ def write_licenses(
     by_content: dict[str, str] = {"": UNREADABLE}
     by_words: dict[str, str] = {}
     rows, changed = set(), LeftOut()
-    candidates = tqdm(list(zip(*columns, strict=True)), desc="licences", unit="file", disable=None)
+    candidates = progress(list(zip(*columns, strict=True)), desc="licences", unit="file")
     for repository, at, location, swhid in candidates:
         found = by_content.get(swhid)
         if found is None:

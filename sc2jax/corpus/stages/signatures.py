@@ -10,13 +10,13 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from sc2jax.corpus.config import MIB, NearConfig
 from sc2jax.corpus.dedup.bands import optimal_bands
 from sc2jax.corpus.dedup.signatures import signatures
 from sc2jax.corpus.engine import map_units
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.progress import progress
 from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Output
 from sc2jax.records.stage import Written
@@ -46,7 +46,7 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
 
     signed_schema = schema.append(pa.field("language", pa.string()))
     with map_units(units, cuts, sign, signed_schema) as signed:
-        for table in tqdm(signed, total=len(cuts), desc="near-duplicates", unit="batch", disable=None):
+        for table in progress(signed, total=len(cuts), desc="near-duplicates", unit="batch"):
             languages = table["language"].to_numpy()
             for language in sorted(set(languages)):
                 held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
-from tqdm import tqdm
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.config import BitsPerByteConfig
 from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files
 from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.progress import progress
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
@@ -131,7 +131,7 @@ def summary(result: BitsPerByte | NotMeasured) -> str:
 def text_token_counts(tokenizer: Tokenizer, files: Iterable[CodeFile]) -> np.ndarray:
     """How often each token of the vocabulary occurs in the texts, int64; special tokens never do."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    for file in tqdm(files, desc="unigram", unit="file", disable=None):
+    for file in progress(files, desc="unigram", unit="file"):
         ids = np.asarray(tokenizer.encode_text(file.text), np.int64)
         counts += np.bincount(ids, minlength=tokenizer.vocab_size)
     return counts

@@ -7,7 +7,7 @@ from git_repositories import make_repository
 from source_listings import LIMIT, licensed, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError, as_text, in_words, together
+from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError, as_text, in_a_line, in_words, together
 from sc2jax.corpus.sources.listing import list_sources
 from sc2jax.corpus.sources.walk import read_bytes
 from sc2jax.errors import UserError
@@ -53,14 +53,19 @@ def test_only_what_should_be_mended_ends_the_work() -> None:
 
 def test_in_words() -> None:
     faults = [("unreadable_file", f"/src/\x1b[2J{number}\n") for number in range(1002)]
-    line = in_words(counted(("link", "/src/x"), *faults, ("no_index", "/src/tree")).statistics)
-    assert line == (
+    shares = counted(("link", "/src/x"), *faults, ("no_index", "/src/tree")).statistics
+    assert in_a_line(shares) == (
         "1 working tree without an index, which tracks no file "
         "(tree; run `git reset` in it, or remove .git to take the folder as plain files), "
         "1,002 files that cannot be read (\\x1b[2J0\\x0a; \\x1b[2J1000\\x0a; \\x1b[2J1001\\x0a and 999 more; "
         "make it readable, or remove it), 1 link"
     )
-    assert not in_words({})
+    assert in_words(shares)[0] == (
+        "1 working tree without an index, which tracks no file",
+        "tree; run `git reset` in it, or remove .git to take the folder as plain files",
+    )
+    assert in_words(shares)[2] == ("1 link", "")
+    assert not in_words({}) and not in_a_line({})
 
 
 def test_names_as_text() -> None:
