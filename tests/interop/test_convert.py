@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import hf_folders
@@ -11,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tokenizers
-from hf_folders import TINY, random_bits, write_folder
+from hf_folders import TINY, finite_bits, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
@@ -63,8 +64,8 @@ def test_every_byte_comes_back(tmp_path, files, dtypes):
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16, F32])
-def test_any_bits_come_back(tmp_path, dtype):
-    write_folder(tmp_path / "source", dtypes=(dtype,), values=random_bits)
+def test_any_finite_bits_come_back(tmp_path, dtype):
+    write_folder(tmp_path / "source", dtypes=(dtype,), values=finite_bits)
     convert_in(tmp_path / "source", tmp_path / "run")
     convert_out(tmp_path / "back", tmp_path / "run")
     assert (tmp_path / "back/model.safetensors").read_bytes() == (tmp_path / "source/model.safetensors").read_bytes()
@@ -266,7 +267,7 @@ def test_nested_json_and_endless_layers_are_refused(tmp_path):
         convert_in(tmp_path / "source", tmp_path / "run")
     index.write_text(whole)
     (tmp_path / "source/config.json").write_text(json.dumps(TINY | {"num_hidden_layers": 10**9}))
-    with pytest.raises(UserError, match="model.num_layers is 1000000000; it must be at least 1 and at most 1,000"):
+    with pytest.raises(UserError, match=r"model\.num_layers is 1000000000; it must be at least 1 and at most 1,000"):
         convert_in(tmp_path / "source", tmp_path / "run")
 
 
@@ -418,6 +419,24 @@ def test_hugging_face_folders_are_local(tmp_path, direction, url):
     with pytest.raises(UserError, match="name a local folder"):
         run(["convert", f"--config.convert.{direction}={url}", f"--workdir={workdir}"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16, F32])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["model.layers.2.mlp.c_fc.bias", "model.embed_tokens.weight"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, dtype, value, name):
+    write_folder(tmp_path / "source", dtypes=(dtype,))
+    tensors = load_file(tmp_path / "source/model.safetensors")
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[-1] = value
+    save_file(tensors, tmp_path / "source/model.safetensors", {"format": "pt"})
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(UserError, match=rf"model\.safetensors: {name} holds numbers that are not finite"),
+    ):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    assert not list((tmp_path / "run/train").rglob("manifest.json"))
+    assert not list((tmp_path / "run").rglob("checkpoints"))
 
 
 def test_casting_is_exact_where_it_can_be_and_rounds_where_not():

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
-from sc2jax.errors import UserError
 from sc2jax.evaluation.config import BitsPerByteConfig
 from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files
 from sc2jax.evaluation.not_measured import NotMeasured
@@ -168,17 +167,11 @@ def _bits_of(file: CodeFile, row: np.ndarray, likelihoods: np.ndarray, token_bit
     if likelihoods.shape != (len(row) - 1,):
         raise ValueError(f"the scorer returned shape {likelihoods.shape} for a row of {len(row)} tokens")
     is_text = row >= len(Special)  # text can never become a special token
-    model_nats = -likelihoods[is_text[1:]]
-    if not np.isfinite(model_nats).all():
-        raise UserError(
-            f"the model's likelihood of {file.repository}/{file.path} is not finite: its training has diverged; "
-            "train again with a lower learning rate, or evaluate an earlier checkpoint"
-        )
     return _FileBits(
         language=file.language,
         bytes=file.bytes,
         tokens=int(is_text.sum()),
-        model=math.fsum(model_nats) / math.log(2),
+        model=math.fsum(-likelihoods[is_text[1:]]) / math.log(2),
         unigram=math.fsum(token_bits[row[is_text]]),
         gzip=gzip_bits(file.text),
     )
