@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures import MEASURES
@@ -15,7 +13,6 @@ from sc2jax.records.manifest import (
     changed_output,
     is_finished,
     read_manifest,
-    read_output,
     sha256_of,
 )
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
@@ -38,12 +35,6 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
 }
 """The stages that a stage reads. `mixture` stands for the datasets that the mixture takes from the corpus; `tokenize`
 is read where the feed is told to; `show` shows rows without a model, of which it only makes sure that it is theirs."""
-
-SCORES = "scores.json"
-"""What a measure leaves."""
-
-SAMPLES = "samples.json"
-"""What `complete` leaves."""
 
 
 def input_digests(run: Run, stage: str) -> dict[str, str]:
@@ -122,15 +113,6 @@ def feed_inputs(run: Run) -> FeedInputs:
         seed=settings.seed,
         tokens=run.folder("tokenize"),
     )
-
-
-def read_result(folder: str, name: str) -> Any:
-    """A JSON file that a stage left, as it left it.
-
-    Raises:
-        UserError: it is missing, or is not what the stage wrote.
-    """
-    return json.loads(read_output(folder, read_manifest(folder), name))
 
 
 def refuse_mixed(run: Run, stage: str) -> None:

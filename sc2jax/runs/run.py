@@ -6,12 +6,12 @@ reads the manifests of those before it.
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypedDict
 
 from sc2jax import storage
 from sc2jax.config import CONFIG_FILE, Settings, settings_json
 from sc2jax.display import print_text
-from sc2jax.json_files import read_json
+from sc2jax.json_files import as_kind, read_json
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.stage import Stage
 from sc2jax.storage import join
@@ -90,6 +90,23 @@ def saved_config(folder: str) -> dict[str, Any]:
     if not storage.exists(path):
         return {}
     return read_json(path, dict[str, Any], f"delete {folder} and run its stage again")
+
+
+class _Saved(TypedDict, total=False):
+    """What is read of a saved config of any version."""
+
+    paths: dict[str, str]
+
+
+def saved_paths(folder: str) -> dict[str, str]:
+    """The paths of the config beside a stage, by name; empty where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    where = join(folder, CONFIG_FILE)
+    saved = as_kind(saved_config(folder), _Saved, where, f"delete {folder} and run its stage again")
+    return saved.get("paths", {})
 
 
 def source_folders(settings: Settings) -> list[str]:

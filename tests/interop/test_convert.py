@@ -40,6 +40,8 @@ from sc2jax.text.tokenizer import load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
+MODEL = {"parameters": 1, "steps": 1, "tokens": 1}
+"""Statistics of a model."""
 
 
 def convert_in(source: Path, workdir: Path) -> None:
@@ -176,7 +178,7 @@ def trained(tmp_path) -> ModelConfig:
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
     parameters = write_output(str(tmp_path / "run/train"), PARAMETERS, json.dumps(fingerprint(params)).encode())
-    commit(str(tmp_path / "run/train"), Manifest("convert", {}, config, (parameters,), {"steps": 1}))
+    commit(str(tmp_path / "run/train"), Manifest("convert", {}, config, (parameters,), MODEL))
     return model
 
 
@@ -207,7 +209,7 @@ def test_an_exported_model_is_read_again_with_its_own_tokenizer(tmp_path, traine
 
 
 @pytest.mark.parametrize(
-    ("config", "statistics"), [({}, {"steps": 0}), ({"model": {}}, {}), ({"model": {"unheard_of": 1}}, {"steps": 0})]
+    ("config", "statistics"), [({}, MODEL), ({"model": {}}, {}), ({"model": {"unheard_of": 1}}, MODEL | {"steps": 0})]
 )
 def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, statistics):
     write_folder(tmp_path / "source")

@@ -23,6 +23,7 @@ import numpy as np
 from sc2jax.evaluation.config import BitsPerByteConfig
 from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files
 from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.json_files import Amount, Count, Positive
 from sc2jax.progress import progress
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Special
@@ -40,20 +41,20 @@ Config = BitsPerByteConfig
 class Rates(TypedDict):
     """Bits per byte of the model and of the two baselines on the same text."""
 
-    files: int
-    bytes: int
-    tokens: int
-    model: float
-    unigram: float
-    gzip: float
+    files: Count
+    bytes: Count
+    tokens: Count
+    model: Amount
+    unigram: Positive
+    gzip: Positive
 
 
 class UnigramCounts(TypedDict):
     """The training text behind the unigram baseline."""
 
-    files: int
-    bytes: int
-    tokens: int
+    files: Count
+    bytes: Count
+    tokens: Count
 
 
 class BitsPerByte(TypedDict):
@@ -64,9 +65,12 @@ class BitsPerByte(TypedDict):
 
     measured: Literal[True]
     total: Rates
-    ratio_to_unigram: float
+    ratio_to_unigram: Amount
     by_language: dict[str, Rates]
     unigram: UnigramCounts
+
+
+Result = BitsPerByte
 
 
 @dataclasses.dataclass(frozen=True)
