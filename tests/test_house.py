@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BOTTOM = {"storage", "json_files", "locks", "display", "assets", "settings", "errors"}
+BOTTOM = {"storage", "json_files", "locks", "display", "progress", "assets", "settings", "errors"}
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
@@ -27,6 +27,7 @@ ARROWS = {
     "json_files": {"storage", "errors"},
     "locks": {"json_files", "storage", "errors"},
     "display": set(),
+    "progress": set(),
     "settings": {"errors"},
     "assets": set(),
     "process": set(),
