@@ -54,7 +54,7 @@ def input_digests(run: Run, stage: str) -> dict[str, str]:
         elif name == "tokenize" and not run.settings.feed.tokenized:
             continue
         else:
-            digests[name] = stage_digest(read_manifest(run.folder(name)))
+            digests[name] = stage_digest(run.manifest(name))
     if is_finished(run.folder(stage)):
         _refuse_changed(run, digests)
     return digests
@@ -92,7 +92,7 @@ def _mixture_digests(run: Run) -> dict[str, str]:
     mixture = read_mixture(name)
     refuse_absent(corpus, name, mixture)
     folders = sorted({share.folder and f"/{share.folder}" for share in mixture})
-    datasets = {f"corpus{folder}": read_manifest(f"{corpus}{folder}").digest for folder in folders}
+    datasets = {f"corpus{folder}": run.manifest(f"corpus{folder}").digest for folder in folders}
     return {"mixture": sha256_of([dataclasses.asdict(share) for share in mixture])} | datasets
 
 

@@ -53,7 +53,7 @@ def trained_model(run: Run) -> TrainedModel:
     """
     refuse_mixed(run, "convert")
     folder = run.folder("train")
-    manifest = read_manifest(folder)
+    manifest = run.manifest("train")
     step = model_statistics(folder, manifest)["steps"]
     try:
         config = ModelConfig(**manifest.config["model"])

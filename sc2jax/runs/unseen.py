@@ -41,8 +41,8 @@ def unseen_files(run: Run) -> Unseen:
         UserError: a stage is missing or damaged.
     """
     corpus = run.folder("corpus")
-    manifest = read_manifest(corpus)
-    trained_on = read_manifest(run.folder("train")).inputs.get("corpus", "")
+    manifest = run.manifest("corpus")
+    trained_on = run.manifest("train").inputs.get("corpus", "")
     if trained_on in ("", manifest.digest):
         return Unseen(functools.partial(read_files, corpus, manifest), None)
     trained = _corpus_of(run, trained_on)

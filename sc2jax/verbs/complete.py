@@ -8,7 +8,6 @@ from sc2jax.config import Settings
 from sc2jax.display import print_text
 from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
-from sc2jax.records.manifest import read_manifest
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import input_digests
 from sc2jax.runs.models import open_model
@@ -49,7 +48,7 @@ def _stage(run: Run) -> Stage:
     inputs = input_digests(run, "complete")
 
     def write(folder: str) -> Written:
-        split = sampled_split(read_manifest(run.folder("corpus")))
+        split = sampled_split(run.manifest("corpus"))
         files = ((file.path, file.text) for file in unseen_files(run).files(split))
         samples = samples_from_files(open_model(run), files, settings.completion, settings.seed)
         return [write_samples(folder, samples)], {}

@@ -10,7 +10,7 @@ from sc2jax.config import Settings
 from sc2jax.corpus.sources.left_out import in_words
 from sc2jax.evaluation.measures import load
 from sc2jax.evaluation.report import render_report
-from sc2jax.records.manifest import Manifest, read_manifest, read_output, write_output
+from sc2jax.records.manifest import Manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.statistics import corpus_statistics
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests
@@ -29,7 +29,7 @@ def run(settings: Settings, workdir: str) -> None:
     """Renders the page."""
     this = open_run(settings, workdir)
     inputs = input_digests(this, "report")
-    manifests = {stage: read_manifest(this.folder(stage)) for stage in FOLLOWS["report"]}
+    manifests = {stage: this.manifest(stage) for stage in FOLLOWS["report"]}
     used = {stage: manifest.config for stage, manifest in manifests.items()}
 
     def write(folder: str) -> Written:
