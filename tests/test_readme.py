@@ -98,3 +98,14 @@ def test_the_table_lists_every_verb_in_its_own_words():
     assert re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.MULTILINE)[-len(VERBS) :] == [
         (verb, sentence(verb)) for verb in VERBS
     ]
+
+
+def test_quickstart_ends_with_how_to_call_the_program():
+    """As README does."""
+    recipe = re.findall(
+        r"^quickstart: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    last = recipe[0].splitlines()[-1].replace("$(BIN)", ".venv/bin")
+    for words in (".venv/bin/sc2jax", ". .venv/bin/activate"):
+        assert words in last
+        assert f"`{words}`" in README
