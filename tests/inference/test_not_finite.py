@@ -56,9 +56,13 @@ def test_a_later_token_is_refused(toy_config, toy_params, max_new_tokens):
 
 
 def test_what_comes_after_a_stop_token_is_not_looked_at(toy_config, toy_params):
+    """The slot of the one that has stopped is computed on, from its stop token, while the other goes on."""
     config = dataclasses.replace(toy_config, tie_embeddings=False)
     params = toy_params | {"output": toy_params["embedding"]}
-    first = generate(params, config, [[1]], **choice())[0].ids[0]
-    params["embedding"] = params["embedding"].at[first].set(jnp.nan)
-    (completion, other) = generate(params, config, [[1], [1]], **choice(stop_ids=(first,)))
-    assert completion.finished and other.finished and completion.ids == []
+    free = [completion.ids for completion in generate(params, config, [[n] for n in range(1, 9)], **choice())]
+    stop = free[0][0]
+    other = next(n for n, ids in enumerate(free, start=1) if stop not in (n, *ids))
+    params["embedding"] = params["embedding"].at[stop].set(jnp.nan)
+    stopped, goes_on = generate(params, config, [[1], [other]], **choice(stop_ids=(stop,)))
+    assert stopped.finished and stopped.ids == []
+    assert goes_on.ids == free[other - 1]
