@@ -409,25 +409,50 @@ def delete_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: str) -> Iterator[Path]:
-    """A local folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
+    """A local folder to write into, whose content `folder` has at the end; it is deleted if anything goes wrong.
+
+    An empty folder that is there is filled and not replaced: it may be a mount point, or one that a shell stands in.
 
     Raises:
-        UserError: there is something of that name already, other than an empty folder, or a file above it.
+        UserError: there is something of that name already, other than an empty folder, or a file above it; or
+            something came into the folder meanwhile.
     """
     target = Path(os.path.realpath(folder))
     refuse_no_folder(folder if target.exists() else str(target))
-    if target.exists() and any(target.iterdir()):
+    is_there = target.exists()
+    if is_there and any(target.iterdir()):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     parents = [parent for parent in target.absolute().parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
+    unfinished = (target if is_there else target.parent) / f".{secrets.token_hex(8)}{_UNFINISHED}"
     unfinished.mkdir()
     try:
         yield unfinished
-        unfinished.replace(target)
+        if is_there:
+            _move_up(unfinished)
+        else:
+            unfinished.replace(target)
     except BaseException:
         shutil.rmtree(unfinished)
         for parent in parents:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _move_up(unfinished: Path) -> None:
+    """Moves all that is in a folder into the one above it, in which nothing else may be."""
+    target = unfinished.parent
+    others = sorted(path.name for path in target.iterdir() if path != unfinished)
+    if others:
+        raise UserError(f"{target} was empty and holds {others[0]} now; name another folder, or empty it")
+    moved: list[Path] = []
+    try:
+        for path in sorted(unfinished.iterdir()):
+            path.replace(target / path.name)
+            moved.append(target / path.name)
+    except BaseException:
+        for path in moved:
+            path.replace(unfinished / path.name)  # to be deleted with the rest
+        raise
+    unfinished.rmdir()

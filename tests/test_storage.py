@@ -74,6 +74,48 @@ def test_nothing_beside_a_new_folder_is_touched(tmp_path):
     assert left == ["a.unfinished/theirs", "a/file"]
 
 
+def test_an_empty_folder_is_filled_and_stays_itself(tmp_path, monkeypatch):
+    """A mount point cannot be replaced, and of a current folder that was, the shell in it sees nothing."""
+    target = tmp_path / "there"
+    target.mkdir(mode=0o750)
+    before = target.stat()
+    monkeypatch.chdir(target)
+    with new_folder(".") as folder:
+        (folder / "below").mkdir()
+        (folder / "below/file").write_text("x")
+        (folder / "other").write_text("y")
+        assert [path.stat().st_dev for path in (folder, target)] == [before.st_dev] * 2
+    assert (target.stat().st_ino, target.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(str(path) for path in Path().rglob("*")) == ["below", "below/file", "other"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_folder_is_empty_again_after_a_failure(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path)) as folder:
+        (folder / "file").write_text("x")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "b" and target.parent == tmp_path:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path)) as folder:
+        for name in "abc":
+            (folder / name).write_text("x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_comes_into_an_empty_folder_meanwhile_is_not_written_over(tmp_path):
+    with pytest.raises(UserError, match="was empty and holds file now"), new_folder(str(tmp_path)) as folder:
+        (folder / "file").write_text("ours")
+        (tmp_path / "file").write_text("theirs")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_paths_below_a_folder_have_one_slash_between():
     assert join("a/", "b") == join("a", "b") == "a/b"
     assert join("gs://bucket/run", "corpus") == "gs://bucket/run/corpus"

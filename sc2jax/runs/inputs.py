@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures import MEASURES
@@ -15,7 +13,6 @@ from sc2jax.records.manifest import (
     changed_output,
     is_finished,
     read_manifest,
-    read_output,
     sha256_of,
 )
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
@@ -39,12 +36,6 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
 """The stages that a stage reads. `mixture` stands for the datasets that the mixture takes from the corpus; `tokenize`
 is read where the feed is told to; `show` shows rows without a model, of which it only makes sure that it is theirs."""
 
-SCORES = "scores.json"
-"""What a measure leaves."""
-
-SAMPLES = "samples.json"
-"""What `complete` leaves."""
-
 
 def input_digests(run: Run, stage: str) -> dict[str, str]:
     """The digests of what a stage reads, by name.
@@ -63,7 +54,7 @@ def input_digests(run: Run, stage: str) -> dict[str, str]:
         elif name == "tokenize" and not run.settings.feed.tokenized:
             continue
         else:
-            digests[name] = stage_digest(read_manifest(run.folder(name)))
+            digests[name] = stage_digest(run.manifest(name))
     if is_finished(run.folder(stage)):
         _refuse_changed(run, digests)
     return digests
@@ -101,7 +92,7 @@ def _mixture_digests(run: Run) -> dict[str, str]:
     mixture = read_mixture(name)
     refuse_absent(corpus, name, mixture)
     folders = sorted({share.folder and f"/{share.folder}" for share in mixture})
-    datasets = {f"corpus{folder}": read_manifest(f"{corpus}{folder}").digest for folder in folders}
+    datasets = {f"corpus{folder}": run.manifest(f"corpus{folder}").digest for folder in folders}
     return {"mixture": sha256_of([dataclasses.asdict(share) for share in mixture])} | datasets
 
 
@@ -122,15 +113,6 @@ def feed_inputs(run: Run) -> FeedInputs:
         seed=settings.seed,
         tokens=run.folder("tokenize"),
     )
-
-
-def read_result(folder: str, name: str) -> Any:
-    """A JSON file that a stage left, as it left it.
-
-    Raises:
-        UserError: it is missing, or is not what the stage wrote.
-    """
-    return json.loads(read_output(folder, read_manifest(folder), name))
 
 
 def refuse_mixed(run: Run, stage: str) -> None:

@@ -13,7 +13,7 @@ from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manife
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
 from sc2jax.runs.inputs import other_inputs
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
-from sc2jax.runs.run import NAMED, Run, saved_config
+from sc2jax.runs.run import NAMED, Run, saved_paths
 from sc2jax.storage import join
 
 _MODELS = ("train", "convert")
@@ -123,7 +123,7 @@ def _inputs_elsewhere(folder: str) -> dict[str, str]:
 
     Of one run it may be a copy, whose stages have to fit each other.
     """
-    named = {name: path for name, path in saved_config(folder).get("paths", {}).items() if name in NAMED and path}
+    named = {name: path for name, path in saved_paths(folder).items() if name in NAMED and path}
     return named if len({path.rpartition("/")[0] for path in named.values()}) > 1 else {}
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.json_files import decode_json
+from sc2jax.json_files import Amount, Count, decode_json
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -17,11 +17,11 @@ TIMING = "timing.jsonl"
 class Row(TypedDict):
     """A line of the log: what the steps since the last line came to, and what the feed did since the start."""
 
-    step: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    tokens: int
+    step: Count
+    loss: Amount
+    gradient_norm: Amount
+    learning_rate: Amount
+    tokens: Count
     feed: Mapping[str, Any]
 
 
@@ -42,10 +42,12 @@ def metrics_of(content: bytes, where: str) -> list[Row]:
         UserError: a line is damaged.
     """
     remedy = "delete its folder and run `sc2jax train` again"
-    return [
-        decode_json(line, Row, f"{where}, line {number},", remedy)
-        for number, line in enumerate(content.split(b"\n")[:-1], start=1)
-    ]
+    rows: list[Row] = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        rows.append(decode_json(line, Row, f"{where}, line {number},", remedy))
+        if rows[-1]["step"] <= (rows[-2]["step"] if number > 1 else 0):
+            raise UserError(f"{where}, line {number}, is damaged: its step does not come after those before; {remedy}")
+    return rows
 
 
 class MetricsLog:

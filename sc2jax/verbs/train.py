@@ -20,7 +20,12 @@ from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import feed_inputs, input_digests
-from sc2jax.runs.model_checkpoint import PARAMETERS, model_step, refuse_other_checkpoint
+from sc2jax.runs.model_checkpoint import (
+    PARAMETERS,
+    model_statistics,
+    refuse_other_checkpoint,
+    training_statistics,
+)
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
 from sc2jax.runs.tokenizer_file import open_tokenizer
@@ -51,7 +56,7 @@ def run(settings: Settings, workdir: str) -> None:
         return _train(this, folder, unfinished, stage.key)
 
     def intact(manifest: Manifest) -> bool:
-        if model_step(folder, manifest) not in own_steps(join(folder, CHECKPOINTS)):
+        if model_statistics(folder, manifest)["steps"] not in own_steps(join(folder, CHECKPOINTS)):
             return False
         refuse_other_checkpoint(folder, manifest)
         return True
@@ -68,7 +73,7 @@ def run(settings: Settings, workdir: str) -> None:
         adopts=lambda unmarked: holds_this_run(unmarked, stage),
         keeps=keeps,
     )
-    statistics = this.do(stage).statistics
+    statistics = training_statistics(folder, this.do(stage))
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
         f"loss {statistics['loss']:.3f}",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.errors import UserError
@@ -63,6 +65,22 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
     assert [row["step"] for row in lines] == [2, 4, 6, 7]
     assert [row["feed"]["batches"] for row in lines] == [2, 4, 6, 7]
     assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_without_a_terminal_lines_say_how_far_it_is(
+    tmp_path, model, training, mesh, make_feed, monkeypatch, capsys, terminal
+):
+    monkeypatch.setattr("sc2jax.training.spoken_progress._AT_MOST_EVERY", 0.0)
+    monkeypatch.setattr(
+        "sc2jax.training.loop.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
+    )
+    run(tmp_path, make_feed(), model, dataclasses.replace(training, steps=4, log_every=1), mesh)
+    lines = capsys.readouterr().out.splitlines()
+    losses = [f"loss {row['loss']:.3f}, " for row in read_metrics(str(tmp_path))[:-1]]
+    steps = [] if terminal else [f"      step {n} of 4" for n in (1, 2, 3)]
+    assert [line.split(", ")[0] for line in lines] == steps
+    assert all(loss in line for loss, line in zip(losses, lines, strict=not terminal))
 
 
 def test_resumes_onto_another_mesh(tmp_path, whole, model, training, make_feed):
@@ -195,7 +213,7 @@ def test_a_log_that_is_not_what_was_saved_is_refused(tmp_path, kept):
         assert MetricsLog(str(tmp_path), 4, saved).sha256 == saved
         assert Path(tmp_path, METRICS).read_bytes() == lines[2] + lines[4]
     else:
-        with pytest.raises(UserError, match="does not hold the lines that were written up to step 4"):
+        with pytest.raises(UserError, match=r"lines that were written up to step 4|does not come after"):
             MetricsLog(str(tmp_path), 4, saved)
 
 
