@@ -59,7 +59,7 @@ def test_what_an_apache_license_ends_with_may_be_left_out() -> None:
         "Nur zu Forschungszwecken, nicht zum Verkauf.",
         "仅供个人使用",
         "Portions are under the GPL.",
-        "harmless words " * 61,
+        "pleasant words " * 61,
     ],
 )
 def test_a_condition_added_is_more_than_the_license(name: str, condition: str) -> None:
@@ -79,6 +79,7 @@ def test_a_single_word_may_turn_it_round() -> None:
 
 def test_a_license_that_is_another_one_with_a_condition_is_found() -> None:
     assert told(spdx()["MIT"] + "\nThe Software shall be used for Good, not Evil.\n") == ({"JSON", "MIT"}, True)
+    assert told(spdx()["MIT"] + "\nThe Software shall be used\n") == ({"MIT"}, False), "less of it than is lacking"
 
 
 def test_all_licenses_of_a_text_are_found() -> None:
@@ -104,6 +105,7 @@ def test_all_licenses_of_a_text_are_found() -> None:
         ("Released under the frumious bander snatch or the MIT license", set()),
         ("Copyright ACME. All rights reserved. No permission is granted to copy or use this.", set()),
         ("See the file", set()),
+        ("Additional copyrights may follow", set()),
         ("", set()),
     ],
 )
