@@ -90,3 +90,10 @@ def test_loose_licenses_that_are_not_there_are_unknown(plant: Callable[..., str]
     Path(root, "c-1.dist-info/LICENSE").symlink_to("../nowhere")
     found = licensed(list_sources([SourceFolder(root)], LIMIT))
     assert {row for row in found if row[0] != "LICENSES"} == {("a", "", "MIT.txt"), ("a", "", ""), ("c", "", "")}
+
+
+def test_links_that_promise_no_license_are_links(plant: Callable[..., str]) -> None:
+    root = plant("lib", {"a/x.py": "1"})
+    for name in ("a/y.py", "a/license.py", "a/README"):
+        Path(root, name).symlink_to("x.py")
+    assert licensed(list_sources([SourceFolder(root)], LIMIT)) == set()
