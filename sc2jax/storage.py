@@ -134,6 +134,16 @@ def _instead_of_a_folder(path: Path) -> str | None:
     return "" if os.access(path, os.R_OK | os.X_OK) else "a folder that this user may not read"
 
 
+def why_unmovable(source: str, target: str) -> str:
+    """What keeps files of one local folder from being moved into another; "" if nothing does, or it is not there."""
+    found = _instead_of_a_folder(Path(target))
+    if found is None or found:
+        return found or ""
+    if not os.access(target, os.W_OK | os.X_OK):
+        return "a folder in which this user may not write"
+    return "" if Path(source).stat().st_dev == Path(target).stat().st_dev else "on another disk"
+
+
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -164,6 +174,16 @@ def exists(path: str) -> bool:
     """Whether there is a file or folder of this name."""
     fs, local = fsspec.core.url_to_fs(path)
     return fs.exists(local)
+
+
+def is_there(path: str) -> bool:
+    """Whether anything has this local name, be it a link to nothing."""
+    return os.path.lexists(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a regular file of this local name, and no link to one."""
+    return is_there(path) and stat.S_ISREG(Path(path).lstat().st_mode)
 
 
 def is_folder(path: str) -> bool:

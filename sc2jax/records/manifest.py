@@ -186,7 +186,8 @@ def delete_obsolete(folder: str, manifest: Manifest, earlier: Manifest | None) -
             path = join(parent, name) if parent else name
             if path not in kept and (path in listed or _is_our_part(join(below, name))):
                 storage.delete_file(join(folder, path))
-    for above in sorted({above for parent in parents for above in _chain(parent)}, reverse=True):
+    outputs = (*manifest.outputs, *(earlier.outputs if earlier else ()))
+    for above in sorted({above for output in outputs for above in folders_above(output.path)}, reverse=True):
         storage.delete_if_empty(join(folder, above))
 
 
@@ -195,10 +196,9 @@ def _is_our_part(path: str) -> bool:
     return named is not None and storage.sha256_of_file(path).startswith(named[1])
 
 
-def _chain(path: str) -> list[str]:
-    """A folder and those above it, relative to the stage's, which is not among them."""
-    parts = path.split("/")
-    return ["/".join(parts[: index + 1]) for index in range(len(parts)) if path]
+def folders_above(path: str) -> list[str]:
+    """The folders that hold an output, outermost first, relative to the stage's, which is not among them."""
+    return [path[: slash.start()] for slash in re.finditer("/", path)]
 
 
 def _parents(manifest: Manifest) -> set[str]:

@@ -27,6 +27,7 @@ from sc2jax.records.manifest import (
     canonical_json,
     commit,
     delete_obsolete,
+    folders_above,
     is_finished,
     manifest_json,
     read_manifest,
@@ -72,10 +73,10 @@ class Claim:
         """
         self.still_ours()
         if self.unfinished != self.folder:
-            _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
             if is_finished(self.folder):
                 earlier = manifest_json(read_manifest(self.folder))
                 storage.write_whole(join(self.unfinished, f"{_EARLIER}/{MANIFEST}"), earlier)
+            _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
         name_foreign(self.folder, foreign_files(self.folder, manifest, keeps))
@@ -186,20 +187,35 @@ def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) 
     foreign = set()
     for path in found:
         if path not in known:
-            above = (path[: slash.start()] for slash in re.finditer("/", path))
-            foreign.add(next((f"{parent}/" for parent in above if parent in datasets), path))
+            foreign.add(next((f"{parent}/" for parent in folders_above(path) if parent in datasets), path))
     return sorted(foreign)
 
 
-def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest, keeps: Collection[str]) -> None:
-    """An output goes where nothing is, or where an output was, or where it lies already."""
-    listed = set(keeps) | {output.path for output in _outputs_of(folder)}
-    for output in manifest.outputs:
+def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest, keeps: Collection[str] = ()) -> None:
+    """An output goes where nothing is, or where an output was, or where it lies already, and never over a link.
+
+    All places are looked at before the first move: a commit is possible whole, or refused whole.
+    """
+    earlier = _outputs_of(join(unfinished, _EARLIER))
+    listed = set(keeps) | {output.path for output in earlier}
+    waiting = [output for output in manifest.outputs if storage.exists(join(unfinished, output.path))]
+    storage.refuse_outside(folder, [output.path for output in (*earlier, *manifest.outputs)])
+    above = {parent for output in waiting for parent in folders_above(output.path)}
+    for place in (folder, *(join(folder, parent) for parent in sorted(above))):
+        found = storage.why_unmovable(unfinished, place)
+        if found:
+            raise _occupied(place, found)
+    for output in waiting:
         target = join(folder, output.path)
-        if output.path in listed or not storage.exists(join(unfinished, output.path)):
+        if storage.is_file(target) and (output.path in listed or storage.sha256_of_file(target) == output.sha256):
             continue
-        if storage.exists(target) and storage.sha256_of_file(target) != output.sha256:
-            raise UserError(f"{target} is not ours and lies where an output has to go; move it away and run again")
+        if storage.is_there(target):
+            raise _occupied(target)
+
+
+def _occupied(path: str, what: str = "") -> UserError:
+    is_what = f"is {what}" if what else "is not ours"
+    return UserError(f"{path} {is_what} and lies where an output has to go; move it away and run again")
 
 
 def _outputs_of(folder: str) -> tuple[Output, ...]:
@@ -209,7 +225,9 @@ def _outputs_of(folder: str) -> tuple[Output, ...]:
 def _finish_commit(folder: str, unfinished: str) -> None:
     """Ends a commit that was interrupted."""
     if is_finished(unfinished):
-        _publish(folder, unfinished, read_manifest(unfinished))
+        manifest = read_manifest(unfinished)
+        _refuse_occupied(folder, unfinished, manifest)
+        _publish(folder, unfinished, manifest)
 
 
 def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:

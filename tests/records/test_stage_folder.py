@@ -105,6 +105,85 @@ def test_a_file_where_an_output_has_to_go_is_refused_and_kept(tmp_path):
     assert tree(tmp_path)["a"] == b"other"
 
 
+class Killed(BaseException):
+    pass
+
+
+IN_THE_WAY = {
+    "a file": lambda at: at.write_text("mine"),
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda at: at.symlink_to("nothing"),
+    "a link to itself": lambda at: at.symlink_to(at),
+    "a link that leaves": lambda at: at.symlink_to("/tmp"),
+    "another disk": Path.mkdir,
+    "no permission": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("at", ["new", "new/er"])
+def test_what_lies_where_a_folder_has_to_go_is_found_before_anything_is_moved(tmp_path, monkeypatch, kind, killed, at):
+    """Also by whoever ends a commit that was killed before it came there."""
+    folder = tmp_path / "run"
+    stage({"a": b"1", "b/c": b"1"}, share=1).run(str(folder))
+    second = stage({"a": b"2", "b/c": b"2", "new/er/d": b"2"}, share=2)
+    if killed:
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
+            second.run(str(folder))
+    (folder / at).parent.mkdir(exist_ok=True)
+    IN_THE_WAY[kind](folder / at)
+    stat = os.stat
+    if kind == "another disk":
+        monkeypatch.setattr(Path, "stat", lambda path, **how: stat("/proc" if path == folder / at else path, **how))
+    if kind == "no permission":
+        monkeypatch.setattr(os, "access", lambda path, how: Path(path) != folder / at or not how & os.W_OK)
+    before = entries(folder)
+    with pytest.raises(UserError, match=rf"/{at}.* (has to go; move it away|leaves .*/run; nothing of it)"):
+        second.run(str(folder))
+    assert entries(folder) == before
+    assert read_manifest(str(folder)).config["config"]["share"] == 1
+    monkeypatch.undo()
+    if (folder / at).is_dir() and not (folder / at).is_symlink():
+        (folder / at).rmdir()
+    else:
+        (folder / at).unlink()
+    second.run(str(folder))
+    assert tree(folder).keys() == {"a", "b/c", "new/er/d", MANIFEST}
+    assert (folder / "a").read_bytes() == b"2"
+
+
+def entries(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """What lies below a folder but ours: which it is, of which kind, and when it was changed last."""
+    found = {path: os.lstat(path) for path in folder.rglob("*") if ".sc2jax" not in path.parts}
+    return {path: (state.st_ino, state.st_mode, state.st_mtime_ns) for path, state in found.items()}
+
+
+def raising(error: type[BaseException]):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nothing", "a link that leaves", "a link within"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_is_no_file_where_an_output_has_to_go_is_refused_and_kept(tmp_path, kind, listed):
+    folder = tmp_path / "run"
+    first = {"a": b"1", "z": b"1"} | ({"b": b"1"} if listed else {})
+    stage(first, share=1).run(str(folder))
+    (folder / "b").unlink(missing_ok=True)
+    make = {**IN_THE_WAY, "a folder": Path.mkdir, "a link within": lambda at: at.symlink_to("z")}[kind]
+    make(folder / "b")
+    with pytest.raises(UserError, match=r"run/b (is not ours and lies where|is a link that leaves)"):
+        stage({"a": b"2", "b": b"1"}, share=2).run(str(folder))
+    assert (folder / "a").read_bytes() == b"1"
+    assert json.loads((folder / MANIFEST).read_text())["config"]["config"] == {"share": 1}
+    assert os.path.lexists(folder / "b")
+    assert not (folder / "b").is_file() or (folder / "b").is_symlink()
+
+
 def test_a_dataset_of_its_own_stays_and_is_named_once(tmp_path, caplog):
     contents = {"train/a": b"a"}
     stage(contents, keeps=("stages",), share=1).run(str(tmp_path))
@@ -156,10 +235,6 @@ def test_a_failure_leaves_nothing_where_nothing_was(tmp_path):
         with pytest.raises(UserError, match=r"^no$"):
             Stage("toy", 1, {}, {}, fail).run(str(tmp_path / folder))
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("after", range(13))
