@@ -14,8 +14,8 @@ from typing import Any
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.json_files import read_json
-from sc2jax.storage import join, refuse_outside
+from sc2jax.json_files import decode_json
+from sc2jax.storage import inside, join, refuse_outside
 
 MANIFEST = "manifest.json"
 _READ_WHOLE = 4 * 2**20
@@ -95,10 +95,10 @@ def read_manifest(folder: str) -> Manifest:
     Raises:
         UserError: there is none or no folder, it cannot be read, or it is not the one that was written.
     """
-    path = join(folder, MANIFEST)
+    path = inside(folder, MANIFEST)
     remedy = f"delete {folder} and run its stage again"
     try:
-        sealed = read_json(path, _Sealed, remedy)
+        content = storage.read_bytes(path)
     except OSError as error:
         storage.refuse_no_folder(folder)
         if not isinstance(error, FileNotFoundError):
@@ -106,8 +106,10 @@ def read_manifest(folder: str) -> Manifest:
         raise UserError(
             f"{folder} holds no {MANIFEST}: the stage that writes it was not run or did not finish; run it (again)"
         ) from error
+    sealed = decode_json(content, _Sealed, path, remedy)
     manifest = Manifest(**{field.name: getattr(sealed, field.name) for field in dataclasses.fields(Manifest)})
-    if sha256_of(dataclasses.asdict(manifest)) != sealed.sha256:
+    # To the byte: a default may stand for a key that was damaged, or a number be written in another way.
+    if manifest_json(manifest) != content:
         raise UserError(f"{path} is not what its stage wrote: its sha256 is another; {remedy}")
     refuse_outside(folder, [output.path for output in manifest.outputs])
     return manifest
