@@ -144,6 +144,20 @@ def why_unmovable(source: str, target: str) -> str:
     return "" if Path(source).stat().st_dev == Path(target).stat().st_dev else "on another disk"
 
 
+def refuse_irregular(folder: str) -> None:
+    """Makes sure that what lies below a local folder is regular files, before another library opens them.
+
+    Raises:
+        UserError: something else is there: a pipe would be waited for without end.
+    """
+    for path in [] if is_url(folder) else files_below(folder):
+        with contextlib.suppress(OSError):  # it is gone by now, or a link to nothing, which nobody waits for
+            if not stat.S_ISREG(Path(folder, path).stat().st_mode):
+                raise UserError(
+                    f"{join(folder, path)} is no regular file; bring that file back, or remove what is there"
+                )
+
+
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -246,14 +260,35 @@ def write_whole(path: str, content: bytes) -> None:
     An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
     target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
     where a file may have to be copied, and a kill would leave half of it.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name on the local disk.
     """
     fs, target = fsspec.core.url_to_fs(path)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(target, content)
         return
+    _refuse_no_file(target)
     with new_file(Path(target)) as file:
         file.write(content)
+
+
+def append(path: str, content: bytes) -> None:
+    """Adds to the end of a local file, which is made if there is none.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name.
+    """
+    _refuse_no_file(path)
+    with Path(path).open("ab") as file:
+        file.write(content)
+
+
+def _refuse_no_file(path: str) -> None:
+    """Makes sure that what a local file is written over is one, and no link, which would be lost."""
+    if is_there(path) and not is_file(path):
+        raise UserError(f"{path} is no regular file; remove what is there")
 
 
 def create_file(path: str, content: bytes) -> None:
