@@ -117,6 +117,17 @@ def claimed(folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: F
                 at.rmdir()
 
 
+def leads_to_stages(path: str) -> bool:
+    """Whether a path is a link to the folder of a stage or a dataset, or to one that holds such."""
+    if storage.is_url(path) or not Path(path).is_symlink():
+        return False
+    return _is_stage(path) or any(_is_stage(join(path, name)) for name in storage.names(path))
+
+
+def _is_stage(folder: str) -> bool:
+    return is_finished(folder) or storage.exists(join(folder, MARK))
+
+
 def is_half_committed(folder: str) -> bool:
     """Whether a commit was interrupted there, which the next claim of the folder ends."""
     mark = read_mark(folder)
@@ -143,7 +154,8 @@ def hidden_files(folder: str) -> tuple[list[str], list[str]]:
     mark, hidden = read_mark(folder), join(folder, OURS)
     others = [name for name in storage.files_below(hidden) if name not in _BEFORE_WORK]
     ours = [name for name in others if (mark and name.startswith(f"{mark.id}/")) or _is_unnamed_mark(folder, name)]
-    return tuple([join(OURS, name) for name in names] for names in (ours, sorted(set(others).difference(ours))))
+    foreign = [name for name in others if name not in ours]
+    return [join(OURS, name) for name in ours], [join(OURS, name) for name in foreign]
 
 
 def read_mark(folder: str) -> Mark | None:
@@ -236,7 +248,8 @@ def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) 
     foreign = set()
     for path in found:
         if path not in known:
-            foreign.add(next((f"{parent}/" for parent in folders_above(path) if parent in datasets), path))
+            linked = f"{path}/" if leads_to_stages(join(folder, path)) else path
+            foreign.add(next((f"{parent}/" for parent in folders_above(path) if parent in datasets), linked))
     return sorted(foreign)
 
 
