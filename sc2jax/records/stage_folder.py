@@ -154,7 +154,7 @@ def hidden_files(folder: str) -> tuple[list[str], list[str]]:
     mark, hidden = read_mark(folder), join(folder, OURS)
     others = [name for name in storage.files_below(hidden) if name not in _BEFORE_WORK]
     ours = [name for name in others if (mark and name.startswith(f"{mark.id}/")) or _is_unnamed_mark(folder, name)]
-    foreign = [name for name in others if name not in ours]
+    foreign = sorted(set(others).difference(ours))
     return [join(OURS, name) for name in ours], [join(OURS, name) for name in foreign]
 
 
