@@ -156,6 +156,20 @@ def test_what_lies_where_a_folder_has_to_go_is_found_before_anything_is_moved(tm
     assert (folder / "a").read_bytes() == b"2"
 
 
+def test_what_an_earlier_run_wrote_is_not_deleted_over_a_link(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    stage({"a": b"1", "old/e": b"1"}, share=1).run(str(folder))
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
+        stage({"a": b"2"}, share=2).run(str(folder))
+    (folder / "old").rename(elsewhere)
+    (folder / "old").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link that leaves"):
+        stage({"a": b"2"}, share=2).run(str(folder))
+    assert tree(elsewhere) == {"e": b"1"}
+    assert (folder / "a").read_bytes() == b"1"
+
+
 def entries(folder: Path) -> dict[Path, tuple[int, int, int]]:
     """What lies below a folder but ours: which it is, of which kind, and when it was changed last."""
     found = {path: os.lstat(path) for path in folder.rglob("*") if ".sc2jax" not in path.parts}
@@ -346,7 +360,7 @@ def test_only_a_mark_without_its_name_is_taken_for_one(tmp_path):
     hidden = tmp_path / ".sc2jax"
     for name, content in {".0123456789abcdef.unfinished": "mine", ".01.unfinished": "", "notes": '{"id": "'}.items():
         (hidden / name).write_text(content)
-    (hidden / ".1123456789abcdef.unfinished").symlink_to("lock")
+    (hidden / ".1123456789abcdef.unfinished").symlink_to("mark.json")
     for name, content in {".2123456789abcdef.unfinished": '{"id', ".3123456789abcdef.unfinished": '{"id": "01'}.items():
         (hidden / name).write_text(content)
     unfinished, foreign = hidden_files(str(tmp_path))
@@ -407,7 +421,9 @@ def test_a_half_committed_folder_is_no_complete_one(tmp_path, monkeypatch):
         patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
         stage({"a": b"2"}, share=2).run(str(tmp_path))
     assert stage({"a": b"1"}, share=1).done(str(tmp_path)) is None
+    before = entries(tmp_path / ".sc2jax"), hidden_files(str(tmp_path))
     delete_unfinished(str(tmp_path))
+    assert (entries(tmp_path / ".sc2jax"), hidden_files(str(tmp_path))) == before
     stage({"a": b"2"}, share=2).run(str(tmp_path))
     assert (tmp_path / "a").read_bytes() == b"2"
 
