@@ -82,6 +82,21 @@ def holder(path: str) -> Holder | None:
     return None
 
 
+def is_lock(path: str) -> bool:
+    """Whether a file is a lock, held or not: it says who took it last, or nothing, if that one was killed at once.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no regular file.
+    """
+    content = storage.read_bytes(path)
+    try:
+        decode_json(content, Holder, path, "")
+    except UserError:
+        return not content
+    return True
+
+
 def _us() -> Holder:
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     return Holder(socket.gethostname(), os.getpid(), since, time.time(), secrets.token_hex(8))

@@ -140,6 +140,30 @@ def _instead_of_a_folder(path: Path) -> str | None:
     return "" if os.access(path, os.R_OK | os.X_OK) else "a folder that this user may not read"
 
 
+def why_unmovable(source: str, target: str) -> str:
+    """What keeps files of one local folder from being moved into another; "" if nothing does, or it is not there."""
+    found = _instead_of_a_folder(Path(target))
+    if found is None or found:
+        return found or ""
+    if not os.access(target, os.W_OK | os.X_OK):
+        return "a folder in which this user may not write"
+    return "" if Path(source).stat().st_dev == Path(target).stat().st_dev else "on another disk"
+
+
+def refuse_irregular(folder: str) -> None:
+    """Makes sure that what lies below a local folder is regular files, before another library opens them.
+
+    Raises:
+        UserError: something else is there: a pipe would be waited for without end.
+    """
+    for path in [] if is_url(folder) else files_below(folder):
+        with contextlib.suppress(OSError):  # it is gone by now, or a link to nothing, which nobody waits for
+            if not stat.S_ISREG(Path(folder, path).stat().st_mode):
+                raise UserError(
+                    f"{join(folder, path)} is no regular file; bring that file back, or remove what is there"
+                )
+
+
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -256,6 +280,16 @@ def exists(path: str) -> bool:
     return fs.exists(local)
 
 
+def is_there(path: str) -> bool:
+    """Whether anything has this local name, be it a link to nothing."""
+    return os.path.lexists(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a regular file of this local name, and no link to one."""
+    return is_there(path) and stat.S_ISREG(Path(path).lstat().st_mode)
+
+
 @_reaches
 def is_folder(path: str) -> bool:
     """Whether there is a folder of this name, and no link to one."""
@@ -323,14 +357,35 @@ def write_whole(path: str, content: bytes) -> None:
     An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
     target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
     where a file may have to be copied, and a kill would leave half of it.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name on the local disk.
     """
     fs, target = _file_system(path)
     if not isinstance(fs, LocalFileSystem):
         _put(path, fs, target, content)
         return
+    _refuse_no_file(target)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
     with new_file(Path(target)) as file:
         file.write(content)
+
+
+def append(path: str, content: bytes) -> None:
+    """Adds to the end of a local file, which is made if there is none.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name.
+    """
+    _refuse_no_file(path)
+    with Path(path).open("ab") as file:
+        file.write(content)
+
+
+def _refuse_no_file(path: str) -> None:
+    """Makes sure that what a local file is written over is one, and no link, which would be lost."""
+    if is_there(path) and not is_file(path):
+        raise UserError(f"{path} is no regular file; remove what is there")
 
 
 @_reaches

@@ -17,6 +17,7 @@ from sc2jax.records.dataset import open_part, read_row_group, write_part
 from sc2jax.storage import (
     StoreError,
     absolute,
+    append,
     create_file,
     delete_folder,
     delete_if_empty,
@@ -247,6 +248,24 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for path in (tmp_path / "pipe", tmp_path):
         with pytest.raises(UserError, match="no regular file"):
             read_bytes(str(path))
+
+
+@pytest.mark.parametrize("write", [append, write_whole])
+def test_only_a_file_is_written_over_or_added_to(tmp_path, write):
+    path = tmp_path / "log"
+    for content in (b"a\n", b"", b"b\n"):
+        append(str(path), content)
+    assert path.read_bytes() == b"a\nb\n"
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for name in ("link", "pipe", "nowhere", "."):
+        with pytest.raises(UserError, match="no regular file"):
+            write(str(tmp_path / name), b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert not (tmp_path / "gone").exists()
+    assert path.read_bytes() == b"a\nb\n"
 
 
 def test_a_path_with_dots_is_the_one_that_it_leads_to(tmp_path, monkeypatch):

@@ -5,10 +5,9 @@ Reads `corpus/` and `tokenizer/`; writes `train/`: checkpoints, metrics.jsonl, t
 
 import dataclasses
 import json
-from pathlib import Path
 
 from sc2jax import storage
-from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.disk import CHECKPOINTS, refuse_misread_path
 from sc2jax.checkpoint.ownership import own_steps
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.config import CONFIG_FILE, Settings, differing_keys
@@ -44,6 +43,7 @@ def run(settings: Settings, workdir: str) -> None:
     folder = this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
+    refuse_misread_path(join(folder, CHECKPOINTS), merged=True)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
     this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
@@ -103,11 +103,11 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
         )
     finally:
         feed.close()
-    log = Path(folder, METRICS).read_bytes()
+    log = storage.read_bytes(join(folder, METRICS))
     outputs = [
         write_output(unfinished, METRICS, log),
         write_output(unfinished, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
-        write_output(unfinished, TIMING, Path(folder, TIMING).read_bytes(), result=False),
+        write_output(unfinished, TIMING, storage.read_bytes(join(folder, TIMING)), result=False),
     ]
     last = metrics_of(log, METRICS)[-1]
     statistics = {

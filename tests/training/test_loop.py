@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -215,6 +216,35 @@ def test_a_log_that_is_not_what_was_saved_is_refused(tmp_path, kept):
     else:
         with pytest.raises(UserError, match=r"lines that were written up to step 4|does not come after"):
             MetricsLog(str(tmp_path), 4, saved)
+
+
+def in_place_of(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        (path.parent / "theirs").write_text("mine")
+        path.symlink_to("theirs" if kind == "a link" else path.parent.parent / "outside")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link", "a link that leaves"])
+@pytest.mark.parametrize("name", [METRICS, TIMING])
+def test_only_files_are_read_as_logs_and_added_to(tmp_path, name, kind):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (tmp_path / "outside").write_text("mine")
+    (folder / METRICS).write_text(json.dumps(row(2)) + "\n")
+    in_place_of(folder / name, kind)
+    for step in (0, 2) if kind != "a link" else (0,):
+        with pytest.raises(UserError, match=rf"{name} is (no regular file|a link that leaves)"):
+            MetricsLog(str(folder), step)
+    if name == METRICS and kind != "a link":
+        with pytest.raises(UserError, match=r"no regular file|a link that leaves"):
+            read_metrics(str(folder))
+    assert (tmp_path / "outside").read_text() == "mine"
+    assert kind != "a link" or (folder / "theirs").read_text() == "mine"
 
 
 def test_a_new_run_begins_a_new_log(tmp_path):
