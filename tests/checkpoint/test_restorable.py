@@ -1,5 +1,6 @@
 """What `verify_stored` finds whole can be restored, and nothing in a checkpoint is waited for that is no file."""
 
+import json
 import os
 import random
 import shutil
@@ -72,6 +73,25 @@ def test_what_orbax_says_of_its_arrays_is_looked_at(saved, tmp_path, name, conte
     with_it = Checkpoints(str(tmp_path / "copy"))
     with pytest.raises(UserError, match=f"{name} is damaged: .*delete {tmp_path}/copy/1"):
         with_it.restore(1, like(PARAMS), like(OPTIMIZER))
+    if "params" in name:
+        with pytest.raises(UserError, match=f"{name} is damaged: "):
+            with_it.restore_params(1, like(PARAMS))
+
+
+@pytest.mark.parametrize("change", ["one less", "one more"])
+def test_a_checkpoint_that_says_it_holds_other_arrays_is_damaged(saved, tmp_path, change):
+    shutil.copytree(saved, tmp_path / "copy")
+    path = tmp_path / "copy/1/params/_METADATA"
+    said = json.loads(path.read_text())
+    tree = said["tree_metadata"]
+    scale = tree.pop("('scale',)")
+    if change == "one more":
+        tree |= {
+            name: scale | {"key_metadata": [{"key": name[2:-3], "key_type": 2}]} for name in ("('scale',)", "('x',)")
+        }
+    path.write_text(json.dumps(said))
+    with pytest.raises(UserError, match=r"its params hold other arrays than were saved|files of it cannot be read"):
+        Checkpoints(str(tmp_path / "copy")).verify_stored(1)
 
 
 @pytest.mark.parametrize("name", OURS[::2])
