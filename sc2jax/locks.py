@@ -26,6 +26,7 @@ from pathlib import Path
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import decode_json
+from sc2jax.stores import StoreError
 
 STALE_SECONDS = 60
 RENEW_SECONDS = 15
@@ -184,7 +185,7 @@ def _leased(path: str, what: str) -> Iterator[Callable[[], None]]:
             try:
                 still_ours()
                 storage.write_whole(path, _json(dataclasses.replace(ours, renewed=time.time())))
-            except storage.StoreError:
+            except StoreError:
                 continue  # the next turn tries again
             except UserError:
                 return  # the work finds out when it asks

@@ -6,25 +6,21 @@ Whatever goes wrong between here and an object store is one `StoreError`, but fo
 """
 
 import contextlib
-import functools
 import hashlib
-import io
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sc2jax.errors import UserError
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from sc2jax.stores import file_system, is_store, reaches, remote_file, unreachable
 
 _UNFINISHED = ".unfinished"
 _BLOCK_BYTES = 2**20
@@ -167,88 +163,7 @@ def refuse_irregular(folder: str) -> None:
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
-class StoreError(UserError):
-    """An object store did not answer, or refused: nothing is known of what lies in it."""
-
-
-@contextlib.contextmanager
-def _reaching(path: str) -> Iterator[None]:
-    """Turns whatever the package of an object store raises into `StoreError`; a list of its errors would be too short.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileExistsError: there is one.
-    """
-    try:
-        yield
-    except (FileNotFoundError, FileExistsError, UserError, MemoryError):
-        raise
-    except Exception as error:
-        if not _is_store(path):
-            raise
-        raise _unreachable(path, error) from error
-
-
-def _unreachable(path: str, error: Exception) -> StoreError:
-    said = " ".join(str(error).split())
-    cause = type(error).__name__ + (f": {said}" if said else "")
-    return StoreError(
-        f"{path} cannot be reached ({cause}); check that its bucket exists, that the network reaches it and that the "
-        "credentials for it are valid and allow this, and run the same command again"
-    )
-
-
-def _is_store(path: str) -> bool:
-    return is_url(path) and path.partition("://")[0] not in _OF_LOCAL_DISK
-
-
-_OF_LOCAL_DISK = ("file", "local")
-
-
-def _reaches(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """A function of a path whose errors are those of `_reaching`."""
-
-    @functools.wraps(function)
-    def reaching(path: str, *args: P.args, **named: P.kwargs) -> T:
-        with _reaching(path):
-            return function(path, *args, **named)
-
-    return reaching
-
-
-def _file_system(path: str) -> tuple[Any, str]:
-    """What opens a path, and how it calls it; it asks the store each time, for other processes write there too."""
-    return fsspec.core.url_to_fs(path, use_listings_cache=False)
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file of an object store, reached whenever it is read."""
-
-    def __init__(self, path: str, file: BinaryIO) -> None:
-        self._path, self._file = path, file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def read(self, size: int = -1) -> bytes:
-        with _reaching(self._path):
-            return self._file.read(size)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-@_reaches
+@reaches
 def open_file(path: str) -> BinaryIO:
     """A regular file for reading.
 
@@ -256,11 +171,11 @@ def open_file(path: str) -> BinaryIO:
         FileNotFoundError: there is none.
         UserError: it is no regular file: a pipe would be waited for without end.
     """
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(local).stat().st_mode):
         raise UserError(f"{path} is no regular file; put a file there, or name another")
     file = cast("BinaryIO", fs.open(local, "rb"))
-    return cast("BinaryIO", _RemoteFile(path, file)) if _is_store(path) else file
+    return remote_file(path, file) if is_store(path) else file
 
 
 def read_bytes(path: str) -> bytes:
@@ -273,10 +188,10 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-@_reaches
+@reaches
 def exists(path: str) -> bool:
     """Whether there is a file or folder of this name."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     return fs.exists(local)
 
 
@@ -290,36 +205,36 @@ def is_file(path: str) -> bool:
     return is_there(path) and stat.S_ISREG(Path(path).lstat().st_mode)
 
 
-@_reaches
+@reaches
 def is_folder(path: str) -> bool:
     """Whether there is a folder of this name, and no link to one."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     return fs.isdir(local) and not (isinstance(fs, LocalFileSystem) and Path(local).is_symlink())
 
 
-@_reaches
+@reaches
 def file_sizes(folder: str) -> dict[str, int]:
     """The files directly in a folder, by name, with their bytes, from one listing; none if there is no such folder."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if not fs.isdir(local):
         return {}
     entries = fs.ls(local, detail=True)
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
 
 
-@_reaches
+@reaches
 def names(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; none if there is no such folder."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if not fs.isdir(local):
         return []
     return sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(local, detail=False))
 
 
-@_reaches
+@reaches
 def files_below(folder: str) -> list[str]:
     """The files at any depth below a folder, relative to it and sorted; a link is one file, wherever it leads."""
-    fs, root = _file_system(folder)
+    fs, root = file_system(folder)
     if not isinstance(fs, LocalFileSystem):
         return sorted(path.removeprefix(root.rstrip("/") + "/") for path in fs.find(root))
     found = []
@@ -342,15 +257,15 @@ def sha256_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
-@_reaches
+@reaches
 def make_folder(folder: str) -> None:
     """Makes a folder and those above it; an object store has none to make, and a bucket is not for us to make."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         fs.makedirs(local, exist_ok=True)
 
 
-@_reaches
+@reaches
 def write_whole(path: str, content: bytes) -> None:
     """Writes a whole file or nothing, on local disk and object stores alike.
 
@@ -361,7 +276,7 @@ def write_whole(path: str, content: bytes) -> None:
     Raises:
         UserError: a link or something else that is no regular file has its name on the local disk.
     """
-    fs, target = _file_system(path)
+    fs, target = file_system(path)
     if not isinstance(fs, LocalFileSystem):
         _put(path, fs, target, content)
         return
@@ -388,14 +303,14 @@ def _refuse_no_file(path: str) -> None:
         raise UserError(f"{path} is no regular file; remove what is there")
 
 
-@_reaches
+@reaches
 def create_file(path: str, content: bytes) -> None:
     """Writes a file that must not exist: of several processes that try, one succeeds.
 
     Raises:
         FileExistsError: there is one.
     """
-    fs, target = _file_system(path)
+    fs, target = file_system(path)
     _put(path, fs, target, content, mode="create")
 
 
@@ -403,7 +318,7 @@ def _put(path: str, fs: Any, target: str, content: bytes, **how: str) -> None:
     try:
         fs.pipe_file(target, content, **how)
     except FileNotFoundError as error:  # a file to be written cannot be missing; its bucket is
-        raise _unreachable(path, error) from error
+        raise unreachable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -429,35 +344,35 @@ def is_unfinished(name: str) -> bool:
     return re.fullmatch(rf"\.[0-9a-f]{{16}}{_UNFINISHED}", name) is not None
 
 
-@_reaches
+@reaches
 def delete_file(path: str) -> None:
     """Deletes a file."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     fs.rm_file(local)
 
 
-@_reaches
+@reaches
 def delete_if_empty(folder: str) -> None:
     """Deletes a local folder in which nothing is left; an object store has none."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         with contextlib.suppress(OSError):
             Path(local).rmdir()
 
 
-@_reaches
+@reaches
 def delete_empty_folders(folder: str) -> None:
     """Deletes a local folder and those below it as far as nothing else is left in them; an object store has none."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         for parent, _, _ in os.walk(local, topdown=False):
             delete_if_empty(parent)
 
 
-@_reaches
+@reaches
 def delete_folder(folder: str) -> None:
     """Deletes a folder with all that is in it, if there is one; a link in it goes, and not what it leads to."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if fs.exists(local):
         fs.rm(local, recursive=True)
 

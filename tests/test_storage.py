@@ -15,7 +15,6 @@ from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.dataset import open_part, read_row_group, write_part
 from sc2jax.storage import (
-    StoreError,
     absolute,
     append,
     create_file,
@@ -32,6 +31,7 @@ from sc2jax.storage import (
     sha256_of_file,
     write_whole,
 )
+from sc2jax.stores import StoreError
 
 
 def test_a_folder_takes_its_name_at_the_end(tmp_path):
@@ -340,8 +340,8 @@ def test_whatever_keeps_from_a_store_is_one_message(failing, monkeypatch, cause)
 
 def test_every_function_that_opens_a_path_is_such_a_one():
     for node in ast.parse(Path(storage.__file__).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and "_file_system(" in "".join(map(ast.unparse, node.body)):
-            assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["_reaches"], node.name
+        if isinstance(node, ast.FunctionDef) and "file_system(" in "".join(map(ast.unparse, node.body)):
+            assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["reaches"], node.name
 
 
 def test_a_store_that_fails_in_the_middle_of_a_file_is_no_damage(failing, tmp_path, monkeypatch):
