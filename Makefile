@@ -11,6 +11,7 @@ SOURCE ?=
 
 quickstart: $(VENV)/run.stamp
 	$(BIN)/sc2jax quickstart --workdir="$(WORKDIR)" $(if $(SOURCE),--config.paths.source="$(SOURCE)")
+	@echo "the program is $(BIN)/sc2jax; after \`. $(BIN)/activate\`, sc2jax"
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 tests
@@ -38,13 +39,14 @@ $(VENV)/made.stamp:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
+# One dependency comes as source without a pyproject.toml: --use-pep517 builds it as newer versions of pip do anyway.
 $(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/made.stamp
-	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -q --use-pep517 --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/made.stamp
-	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -q --use-pep517 --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/run.stamp
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import decode_json
+from sc2jax.stores import StoreError
 
 STALE_SECONDS = 60
 RENEW_SECONDS = 15
@@ -80,6 +81,21 @@ def holder(path: str) -> Holder | None:
     finally:
         os.close(file)
     return None
+
+
+def is_lock(path: str) -> bool:
+    """Whether a file is a lock, held or not: it says who took it last, or nothing, if that one was killed at once.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no regular file.
+    """
+    content = storage.read_bytes(path)
+    try:
+        decode_json(content, Holder, path, "")
+    except UserError:
+        return not content
+    return True
 
 
 def _us() -> Holder:
@@ -169,7 +185,7 @@ def _leased(path: str, what: str) -> Iterator[Callable[[], None]]:
             try:
                 still_ours()
                 storage.write_whole(path, _json(dataclasses.replace(ours, renewed=time.time())))
-            except storage.StoreError:
+            except StoreError:
                 continue  # the next turn tries again
             except UserError:
                 return  # the work finds out when it asks

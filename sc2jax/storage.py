@@ -6,25 +6,21 @@ Whatever goes wrong between here and an object store is one `StoreError`, but fo
 """
 
 import contextlib
-import functools
 import hashlib
-import io
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sc2jax.errors import UserError
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from sc2jax.stores import file_system, is_store, reaches, remote_file, unreachable
 
 _UNFINISHED = ".unfinished"
 _BLOCK_BYTES = 2**20
@@ -140,91 +136,34 @@ def _instead_of_a_folder(path: Path) -> str | None:
     return "" if os.access(path, os.R_OK | os.X_OK) else "a folder that this user may not read"
 
 
+def why_unmovable(source: str, target: str) -> str:
+    """What keeps files of one local folder from being moved into another; "" if nothing does, or it is not there."""
+    found = _instead_of_a_folder(Path(target))
+    if found is None or found:
+        return found or ""
+    if not os.access(target, os.W_OK | os.X_OK):
+        return "a folder in which this user may not write"
+    return "" if Path(source).stat().st_dev == Path(target).stat().st_dev else "on another disk"
+
+
+def refuse_irregular(folder: str) -> None:
+    """Makes sure that what lies below a local folder is regular files, before another library opens them.
+
+    Raises:
+        UserError: something else is there: a pipe would be waited for without end.
+    """
+    for path in [] if is_url(folder) else files_below(folder):
+        with contextlib.suppress(OSError):  # it is gone by now, or a link to nothing, which nobody waits for
+            if not stat.S_ISREG(Path(folder, path).stat().st_mode):
+                raise UserError(
+                    f"{join(folder, path)} is no regular file; bring that file back, or remove what is there"
+                )
+
+
 _KINDS_OF_FILES = {stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
-class StoreError(UserError):
-    """An object store did not answer, or refused: nothing is known of what lies in it."""
-
-
-@contextlib.contextmanager
-def _reaching(path: str) -> Iterator[None]:
-    """Turns whatever the package of an object store raises into `StoreError`; a list of its errors would be too short.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileExistsError: there is one.
-    """
-    try:
-        yield
-    except (FileNotFoundError, FileExistsError, UserError, MemoryError):
-        raise
-    except Exception as error:
-        if not _is_store(path):
-            raise
-        raise _unreachable(path, error) from error
-
-
-def _unreachable(path: str, error: Exception) -> StoreError:
-    said = " ".join(str(error).split())
-    cause = type(error).__name__ + (f": {said}" if said else "")
-    return StoreError(
-        f"{path} cannot be reached ({cause}); check that its bucket exists, that the network reaches it and that the "
-        "credentials for it are valid and allow this, and run the same command again"
-    )
-
-
-def _is_store(path: str) -> bool:
-    return is_url(path) and path.partition("://")[0] not in _OF_LOCAL_DISK
-
-
-_OF_LOCAL_DISK = ("file", "local")
-
-
-def _reaches(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """A function of a path whose errors are those of `_reaching`."""
-
-    @functools.wraps(function)
-    def reaching(path: str, *args: P.args, **named: P.kwargs) -> T:
-        with _reaching(path):
-            return function(path, *args, **named)
-
-    return reaching
-
-
-def _file_system(path: str) -> tuple[Any, str]:
-    """What opens a path, and how it calls it; it asks the store each time, for other processes write there too."""
-    return fsspec.core.url_to_fs(path, use_listings_cache=False)
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file of an object store, reached whenever it is read."""
-
-    def __init__(self, path: str, file: BinaryIO) -> None:
-        self._path, self._file = path, file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def read(self, size: int = -1) -> bytes:
-        with _reaching(self._path):
-            return self._file.read(size)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-@_reaches
+@reaches
 def open_file(path: str) -> BinaryIO:
     """A regular file for reading.
 
@@ -232,11 +171,11 @@ def open_file(path: str) -> BinaryIO:
         FileNotFoundError: there is none.
         UserError: it is no regular file: a pipe would be waited for without end.
     """
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(local).stat().st_mode):
         raise UserError(f"{path} is no regular file; put a file there, or name another")
     file = cast("BinaryIO", fs.open(local, "rb"))
-    return cast("BinaryIO", _RemoteFile(path, file)) if _is_store(path) else file
+    return remote_file(path, file) if is_store(path) else file
 
 
 def read_bytes(path: str) -> bytes:
@@ -249,43 +188,53 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-@_reaches
+@reaches
 def exists(path: str) -> bool:
     """Whether there is a file or folder of this name."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     return fs.exists(local)
 
 
-@_reaches
+def is_there(path: str) -> bool:
+    """Whether anything has this local name, be it a link to nothing."""
+    return os.path.lexists(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a regular file of this local name, and no link to one."""
+    return is_there(path) and stat.S_ISREG(Path(path).lstat().st_mode)
+
+
+@reaches
 def is_folder(path: str) -> bool:
     """Whether there is a folder of this name, and no link to one."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     return fs.isdir(local) and not (isinstance(fs, LocalFileSystem) and Path(local).is_symlink())
 
 
-@_reaches
+@reaches
 def file_sizes(folder: str) -> dict[str, int]:
     """The files directly in a folder, by name, with their bytes, from one listing; none if there is no such folder."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if not fs.isdir(local):
         return {}
     entries = fs.ls(local, detail=True)
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
 
 
-@_reaches
+@reaches
 def names(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; none if there is no such folder."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if not fs.isdir(local):
         return []
     return sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(local, detail=False))
 
 
-@_reaches
+@reaches
 def files_below(folder: str) -> list[str]:
     """The files at any depth below a folder, relative to it and sorted; a link is one file, wherever it leads."""
-    fs, root = _file_system(folder)
+    fs, root = file_system(folder)
     if not isinstance(fs, LocalFileSystem):
         return sorted(path.removeprefix(root.rstrip("/") + "/") for path in fs.find(root))
     found = []
@@ -308,39 +257,60 @@ def sha256_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
-@_reaches
+@reaches
 def make_folder(folder: str) -> None:
     """Makes a folder and those above it; an object store has none to make, and a bucket is not for us to make."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         fs.makedirs(local, exist_ok=True)
 
 
-@_reaches
+@reaches
 def write_whole(path: str, content: bytes) -> None:
     """Writes a whole file or nothing, on local disk and object stores alike.
 
     An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
     target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
     where a file may have to be copied, and a kill would leave half of it.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name on the local disk.
     """
-    fs, target = _file_system(path)
+    fs, target = file_system(path)
     if not isinstance(fs, LocalFileSystem):
         _put(path, fs, target, content)
         return
+    _refuse_no_file(target)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
     with new_file(Path(target)) as file:
         file.write(content)
 
 
-@_reaches
+def append(path: str, content: bytes) -> None:
+    """Adds to the end of a local file, which is made if there is none.
+
+    Raises:
+        UserError: a link or something else that is no regular file has its name.
+    """
+    _refuse_no_file(path)
+    with Path(path).open("ab") as file:
+        file.write(content)
+
+
+def _refuse_no_file(path: str) -> None:
+    """Makes sure that what a local file is written over is one, and no link, which would be lost."""
+    if is_there(path) and not is_file(path):
+        raise UserError(f"{path} is no regular file; remove what is there")
+
+
+@reaches
 def create_file(path: str, content: bytes) -> None:
     """Writes a file that must not exist: of several processes that try, one succeeds.
 
     Raises:
         FileExistsError: there is one.
     """
-    fs, target = _file_system(path)
+    fs, target = file_system(path)
     _put(path, fs, target, content, mode="create")
 
 
@@ -348,7 +318,7 @@ def _put(path: str, fs: Any, target: str, content: bytes, **how: str) -> None:
     try:
         fs.pipe_file(target, content, **how)
     except FileNotFoundError as error:  # a file to be written cannot be missing; its bucket is
-        raise _unreachable(path, error) from error
+        raise unreachable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -374,60 +344,85 @@ def is_unfinished(name: str) -> bool:
     return re.fullmatch(rf"\.[0-9a-f]{{16}}{_UNFINISHED}", name) is not None
 
 
-@_reaches
+@reaches
 def delete_file(path: str) -> None:
     """Deletes a file."""
-    fs, local = _file_system(path)
+    fs, local = file_system(path)
     fs.rm_file(local)
 
 
-@_reaches
+@reaches
 def delete_if_empty(folder: str) -> None:
     """Deletes a local folder in which nothing is left; an object store has none."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         with contextlib.suppress(OSError):
             Path(local).rmdir()
 
 
-@_reaches
+@reaches
 def delete_empty_folders(folder: str) -> None:
     """Deletes a local folder and those below it as far as nothing else is left in them; an object store has none."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if isinstance(fs, LocalFileSystem):
         for parent, _, _ in os.walk(local, topdown=False):
             delete_if_empty(parent)
 
 
-@_reaches
+@reaches
 def delete_folder(folder: str) -> None:
     """Deletes a folder with all that is in it, if there is one; a link in it goes, and not what it leads to."""
-    fs, local = _file_system(folder)
+    fs, local = file_system(folder)
     if fs.exists(local):
         fs.rm(local, recursive=True)
 
 
 @contextlib.contextmanager
 def new_folder(folder: str) -> Iterator[Path]:
-    """A local folder to write into, which takes the name `folder` at the end, and is deleted if anything goes wrong.
+    """A local folder to write into, whose content `folder` has at the end; it is deleted if anything goes wrong.
+
+    An empty folder that is there is filled and not replaced: it may be a mount point, or one that a shell stands in.
 
     Raises:
-        UserError: there is something of that name already, other than an empty folder, or a file above it.
+        UserError: there is something of that name already, other than an empty folder, or a file above it; or
+            something came into the folder meanwhile.
     """
     target = Path(os.path.realpath(folder))
     refuse_no_folder(folder if target.exists() else str(target))
-    if target.exists() and any(target.iterdir()):
+    is_there = target.exists()
+    if is_there and any(target.iterdir()):
         raise UserError(f"{folder} exists and is not empty; name another folder, or delete it")
     parents = [parent for parent in target.absolute().parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
+    unfinished = (target if is_there else target.parent) / f".{secrets.token_hex(8)}{_UNFINISHED}"
     unfinished.mkdir()
     try:
         yield unfinished
-        unfinished.replace(target)
+        if is_there:
+            _move_up(unfinished)
+        else:
+            unfinished.replace(target)
     except BaseException:
         shutil.rmtree(unfinished)
         for parent in parents:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _move_up(unfinished: Path) -> None:
+    """Moves all that is in a folder into the one above it, in which nothing else may be."""
+    target = unfinished.parent
+    others = sorted(path.name for path in target.iterdir() if path != unfinished)
+    if others:
+        raise UserError(f"{target} was empty and holds {others[0]} now; name another folder, or empty it")
+    moved: list[Path] = []
+    try:
+        for path in sorted(unfinished.iterdir()):
+            path.replace(target / path.name)
+            moved.append(target / path.name)
+    except BaseException:
+        for path in moved:
+            path.replace(unfinished / path.name)  # to be deleted with the rest
+        raise
+    unfinished.rmdir()

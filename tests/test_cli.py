@@ -91,7 +91,8 @@ def test_a_stage_without_its_input_says_which_one_to_run(capsys, tmp_path):
     for verb, missing in (("tokenizer", "corpus"), ("train", "corpus"), ("evaluate", "corpus"), ("report", "corpus")):
         status, _, err = run(capsys, verb, f"--workdir={tmp_path}")
         assert status == 2
-        assert f"{tmp_path}/{missing} holds no manifest.json" in err
+        assert f"{tmp_path}/{missing} holds no manifest.json: `sc2jax curate` was not run" in err
+        assert "--config.paths.corpus=DIR" in err
 
 
 def test_debug_adds_the_traceback(capsys, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BOTTOM = {"storage", "json_files", "locks", "display", "progress", "assets", "settings", "errors"}
+BOTTOM = {"storage", "stores", "json_files", "locks", "display", "progress", "assets", "settings", "errors"}
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
@@ -23,9 +23,10 @@ ARROWS = {
     "kernels": set(),
     "parallel": set(),
     "checkpoint": set(),
-    "storage": {"errors"},
+    "storage": {"stores", "errors"},
+    "stores": {"errors"},
     "json_files": {"storage", "errors"},
-    "locks": {"json_files", "storage", "errors"},
+    "locks": {"json_files", "storage", "stores", "errors"},
     "display": set(),
     "progress": set(),
     "settings": {"errors"},

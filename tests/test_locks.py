@@ -12,6 +12,7 @@ import pytest
 from sc2jax import locks, storage
 from sc2jax.errors import UserError
 from sc2jax.locks import holder, locked
+from sc2jax.stores import StoreError
 
 
 def hold(path: str, held) -> None:
@@ -132,7 +133,7 @@ def test_a_lease_is_renewed_when_the_store_can_be_reached_again(path, monkeypatc
     def fail_at_first(*arguments):
         if len(failures) < 3:
             failures.append(arguments)
-            raise storage.StoreError("cannot be reached")
+            raise StoreError("cannot be reached")
         return write_whole(*arguments)
 
     write_whole = storage.write_whole

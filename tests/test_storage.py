@@ -15,8 +15,8 @@ from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.records.dataset import open_part, read_row_group, write_part
 from sc2jax.storage import (
-    StoreError,
     absolute,
+    append,
     create_file,
     delete_folder,
     delete_if_empty,
@@ -31,6 +31,7 @@ from sc2jax.storage import (
     sha256_of_file,
     write_whole,
 )
+from sc2jax.stores import StoreError
 
 
 def test_a_folder_takes_its_name_at_the_end(tmp_path):
@@ -72,6 +73,48 @@ def test_nothing_beside_a_new_folder_is_touched(tmp_path):
             pass
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["a.unfinished/theirs", "a/file"]
+
+
+def test_an_empty_folder_is_filled_and_stays_itself(tmp_path, monkeypatch):
+    """A mount point cannot be replaced, and of a current folder that was, the shell in it sees nothing."""
+    target = tmp_path / "there"
+    target.mkdir(mode=0o750)
+    before = target.stat()
+    monkeypatch.chdir(target)
+    with new_folder(".") as folder:
+        (folder / "below").mkdir()
+        (folder / "below/file").write_text("x")
+        (folder / "other").write_text("y")
+        assert [path.stat().st_dev for path in (folder, target)] == [before.st_dev] * 2
+    assert (target.stat().st_ino, target.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(str(path) for path in Path().rglob("*")) == ["below", "below/file", "other"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_folder_is_empty_again_after_a_failure(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path)) as folder:
+        (folder / "file").write_text("x")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "b" and target.parent == tmp_path:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_folder(str(tmp_path)) as folder:
+        for name in "abc":
+            (folder / name).write_text("x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_comes_into_an_empty_folder_meanwhile_is_not_written_over(tmp_path):
+    with pytest.raises(UserError, match="was empty and holds file now"), new_folder(str(tmp_path)) as folder:
+        (folder / "file").write_text("ours")
+        (tmp_path / "file").write_text("theirs")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_paths_below_a_folder_have_one_slash_between():
@@ -207,6 +250,24 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
             read_bytes(str(path))
 
 
+@pytest.mark.parametrize("write", [append, write_whole])
+def test_only_a_file_is_written_over_or_added_to(tmp_path, write):
+    path = tmp_path / "log"
+    for content in (b"a\n", b"", b"b\n"):
+        append(str(path), content)
+    assert path.read_bytes() == b"a\nb\n"
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for name in ("link", "pipe", "nowhere", "."):
+        with pytest.raises(UserError, match="no regular file"):
+            write(str(tmp_path / name), b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert not (tmp_path / "gone").exists()
+    assert path.read_bytes() == b"a\nb\n"
+
+
 def test_a_path_with_dots_is_the_one_that_it_leads_to(tmp_path, monkeypatch):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "link").symlink_to("a/b")
@@ -279,8 +340,8 @@ def test_whatever_keeps_from_a_store_is_one_message(failing, monkeypatch, cause)
 
 def test_every_function_that_opens_a_path_is_such_a_one():
     for node in ast.parse(Path(storage.__file__).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and "_file_system(" in "".join(map(ast.unparse, node.body)):
-            assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["_reaches"], node.name
+        if isinstance(node, ast.FunctionDef) and "file_system(" in "".join(map(ast.unparse, node.body)):
+            assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["reaches"], node.name
 
 
 def test_a_store_that_fails_in_the_middle_of_a_file_is_no_damage(failing, tmp_path, monkeypatch):

@@ -16,13 +16,35 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, disk_errors, key_value_store
-from sc2jax.checkpoint.fingerprints import Index, block_sum, fingerprint
-from sc2jax.checkpoint.ownership import delete_checkpoint, foreign_entries, own_steps, refuse_occupied, sweep
+from sc2jax import storage
+from sc2jax.checkpoint.disk import (
+    CHUNK_BYTES,
+    OPTIMIZER,
+    PARAMS,
+    PROGRESS,
+    disk_errors,
+    key_value_store,
+    refuse_misread_path,
+)
+from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.checkpoint.one_by_one import StoredArrays
+from sc2jax.checkpoint.ownership import (
+    delete_checkpoint,
+    foreign_entries,
+    own_steps,
+    refuse_irregular,
+    refuse_occupied,
+    sweep,
+)
 from sc2jax.checkpoint.progress import Described, Progress, describe
 from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
+from sc2jax.json_files import read_json
+from sc2jax.storage import join
+
+_ARRAYS = "array_metadatas"
+"""The folder, in that of a part, in which Orbax describes how each process wrote its arrays."""
 
 # Orbax logs every failed write of every array with a traceback, itself and through asyncio, and then raises one:
 # that one is reported.
@@ -38,8 +60,14 @@ class Checkpoints:
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
         What is not ours stays, and is named.
+
+        Raises:
+            UserError: the folder's path means something else to Orbax, or something else than files is among them.
         """
+        refuse_misread_path(folder, merged=bool(kept))
+        refuse_irregular(folder)
         self._folder, self._kept = folder, kept
+        self._saved: set[int] = set()
         if self._is_janitor:
             sweep(folder)
             name_foreign(folder, foreign_entries(folder))
@@ -91,6 +119,7 @@ class Checkpoints:
         with disk_errors(self._folder):
             # Orbax would not save a step below one that it takes another folder for.
             self._manager.save(progress.step, args=ocp.args.Composite(**args), force=True)
+        self._saved.add(progress.step)
 
     def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
         """One array of a part of a checkpoint as it is stored, to be read in parts.
@@ -98,7 +127,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged or has no such array.
         """
-        folder = epath.Path(self._folder) / str(step) / part
+        folder = self._part(step, part)
         if (folder / "manifest.ocdbt").exists():
             store: Any = {"driver": "ocdbt", "base": key_value_store(folder), "path": ".".join(path) + "/"}
         else:
@@ -120,26 +149,53 @@ class Checkpoints:
             raise self._damaged(step, f"{'/'.join(path)} cannot be read") from error
 
     def verify_stored(self, step: int) -> None:
-        """Reads all arrays of a checkpoint, one at a time, and compares their fingerprints.
+        """Restores all arrays of a checkpoint as those who use it do, but one at a time, and compares fingerprints.
 
         Raises:
-            UserError: one is not what was saved.
+            UserError: one is not what was saved, or cannot be restored.
         """
         described = self._described(step)
-        try:
-            self._manager.item_metadata(step)
-            self._manager.metadata(step)
-        except Exception as error:  # Orbax raises whatever its readers of JSON do
-            raise self._damaged(step, f"Orbax's own files of it cannot be read ({error})") from error
-        for part, fingerprints in described.fingerprints.items():
-            for name, expected in fingerprints.items():
-                store = self.open_array(step, tuple(name.split("/")), part)
-                whole = tuple(slice(None) for _ in store.shape)
-                if (
-                    block_sum(self.read_block(step, tuple(name.split("/")), store, whole), whole, store.shape)
-                    != expected
-                ):
+        self.refuse_unreadable(step)
+        for part, expected in described.fingerprints.items():
+            try:
+                self._manager.metadata(step)
+                stored = StoredArrays(self._part(step, part))
+            except Exception as error:  # Orbax raises whatever its readers do
+                raise self._damaged(step, f"Orbax's own files of it cannot be read ({_first_line(error)})") from error
+            if set(stored.names) != expected.keys():
+                raise self._damaged(step, f"its {part} hold other arrays than were saved")
+            for name in stored.names:
+                try:
+                    found = fingerprint(stored.restore(name))[""]
+                except Exception as error:
+                    raise self._damaged(step, f"{part}/{name} cannot be read") from error
+                if found != expected[name]:
                     raise self._damaged(step, f"{part}/{name} is not what was saved")
+
+    def refuse_unreadable(self, step: int) -> None:
+        """Makes sure that all arrays of a checkpoint are found and can be opened; reads none of them.
+
+        Raises:
+            UserError: one cannot, or the checkpoint is damaged otherwise.
+        """
+        for part, fingerprints in self._described(step).fingerprints.items():
+            self._refuse_undescribed(step, part)
+            for name in fingerprints:
+                self.open_array(step, tuple(name.split("/")), part)
+
+    def _refuse_undescribed(self, step: int, part: str) -> None:
+        """Makes sure that Orbax's own files of a part are there: from inside Orbax the error would be another one."""
+        folder = str(self._part(step, part))
+        described = [f"{_ARRAYS}/{name}" for name in storage.names(join(folder, _ARRAYS))]
+        for name in ("_METADATA", *described):
+            path = join(folder, name)
+            try:
+                read_json(path, dict[str, Any], f"delete {join(self._folder, str(step))}")
+            except FileNotFoundError as error:
+                raise self._damaged(step, f"{path} is missing") from error
+
+    def _part(self, step: int, part: str) -> epath.Path:
+        return epath.Path(self._folder) / str(step) / part
 
     def read_fingerprints(self, step: int) -> dict[str, int]:
         """The fingerprints of a checkpoint's parameters, by path.
@@ -156,6 +212,8 @@ class Checkpoints:
             UserError: it is damaged or has another shape.
         """
         described = self._described(step)
+        for name in (PARAMS, OPTIMIZER):
+            self._refuse_undescribed(step, name)
         args = {
             PARAMS: ocp.args.StandardRestore(abstract_params),
             OPTIMIZER: ocp.args.StandardRestore(abstract_optimizer),
@@ -172,6 +230,7 @@ class Checkpoints:
             UserError: the checkpoint is damaged or has another shape.
         """
         described = self._described(step)
+        self._refuse_undescribed(step, PARAMS)
         restored = self._restore(step, ocp.args.Composite(**{PARAMS: ocp.args.StandardRestore(abstract_params)}))
         self._verify(step, PARAMS, restored[PARAMS], described)
         return restored[PARAMS]
@@ -183,7 +242,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=args)
         except Exception as error:  # Orbax raises a plain Exception for an array that cannot be read.
-            raise self._damaged(step, (str(error).strip() or repr(error)).splitlines()[0][:300]) from error
+            raise self._damaged(step, _first_line(error)) from error
 
     def _verify(self, step: int, name: str, tree: Any, described: Described) -> None:
         found, expected = fingerprint(tree), described.fingerprints.get(name, {})
@@ -202,10 +261,18 @@ class Checkpoints:
         return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")
 
     def wait(self) -> None:
-        """Returns when everything is on disk and older checkpoints are gone; raises what failed in the background."""
+        """Returns when everything is on disk and older checkpoints are gone; raises what failed in the background.
+
+        Raises:
+            OSError: the disk is full, for example.
+            UserError: what was saved is not found again; the older checkpoints then stay.
+        """
         with disk_errors(self._folder):
             self._manager.wait_until_finished()
         if self._is_janitor:
+            for step in sorted(self._saved):
+                self.refuse_unreadable(step)
+            self._saved.clear()
             for step in self.steps()[: -self._kept]:
                 delete_checkpoint(self._folder, str(step))
 
@@ -218,6 +285,10 @@ class Checkpoints:
         """Waits, then lets go of the folder."""
         with disk_errors(self._folder):
             self._manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
 def _save_args(stacked: bool) -> ocp.SaveArgs:

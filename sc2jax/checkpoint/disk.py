@@ -10,6 +10,8 @@ from typing import Any
 
 from etils import epath
 
+from sc2jax.errors import UserError
+
 CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, each in a folder named by its step."""
 
@@ -30,6 +32,43 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int, *, stacked: bool) -> tupl
         longest = chunk.index(max(chunk))
         chunk[longest] = -(-chunk[longest] // 2)
     return tuple(chunk)
+
+
+_BUCKETS = ("gs", "s3", "az", "hf")
+"""First folders of a path that the libraries take for the scheme of a URL."""
+
+
+def refuse_misread_path(folder: str, *, merged: bool) -> None:
+    """Makes sure that Orbax and TensorStore take a local path for what it is.
+
+    They write elsewhere, or find nothing of what they wrote, if it has what they read otherwise.
+
+    Args:
+        folder: of checkpoints.
+        merged: whether the parts of a save will be put together there, which Orbax finds by a pattern.
+
+    Raises:
+        UserError: it has; nothing was done yet.
+    """
+    if "://" in folder:
+        return
+    path = str(Path(folder).absolute())
+    wrong = [sign for sign in ("\\", "gs:/", *("*?[" if merged else ())) if sign in path]
+    wrong += [f"/{name}/" for name in _BUCKETS if path.startswith(f"/{name}/")]
+    wrong += [] if path.isascii() or _is_text(path) else ["bytes that are no UTF-8"]
+    if wrong:
+        raise UserError(
+            f"{folder} cannot hold checkpoints: {wrong[0]} in a path means something else to Orbax; rename the folder, "
+            "or name it by a link without that"
+        )
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def key_value_store(folder: epath.Path) -> Any:

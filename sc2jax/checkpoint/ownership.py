@@ -85,6 +85,17 @@ def foreign_entries(folder: str) -> list[str]:
     return foreign
 
 
+def refuse_irregular(folder: str) -> None:
+    """Makes sure that Orbax finds regular files alone where it looks when it opens a folder: in those with numbers.
+
+    Raises:
+        UserError: something else is there: a pipe would be waited for without end.
+    """
+    for name in storage.names(folder):
+        if name.isdecimal():
+            storage.refuse_irregular(join(folder, name))
+
+
 def refuse_occupied(folder: str, is_saved: Callable[[int], bool]) -> None:
     """Makes sure that nothing lies where checkpoints are going to be written, given which steps are saved.
 

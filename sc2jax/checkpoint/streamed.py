@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,11 +13,19 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from sc2jax.checkpoint.disk import PARAMS, PROGRESS, chunk_shape, disk_errors, key_value_store
+from sc2jax import storage
+from sc2jax.checkpoint.disk import (
+    PARAMS,
+    PROGRESS,
+    chunk_shape,
+    disk_errors,
+    key_value_store,
+    refuse_misread_path,
+)
 from sc2jax.checkpoint.fingerprints import Index, block_sum
 from sc2jax.checkpoint.ownership import make_room
 from sc2jax.checkpoint.progress import Progress, describe
-from sc2jax.storage import delete_if_empty
+from sc2jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +50,9 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
 
     Raises:
         OSError: the disk is full, for example.
-        UserError: something that is not ours lies where the checkpoint has to go.
+        UserError: something that is not ours lies where the checkpoint has to go, or nothing can be saved there.
     """
+    refuse_misread_path(folder, merged=False)
     final = epath.Path(folder) / str(step)
     temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(final).from_final(final)
     with disk_errors(folder):
@@ -56,7 +66,7 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
             _finish(temporary.finalize())
         except BaseException:
             temporary.get().rmtree(missing_ok=True)
-            delete_if_empty(folder)
+            storage.delete_if_empty(folder)
             raise
     return fingerprints
 
@@ -102,7 +112,21 @@ def _write(folder: epath.Path, path: tuple[str, ...], array: StreamedArray) -> i
         # Also after a failure: a write under way would come back into a folder that is being deleted.
         for written in pending:
             written.result()
+    _refuse_incomplete(
+        folder / ".".join(path), math.prod(-(-size // part) for size, part in zip(array.shape, chunk, strict=True))
+    )
     return total % 2**32
+
+
+def _refuse_incomplete(folder: epath.Path, chunks: int) -> None:
+    """Makes sure that an array's chunks lie where they will be looked for.
+
+    Raises:
+        UserError: they do not.
+    """
+    found = len(storage.file_sizes(str(folder)))
+    if found != chunks + 1:  # and what describes them
+        raise UserError(f"{folder} holds {found} files of {chunks + 1} that were written there; save it elsewhere")
 
 
 def _tree_metadata(paths: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class LicenseConfig:
 
     license_confidence: float = setting(
         0.9,
-        "Least askalono score at which a text counts as the licence that it resembles; 0.9 is askalono's own limit.",
+        "Share of a licence's words, in runs of three, that a text must have to count as that licence.",
         at_least=0,
         at_most=1,
     )

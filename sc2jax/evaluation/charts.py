@@ -10,6 +10,7 @@ WIDTH, HEIGHT = 1000, 300
 """Size of the drawing in its own units; the page scales it."""
 
 _MOST_POINTS = 500
+_TINIEST = 1e-300  # of a range: smaller ones have no quarter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ def line_chart(
 
 def ticks(low: float, high: float, intervals: int) -> list[float]:
     """Round numbers that enclose [low, high] in about `intervals` steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low < _TINIEST:
+        high = low + (abs(low) if abs(low) > _TINIEST else 1.0)
     rough = (high - low) / intervals
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * 0.999)

@@ -30,10 +30,11 @@ _LAST_SHARE = 20  # the final loss is the mean of the last twentieth of the rows
 
 
 class Provenance(TypedDict):
-    """What made the run: version of the code, digest of each stage's manifest, and the resolved config.
+    """What made the run: version of the code, and of each stage the digest of its manifest and the settings it used.
 
-    `manifests` has at least a `corpus` and a `tokenizer`. `step` is that of the checkpoint that was measured;
-    `trained_on` is the digest of the corpus that it was trained on, "" if it saw none of this kind or was `imported`.
+    `settings` are those that the stage's results follow from, nested in their sections. `manifests` has at least a
+    `corpus` and a `tokenizer`. `step` is that of the checkpoint that was measured; `trained_on` is the digest of the
+    corpus that it was trained on, "" if it saw none of this kind or was `imported`.
     """
 
     version: str
@@ -41,7 +42,7 @@ class Provenance(TypedDict):
     step: int
     trained_on: str
     imported: bool
-    config: Mapping[str, object]
+    settings: Mapping[str, Mapping[str, object]]
 
 
 def render_report(
@@ -107,7 +108,7 @@ def render_report(
         samples=samples,
         samples_are_unseen=samples_are_unseen,
         provenance=provenance,
-        settings=list(_flat(provenance["config"])),
+        settings=[(stage, list(_flat(used))) for stage, used in provenance["settings"].items()],
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )

@@ -53,7 +53,9 @@ class DecodeState:
         tokens_B: int32, the newest token: chosen, but not in the cache yet.
         positions_B: int32, the newest token's position in its sequence, which begins with the prompt.
         counts_B: int32, how many tokens were chosen; a stop token is not counted.
-        done_B: bool, whether the newest token is a stop token or the slot is free; `step` does not change such a slot.
+        done_B: bool, whether the newest token is a stop token, `finite_B` is false or the slot is free; `step` does not
+            change such a slot.
+        finite_B: bool, whether all logits that tokens were chosen from were finite; a choice from others means nothing.
         keys_B: the random key of each sequence; the count of tokens before it is folded in to draw a token.
         sampling_B2: float32, temperature and top_p of each sequence.
     """
@@ -63,6 +65,7 @@ class DecodeState:
     positions_B: jax.Array
     counts_B: jax.Array
     done_B: jax.Array
+    finite_B: jax.Array
     keys_B: jax.Array
     sampling_B2: jax.Array
 
@@ -82,6 +85,7 @@ def free_slots(params: Params, config: ModelConfig, slots: int, total_length: in
         positions_B=jnp.zeros(slots, jnp.int32),
         counts_B=jnp.zeros(slots, jnp.int32),
         done_B=jnp.ones(slots, bool),
+        finite_B=jnp.ones(slots, bool),
         keys_B=jax.random.split(jax.random.key(0), slots),
         sampling_B2=jnp.zeros((slots, 2), jnp.float32),
     )
@@ -109,6 +113,7 @@ def prefill(
         positions_B=prompts.lengths_B - 1,
         counts_B=zeros_B,
         done_B=zeros_B > 0,
+        finite_B=zeros_B == 0,
         keys_B=prompts.keys_B,
         sampling_B2=prompts.sampling_B2,
     )
@@ -158,13 +163,15 @@ def step(params: Params, state: DecodeState, stop_ids: jax.Array, config: ModelC
 def _choose(state: DecodeState, logits_BV: jax.Array, stop_ids: jax.Array) -> DecodeState:
     chosen_B = choose_tokens(logits_BV, state.keys_B, state.counts_B, state.sampling_B2)
     goes_on_B = ~state.done_B
-    done_B = state.done_B | jnp.isin(chosen_B, stop_ids)
+    finite_B = state.finite_B & (state.done_B | jnp.isfinite(logits_BV).all(axis=-1))
+    done_B = state.done_B | jnp.isin(chosen_B, stop_ids) | ~finite_B
     return dataclasses.replace(
         state,
         tokens_B=jnp.where(goes_on_B, chosen_B, state.tokens_B),
         positions_B=state.positions_B + goes_on_B,
         counts_B=state.counts_B + ~done_B,
         done_B=done_B,
+        finite_B=finite_B,
     )
 
 

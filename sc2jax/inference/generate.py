@@ -16,6 +16,7 @@ import numpy as np
 from sc2jax.errors import UserError
 from sc2jax.inference.config import MOST_NEW_TOKENS
 from sc2jax.inference.decode import DecodeState, Prompts, free_slots, insert, prefill, step
+from sc2jax.inference.finite import refuse_not_finite
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 
@@ -73,7 +74,8 @@ def generate(
         batch_size: how many prompts are decoded together.
 
     Raises:
-        UserError: an empty prompt, a token that the model does not know, or a number out of range.
+        UserError: an empty prompt, a token that the model does not know, a number out of range, or logits that are not
+            finite.
     """
     _check(prompts, config, max_new_tokens, batch_size, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
@@ -92,7 +94,8 @@ def generate(
             max_new_tokens=max_new_tokens,
             choices=min(vocab_size or config.vocab_size, config.vocab_size),
         )
-        ids_BT, counts_B, finished_B = (np.asarray(array) for array in out)
+        ids_BT, counts_B, finished_B, finite_B = (np.asarray(array) for array in out)
+        refuse_not_finite(finite_B)
         for row, index in enumerate(chosen):
             completions[index] = Completion(ids_BT[row, : counts_B[row]].tolist(), bool(finished_B[row]))
     return [completions[index] for index in range(len(prompts))]
@@ -115,7 +118,7 @@ def stream(
     If there are fewer than `max_new_tokens`, a stop token was reached.
 
     Raises:
-        UserError: as `generate`, when the first token is requested.
+        UserError: as `generate`, when the first token is requested or, for logits, the next one.
     """
     _check([prompt], config, max_new_tokens, 1, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
@@ -128,6 +131,7 @@ def stream(
         if count:
             state = _step(params, state, stops, config=config, choices=choices)
         if state.done_B[0]:
+            refuse_not_finite(state.finite_B)
             return
         yield int(state.tokens_B[0])
 
@@ -207,8 +211,8 @@ def _generate_batch(
     config: ModelConfig,
     max_new_tokens: int,
     choices: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """New tokens (B, max_new_tokens), how many of them count, and whether a stop token was reached."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """New tokens (B, max_new_tokens), how many of them count, and whether a stop token was reached by finite logits."""
     params, state = _start(params, prompts, stop_ids, config=config, max_new_tokens=max_new_tokens, choices=choices)
 
     def unfinished(carry: Any) -> jax.Array:
@@ -222,4 +226,4 @@ def _generate_batch(
 
     out_BT = jnp.zeros((len(state.tokens_B), max_new_tokens), jnp.int32).at[:, 0].set(state.tokens_B)
     _, state, out_BT = jax.lax.while_loop(unfinished, one_more, (1, state, out_BT))
-    return out_BT, state.counts_B, state.done_B
+    return out_BT, state.counts_B, state.done_B, state.finite_B

@@ -37,7 +37,8 @@ class LoadedModel:
         """Continues each prompt with tokens that the tokenizer knows; the arguments are those of `generate`.
 
         Raises:
-            UserError: an empty prompt, a token that the model does not know, or a number out of range.
+            UserError: an empty prompt, a token that the model does not know, a number out of range, or logits that are
+                not finite.
         """
         known = self.tokenizer.vocab_size
         choice["stop_ids"] |= self.end_ids

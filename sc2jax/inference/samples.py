@@ -5,8 +5,11 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
+import msgspec
+
 from sc2jax.errors import UserError
 from sc2jax.inference.config import BY_THE_MODEL, CompletionConfig
+from sc2jax.json_files import decode_json
 from sc2jax.text.formats import FORMATS, repository_prompt
 from sc2jax.text.special_tokens import Piece
 
@@ -41,6 +44,24 @@ class Infill(TypedDict):
 
 
 CompletionSample: TypeAlias = LeftToRight | Infill
+
+
+class _Kind(TypedDict):
+    kind: Literal["left_to_right", "infill"]
+
+
+def samples_of(content: bytes, where: str, remedy: str) -> list[CompletionSample]:
+    """The samples of a JSON that a list of them was written to.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    samples: list[CompletionSample] = []
+    for number, item in enumerate(decode_json(content, list[msgspec.Raw], where, remedy), start=1):
+        named = f"{where}, sample {number},"
+        kind = decode_json(item, _Kind, named, remedy)["kind"]
+        samples.append(decode_json(item, LeftToRight if kind == "left_to_right" else Infill, named, remedy))
+    return samples
 
 
 def complete_prompt(

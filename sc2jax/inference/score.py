@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sc2jax.inference.finite import refuse_not_finite
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.model.transformer import forward, output_logits
@@ -23,6 +24,9 @@ def token_log_likelihoods(
 
     Returns:
         A float32 array for each row, one element shorter than the row.
+
+    Raises:
+        UserError: a likelihood is not finite.
     """
     scores = [np.zeros(max(len(row) - 1, 0), np.float32) for row in rows]
     spans = [(index, *span) for index, row in enumerate(rows) for span in _spans(len(row), config.context_length)]
@@ -37,6 +41,8 @@ def token_log_likelihoods(
         likelihoods_BT = np.asarray(_log_likelihoods(params, tokens_BT, config=config))
         for place, (index, start, end, scored_from) in enumerate(batch):
             scores[index][scored_from - 1 : end - 1] = likelihoods_BT[place, scored_from - 1 - start : end - 1 - start]
+    for score in scores:
+        refuse_not_finite(np.isfinite(score))
     return scores
 
 

@@ -89,7 +89,8 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
     Nothing is written until the headers of all files have been checked.
 
     Raises:
-        UserError: the folder is not of this architecture, or tensors are missing, extra, misshapen or cut off.
+        UserError: the folder is not of this architecture, or tensors are missing, extra, misshapen, cut off or not
+            finite.
     """
     model, kept = read_architecture(source, how), kept_files(source)
     read_generation(kept, str(source), model.vocab_size)

@@ -81,6 +81,9 @@ def streamed_parameter(
     """A parameter whose blocks are read from a folder of safetensors files while it is saved.
 
     It is stored in the type of its tensors, or in float32 if its layers have different types.
+
+    Raises:
+        UserError: while it is read, a number is not finite: a model with one has no answer to anything.
     """
     layers = range(config.num_layers) if parameter.stacked else [0]
     names = [parameter.hf_name.format(layer=layer) for layer in layers]
@@ -92,8 +95,12 @@ def streamed_parameter(
             path = folder / tensors[name][0].name
             for first, last in _ranges(parameter, chunk):
                 rows = _rows_of_one(parameter)
-                block = cast(read_rows(path, name, first * rows, last * rows), dtype)
-                block = from_huggingface(block, parameter)
+                block = read_rows(path, name, first * rows, last * rows)
+                with np.errstate(invalid="ignore"):  # bfloat16's NaN
+                    finite = np.isfinite(block).all()
+                if not finite:
+                    raise UserError(f"{path}: {name} holds numbers that are not finite; get it again, or mend it")
+                block = from_huggingface(cast(block, dtype), parameter)
                 yield _place(parameter, layer, first, last), block[None] if parameter.stacked else block
             tensor_done()
 

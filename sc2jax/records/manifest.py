@@ -14,8 +14,8 @@ from typing import Any
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.json_files import read_json
-from sc2jax.storage import join, refuse_outside
+from sc2jax.json_files import decode_json
+from sc2jax.storage import inside, join, refuse_outside
 
 MANIFEST = "manifest.json"
 _READ_WHOLE = 4 * 2**20
@@ -95,10 +95,10 @@ def read_manifest(folder: str) -> Manifest:
     Raises:
         UserError: there is none or no folder, it cannot be read, or it is not the one that was written.
     """
-    path = join(folder, MANIFEST)
+    path = inside(folder, MANIFEST)
     remedy = f"delete {folder} and run its stage again"
     try:
-        sealed = read_json(path, _Sealed, remedy)
+        content = storage.read_bytes(path)
     except OSError as error:
         storage.refuse_no_folder(folder)
         if not isinstance(error, FileNotFoundError):
@@ -106,8 +106,10 @@ def read_manifest(folder: str) -> Manifest:
         raise UserError(
             f"{folder} holds no {MANIFEST}: the stage that writes it was not run or did not finish; run it (again)"
         ) from error
+    sealed = decode_json(content, _Sealed, path, remedy)
     manifest = Manifest(**{field.name: getattr(sealed, field.name) for field in dataclasses.fields(Manifest)})
-    if sha256_of(dataclasses.asdict(manifest)) != sealed.sha256:
+    # To the byte: a default may stand for a key that was damaged, or a number be written in another way.
+    if manifest_json(manifest) != content:
         raise UserError(f"{path} is not what its stage wrote: its sha256 is another; {remedy}")
     refuse_outside(folder, [output.path for output in manifest.outputs])
     return manifest
@@ -186,7 +188,8 @@ def delete_obsolete(folder: str, manifest: Manifest, earlier: Manifest | None) -
             path = join(parent, name) if parent else name
             if path not in kept and (path in listed or _is_our_part(join(below, name))):
                 storage.delete_file(join(folder, path))
-    for above in sorted({above for parent in parents for above in _chain(parent)}, reverse=True):
+    outputs = (*manifest.outputs, *(earlier.outputs if earlier else ()))
+    for above in sorted({above for output in outputs for above in folders_above(output.path)}, reverse=True):
         storage.delete_if_empty(join(folder, above))
 
 
@@ -195,10 +198,9 @@ def _is_our_part(path: str) -> bool:
     return named is not None and storage.sha256_of_file(path).startswith(named[1])
 
 
-def _chain(path: str) -> list[str]:
-    """A folder and those above it, relative to the stage's, which is not among them."""
-    parts = path.split("/")
-    return ["/".join(parts[: index + 1]) for index in range(len(parts)) if path]
+def folders_above(path: str) -> list[str]:
+    """The folders that hold an output, outermost first, relative to the stage's, which is not among them."""
+    return [path[: slash.start()] for slash in re.finditer("/", path)]
 
 
 def _parents(manifest: Manifest) -> set[str]:

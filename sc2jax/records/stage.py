@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sc2jax.records.manifest import Manifest, Output, completed, stage_key, write_output
-from sc2jax.records.stage_folder import claimed, is_half_committed, refuse_foreign
+from sc2jax.records.stage_folder import claimed, delete_unfinished, is_half_committed, refuse_foreign
 from sc2jax.settings import decisive, incidental
 
 Written = tuple[list[Output], dict[str, Any]]
@@ -68,9 +68,17 @@ class Stage:
     def done(self, folder: str) -> Manifest | None:
         """The manifest of a folder in which this stage is complete and whole, else None.
 
+        What an interrupted run with other settings left in a complete folder is deleted.
+
         Raises:
             UserError: the folder holds something else, or its manifest is damaged.
         """
+        manifest = self._complete(folder)
+        if manifest is not None:
+            delete_unfinished(folder)
+        return manifest
+
+    def _complete(self, folder: str) -> Manifest | None:
         refuse_foreign(folder, self.name, self.adopts)
         if is_half_committed(folder):
             return None
@@ -87,7 +95,7 @@ class Stage:
         if done is not None:
             return done
         with claimed(folder, self.name, self.adopts, self.key if self.resumes else "") as claim:
-            done = self.done(folder)  # another process may have been quicker, or a commit have been interrupted
+            done = self._complete(folder)  # another process may have been quicker, or a commit have been interrupted
             if done is not None:
                 return done
             outputs, statistics = self.write(claim.unfinished)

@@ -19,7 +19,7 @@ from sc2jax import storage
 from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
-from sc2jax.locks import locked
+from sc2jax.locks import is_lock, locked
 from sc2jax.records.manifest import (
     MANIFEST,
     Manifest,
@@ -27,11 +27,12 @@ from sc2jax.records.manifest import (
     canonical_json,
     commit,
     delete_obsolete,
+    folders_above,
     is_finished,
     manifest_json,
     read_manifest,
 )
-from sc2jax.storage import join
+from sc2jax.storage import inside, join
 
 OURS = ".sc2jax"
 """The folder within a stage's that holds its mark, its lock and what is under way."""
@@ -74,10 +75,10 @@ class Claim:
         """
         self.still_ours()
         if self.unfinished != self.folder:
-            _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
             if is_finished(self.folder):
                 earlier = manifest_json(read_manifest(self.folder))
                 storage.write_whole(join(self.unfinished, f"{_EARLIER}/{MANIFEST}"), earlier)
+            _refuse_occupied(self.folder, self.unfinished, manifest, keeps)
             storage.write_whole(join(self.unfinished, MANIFEST), manifest_json(manifest))
         _publish(self.folder, self.unfinished, manifest)
         name_foreign(self.folder, foreign_files(self.folder, manifest, keeps))
@@ -100,7 +101,8 @@ def claimed(
     try:
         with locked(join(folder, LOCK), folder) as still_ours:
             mark = read_mark(folder) or _leave_mark(folder, stage)
-            unfinished = folder if storage.is_url(folder) else join(folder, f"{OURS}/{mark.id}")
+            unfinished = folder if storage.is_url(folder) else _unfinished(folder, mark)
+            _delete_unnamed_marks(folder)
             notes = notes_folder(unfinished, resumed)
             if unfinished != folder:
                 _finish_commit(folder, unfinished)
@@ -128,10 +130,45 @@ def notes_folder(unfinished: str, key: str) -> str:
     return join(unfinished, f"{_NOTES}/{key}")
 
 
+def leads_to_stages(path: str) -> bool:
+    """Whether a path is a link to the folder of a stage or a dataset, or to one that holds such."""
+    if storage.is_url(path) or not Path(path).is_symlink():
+        return False
+    return _is_stage(path) or any(_is_stage(join(path, name)) for name in storage.names(path))
+
+
+def _is_stage(folder: str) -> bool:
+    return is_finished(folder) or storage.exists(join(folder, MARK))
+
+
 def is_half_committed(folder: str) -> bool:
     """Whether a commit was interrupted there, which the next claim of the folder ends."""
     mark = read_mark(folder)
-    return mark is not None and not storage.is_url(folder) and is_finished(join(folder, f"{OURS}/{mark.id}"))
+    return mark is not None and not storage.is_url(folder) and is_finished(_unfinished(folder, mark))
+
+
+def _unfinished(folder: str, mark: Mark) -> str:
+    return inside(folder, f"{OURS}/{mark.id}")
+
+
+def delete_unfinished(folder: str) -> None:
+    """Deletes what an interrupted run left in a folder of ours that is complete, unless somebody is at work there."""
+    mark = read_mark(folder)
+    if mark is None or storage.is_url(folder) or not storage.exists(_unfinished(folder, mark)):
+        return
+    # A folder that can be read only, or that another process writes in, stays as it is.
+    with contextlib.suppress(UserError, OSError), locked(join(folder, LOCK), folder):
+        if not is_half_committed(folder):
+            storage.delete_folder(_unfinished(folder, mark))
+
+
+def hidden_files(folder: str) -> tuple[list[str], list[str]]:
+    """What lies in the hidden folder beside mark and lock: what is not finished, and what is not ours."""
+    mark, hidden = read_mark(folder), join(folder, OURS)
+    others = [name for name in storage.files_below(hidden) if name not in _BEFORE_WORK]
+    ours = [name for name in others if (mark and name.startswith(f"{mark.id}/")) or _is_unnamed_mark(folder, name)]
+    foreign = sorted(set(others).difference(ours))
+    return [join(OURS, name) for name in ours], [join(OURS, name) for name in foreign]
 
 
 def read_mark(folder: str) -> Mark | None:
@@ -140,7 +177,7 @@ def read_mark(folder: str) -> Mark | None:
     Raises:
         UserError: it is damaged.
     """
-    path = join(folder, MARK)
+    path = inside(folder, MARK)
     try:
         mark = read_json(path, Mark, f"delete {folder} and run its stage again")
     except FileNotFoundError:
@@ -152,8 +189,31 @@ def read_mark(folder: str) -> Mark | None:
 
 def _leave_mark(folder: str, stage: str) -> Mark:
     mark = Mark(stage, secrets.token_hex(8))
-    storage.write_whole(join(folder, MARK), canonical_json(dataclasses.asdict(mark)).encode())
+    storage.write_whole(join(folder, MARK), _mark_json(mark))
     return mark
+
+
+def _mark_json(mark: Mark) -> bytes:
+    return canonical_json(dataclasses.asdict(mark)).encode()
+
+
+_MARK_BEGINS = _mark_json(Mark("", "")).partition(b'""')[0]
+
+
+def _is_unnamed_mark(folder: str, name: str) -> bool:
+    """Whether a file in the hidden folder is a mark, or the beginning of one, whose writer was killed in the act."""
+    path = join(folder, f"{OURS}/{name}")
+    if not storage.is_unfinished(name) or not storage.is_file(path):
+        return False
+    begins = storage.read_bytes(path)[: len(_MARK_BEGINS)]
+    return _MARK_BEGINS.startswith(begins)
+
+
+def _delete_unnamed_marks(folder: str) -> None:
+    if not storage.is_url(folder):
+        for name in storage.names(join(folder, OURS)):
+            if _is_unnamed_mark(folder, name):
+                storage.delete_file(join(folder, f"{OURS}/{name}"))
 
 
 def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lambda _: False) -> None:
@@ -165,6 +225,8 @@ def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lamb
         UserError: it holds something else, or is no folder.
     """
     storage.refuse_no_folder(folder)
+    storage.refuse_no_folder(join(folder, OURS))
+    storage.refuse_outside(folder, [LOCK, MARK])
     mark = read_mark(folder)
     if mark is None and is_finished(folder):
         with contextlib.suppress(UserError):  # somebody else's, if it cannot be read
@@ -173,12 +235,8 @@ def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lamb
         if mark.stage != stage:
             raise UserError(f"{folder} holds what `{mark.stage}` wrote; name another folder for `{stage}`")
         return
-    # A kill before the mark was there leaves the lock, and perhaps a mark that has not got its name; those stay.
-    hidden = [
-        name
-        for name in storage.names(join(folder, OURS))
-        if join(OURS, name) != LOCK and not storage.is_unfinished(name)
-    ]
+    # A kill before the mark was there leaves the lock, and perhaps a mark that has not got its name.
+    hidden = [name for name in storage.names(join(folder, OURS)) if not _is_before_work(folder, name)]
     found = [*(join(OURS, name) for name in hidden), *(name for name in storage.names(folder) if name != OURS)]
     if found and (hidden or not adopts(folder)):
         raise UserError(
@@ -186,6 +244,10 @@ def refuse_foreign(folder: str, stage: str, adopts: Callable[[str], bool] = lamb
             f"{', ...' if len(found) > _NAMED_AT_MOST else ''}) and no mark of a stage; name an empty or a new folder, "
             f"or if it is a copy of an unfinished stage, copy its hidden folder {OURS} too"
         )
+
+
+def _is_before_work(folder: str, name: str) -> bool:
+    return is_lock(join(folder, LOCK)) if join(OURS, name) == LOCK else _is_unnamed_mark(folder, name)
 
 
 def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) -> list[str]:
@@ -199,20 +261,36 @@ def foreign_files(folder: str, manifest: Manifest, keeps: Collection[str] = ()) 
     foreign = set()
     for path in found:
         if path not in known:
-            above = (path[: slash.start()] for slash in re.finditer("/", path))
-            foreign.add(next((f"{parent}/" for parent in above if parent in datasets), path))
+            linked = f"{path}/" if leads_to_stages(join(folder, path)) else path
+            foreign.add(next((f"{parent}/" for parent in folders_above(path) if parent in datasets), linked))
     return sorted(foreign)
 
 
-def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest, keeps: Collection[str]) -> None:
-    """An output goes where nothing is, or where an output was, or where it lies already."""
-    listed = set(keeps) | {output.path for output in _outputs_of(folder)}
-    for output in manifest.outputs:
+def _refuse_occupied(folder: str, unfinished: str, manifest: Manifest, keeps: Collection[str] = ()) -> None:
+    """An output goes where nothing is, or where an output was, or where it lies already, and never over a link.
+
+    All places are looked at before the first move: a commit is possible whole, or refused whole.
+    """
+    earlier = _outputs_of(join(unfinished, _EARLIER))
+    listed = set(keeps) | {output.path for output in earlier}
+    waiting = [output for output in manifest.outputs if storage.exists(join(unfinished, output.path))]
+    storage.refuse_outside(folder, [output.path for output in (*earlier, *manifest.outputs)])
+    above = {parent for output in waiting for parent in folders_above(output.path)}
+    for place in (folder, *(join(folder, parent) for parent in sorted(above))):
+        found = storage.why_unmovable(unfinished, place)
+        if found:
+            raise _occupied(place, found)
+    for output in waiting:
         target = join(folder, output.path)
-        if output.path in listed or not storage.exists(join(unfinished, output.path)):
+        if storage.is_file(target) and (output.path in listed or storage.sha256_of_file(target) == output.sha256):
             continue
-        if storage.exists(target) and storage.sha256_of_file(target) != output.sha256:
-            raise UserError(f"{target} is not ours and lies where an output has to go; move it away and run again")
+        if storage.is_there(target):
+            raise _occupied(target)
+
+
+def _occupied(path: str, what: str = "") -> UserError:
+    is_what = f"is {what}" if what else "is not ours"
+    return UserError(f"{path} {is_what} and lies where an output has to go; move it away and run again")
 
 
 def _outputs_of(folder: str) -> tuple[Output, ...]:
@@ -222,7 +300,9 @@ def _outputs_of(folder: str) -> tuple[Output, ...]:
 def _finish_commit(folder: str, unfinished: str) -> None:
     """Ends a commit that was interrupted."""
     if is_finished(unfinished):
-        _publish(folder, unfinished, read_manifest(unfinished))
+        manifest = read_manifest(unfinished)
+        _refuse_occupied(folder, unfinished, manifest)
+        _publish(folder, unfinished, manifest)
 
 
 def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:

@@ -1,50 +1,73 @@
 """The statistics in the manifest of a curated corpus, as the corpus writes and the report reads them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
+
+import msgspec
+
+from sc2jax.json_files import Count, as_kind
+from sc2jax.records.manifest import MANIFEST, Manifest
+from sc2jax.storage import join
 
 
 class StageFunnel(TypedDict):
     """One stage of curation: what went in, what came out, and how many files were dropped for each reason."""
 
     stage: str
-    files_in: int
-    files_out: int
-    bytes_in: int
-    bytes_out: int
-    dropped: Mapping[str, int]
+    files_in: Count
+    files_out: Count
+    bytes_in: Count
+    bytes_out: Count
+    dropped: Mapping[str, Count]
 
 
 class LanguageShare(TypedDict):
     """The curated text of one language."""
 
-    files: int
-    bytes: int
+    files: Count
+    bytes: Count
 
 
 class SplitShare(TypedDict):
     """One side of the split."""
 
-    repositories: int
-    files: int
-    bytes: int
+    repositories: Count
+    files: Count
+    bytes: Count
+
+
+class Split(TypedDict):
+    """Both sides."""
+
+    train: SplitShare
+    heldout: SplitShare
 
 
 class LeftOutShare(TypedDict):
     """What the sources hold and the funnel does not see, for one reason: how often, and some of its names."""
 
-    count: int
+    count: Count
     named: Sequence[str]
 
 
 class CorpusStatistics(TypedDict):
     """A curated corpus: its funnel in the order of the stages, and of what it consists.
 
-    `languages` and `licenses` go by name, `left_out` by reason; the keys of `split` are `train` and `heldout`.
+    `languages` and `licenses` go by name, `left_out` by reason.
     """
 
-    funnel: Sequence[StageFunnel]
+    funnel: Annotated[Sequence[StageFunnel], msgspec.Meta(min_length=1)]
     languages: Mapping[str, LanguageShare]
-    licenses: Mapping[str, int]
-    split: Mapping[str, SplitShare]
+    licenses: Mapping[str, Count]
+    split: Split
     left_out: Mapping[str, LeftOutShare]
+
+
+def corpus_statistics(folder: str, manifest: Manifest) -> CorpusStatistics:
+    """The statistics of the corpus in a folder.
+
+    Raises:
+        UserError: its manifest holds others.
+    """
+    where, remedy = f"what {join(folder, MANIFEST)} says of the corpus", "curate it again"
+    return as_kind(manifest.statistics, CorpusStatistics, where, remedy)

@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 from sc2jax import storage
 from sc2jax.errors import UserError
@@ -16,7 +14,6 @@ from sc2jax.records.manifest import (
     changed_output,
     is_finished,
     read_manifest,
-    read_output,
     sha256_of,
 )
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
@@ -41,12 +38,6 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
 it says itself, such as shares, which tokens do not depend on; `show` shows rows without a model, of which it only makes
 sure that it is theirs."""
 
-SCORES = "scores.json"
-"""What a measure leaves."""
-
-SAMPLES = "samples.json"
-"""What `complete` leaves."""
-
 
 def input_digests(run: Run, stage: str) -> dict[str, str]:
     """The digests of what a stage reads, by name.
@@ -66,7 +57,7 @@ def input_digests(run: Run, stage: str) -> dict[str, str]:
         elif name == "tokenizer":
             digests[name] = tokenizer_digest(run)
         else:
-            digests[name] = stage_digest(read_manifest(run.folder(name)))
+            digests[name] = stage_digest(run.manifest(name))
     if is_finished(run.folder(stage)):
         _refuse_changed(run, digests)
     return digests
@@ -112,7 +103,7 @@ def _dataset_digests(run: Run) -> dict[str, str]:
         if made_of.keys() >= set(folders):
             return {folder: made_of[folder] for folder in folders}
     refuse_absent(corpus, name, mixture)
-    return {folder: read_manifest(run.folder(folder)).digest for folder in folders}
+    return {folder: run.manifest(folder).digest for folder in folders}
 
 
 def feed_inputs(run: Run) -> FeedInputs:
@@ -132,15 +123,6 @@ def feed_inputs(run: Run) -> FeedInputs:
         seed=settings.seed,
         tokens=run.folder("tokenize"),
     )
-
-
-def read_result(folder: str, name: str) -> Any:
-    """A JSON file that a stage left, as it left it.
-
-    Raises:
-        UserError: it is missing, or is not what the stage wrote.
-    """
-    return json.loads(read_output(folder, read_manifest(folder), name))
 
 
 def refuse_mixed(run: Run, stage: str) -> None:

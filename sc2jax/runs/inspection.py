@@ -1,6 +1,7 @@
 """What lies below a folder, compared with all that is written down about it."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 
 from sc2jax import storage
@@ -10,21 +11,25 @@ from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
-from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, read_mark
-from sc2jax.runs.inputs import other_inputs
+from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, hidden_files, leads_to_stages, read_mark
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, other_inputs
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
-from sc2jax.runs.run import NAMED, Run, saved_config
+from sc2jax.runs.run import NAMED, Run, saved_paths
 from sc2jax.storage import join
 
 _MODELS = ("train", "convert")
 """The stages that leave checkpoints."""
+
+_OF_A_RUN = {*MEASURED, *FOLLOWS}
+"""The stages that read those of a run; the inner ones of a corpus read each other."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What was found in the folder of a stage, or with `is_stage` False around all stages.
 
-    `faults` are sentences; `foreign` are the files, relative to the folder, that nothing of ours lists.
+    `faults` are sentences; `foreign` are the files, relative to the folder, that nothing of ours lists; `interrupted`
+    counts those that an interrupted run left.
     """
 
     folder: str
@@ -32,11 +37,12 @@ class Found:
     faults: list[str]
     foreign: list[str]
     is_stage: bool = True
+    interrupted: int = 0
 
 
 def inspect(root: str) -> Iterator[Found]:
     """Every stage at or below a folder, then what belongs to none."""
-    files = storage.files_below(root)
+    files = _files_below(root)
     ends = (MANIFEST, MARK)
     stages = sorted({_above(path, end) for path in files for end in ends if f"/{path}".endswith(f"/{end}")})
     stages = [stage for stage in stages if OURS not in stage.split("/")]
@@ -45,6 +51,19 @@ def inspect(root: str) -> Iterator[Found]:
     foreign = [path for path in files if not any(_is_below(path, stage) for stage in stages)]
     if foreign:
         yield Found(root, 0, [], foreign, is_stage=False)
+
+
+def _files_below(root: str, around: frozenset[str] = frozenset()) -> list[str]:
+    """The files below a folder, and below links in it that lead to stages, which those who use a stage follow too."""
+    around |= {os.path.realpath(root)}
+    found = []
+    for path in storage.files_below(root):
+        at = join(root, path)
+        if leads_to_stages(at) and os.path.realpath(at) not in around:
+            found += [join(path, below) for below in _files_below(at, around)]
+        else:
+            found.append(path)
+    return found
 
 
 def _above(path: str, end: str) -> str:
@@ -64,6 +83,7 @@ def _inspect_stage(folder: str) -> Found:
         return Found(folder, 0, [], [MANIFEST], is_stage=False)
     try:
         manifest, mark = read_manifest(folder), read_mark(folder)
+        unfinished, hidden = hidden_files(folder)
     except UserError as error:
         return Found(folder, 0, [*faults, str(error)], [])
     if mark is not None and mark.stage != manifest.stage:
@@ -79,7 +99,7 @@ def _inspect_stage(folder: str) -> Found:
     foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
     if is_model:
         foreign += [join(CHECKPOINTS, name) for name in foreign_entries(join(folder, CHECKPOINTS))]
-    return Found(folder, len(manifest.outputs), faults, foreign)
+    return Found(folder, len(manifest.outputs), faults, foreign + hidden, interrupted=len(unfinished))
 
 
 def _try(faults: list[str], check: Callable[[], None]) -> None:
@@ -104,13 +124,15 @@ def _changed(folder: str, path: str, sha256: str) -> str:
 
 
 def _made_from_others(folder: str, manifest: Manifest) -> list[str]:
-    """Inputs that lie beside the stage and are not those that it was made from."""
+    """Inputs that lie beside the stage and are not those that it was made from.
+
+    What a folder is its manifest says, for a working folder may have any name.
+    """
     above, _, name = folder.rpartition("/")
-    run, stage = above, name
-    if above.endswith("/evaluate"):
-        run, stage = above.removesuffix("/evaluate"), f"evaluate/{name}"
+    place = MEASURED.get(manifest.stage, name)
+    run, stage = (folder.removesuffix(f"/{place}"), place) if folder.endswith(f"/{place}") else (above, name)
     wrong = [of for of in other_inputs(Run(Settings(), run), stage) if of not in ("", name)]
-    if above.endswith("/stages"):
+    if manifest.stage not in _OF_A_RUN:
         beside = {of: join(above, of) for of in manifest.inputs if is_finished(join(above, of))}
         wrong += [of for of, at in beside.items() if read_manifest(at).digest != manifest.inputs[of]]
     elsewhere = _inputs_elsewhere(folder) if wrong else {}
@@ -123,7 +145,7 @@ def _inputs_elsewhere(folder: str) -> dict[str, str]:
 
     Of one run it may be a copy, whose stages have to fit each other.
     """
-    named = {name: path for name, path in saved_config(folder).get("paths", {}).items() if name in NAMED and path}
+    named = {name: path for name, path in saved_paths(folder).items() if name in NAMED and path}
     return named if len({path.rpartition("/")[0] for path in named.values()}) > 1 else {}
 
 

@@ -1,30 +1,61 @@
 """The checkpoint of a model: the one that the manifest beside it was written for."""
 
-import json
+from typing import Any, TypedDict, TypeVar
 
 from sc2jax.checkpoint.disk import CHECKPOINTS, PARAMS
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.errors import UserError
+from sc2jax.json_files import Amount, Count, as_kind, decode_json
 from sc2jax.records.manifest import MANIFEST, Manifest, read_output
 from sc2jax.storage import join
+
+T = TypeVar("T")
 
 PARAMETERS = "parameters.json"
 """The fingerprints of a model's parameters, beside its checkpoints."""
 
 
-def model_step(folder: str, manifest: Manifest) -> int:
-    """The step of the checkpoint that a model's manifest was written for.
+class ModelStatistics(TypedDict):
+    """The statistics in a model's manifest; its steps are those of the checkpoint that it was written for."""
+
+    parameters: Count
+    steps: Count
+    tokens: Count
+
+
+class TrainingStatistics(ModelStatistics):
+    """The same of a model that was trained here."""
+
+    loss: Amount
+
+
+class _ModelConfig(TypedDict):
+    model: dict[str, Any]
+
+
+def model_statistics(folder: str, manifest: Manifest) -> ModelStatistics:
+    """What a model's manifest says of it.
 
     Raises:
         UserError: the manifest is no model's.
     """
-    step = manifest.statistics.get("steps")
-    if not isinstance(step, int) or "model" not in manifest.config:
-        raise UserError(
-            f"{folder}/{MANIFEST} describes no model of this version; name a folder that `train` or `convert` wrote, "
-            "or make it again"
-        )
-    return step
+    return _statistics(folder, manifest, ModelStatistics)
+
+
+def training_statistics(folder: str, manifest: Manifest) -> TrainingStatistics:
+    """What the manifest of a model that was trained here says of it.
+
+    Raises:
+        UserError: the manifest is no such model's.
+    """
+    return _statistics(folder, manifest, TrainingStatistics)
+
+
+def _statistics(folder: str, manifest: Manifest, kind: type[T]) -> T:
+    where = f"{folder}/{MANIFEST}, which describes no model of this version,"
+    remedy = "name a folder that `train` or `convert` wrote, or make it again"
+    as_kind(manifest.config, _ModelConfig, where, remedy)
+    return as_kind(manifest.statistics, kind, where, remedy)
 
 
 def refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:
@@ -33,10 +64,12 @@ def refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:
     Raises:
         UserError: it is not, or it is damaged.
     """
-    checkpoints, step = join(folder, CHECKPOINTS), model_step(folder, manifest)
+    checkpoints, step = join(folder, CHECKPOINTS), model_statistics(folder, manifest)["steps"]
     progress = read_progress(checkpoints, step)
     trained_here = manifest.stage != "train" or progress.key == manifest.key
-    if not trained_here or progress.fingerprints[PARAMS] != json.loads(read_output(folder, manifest, PARAMETERS)):
+    content, where = read_output(folder, manifest, PARAMETERS), join(folder, PARAMETERS)
+    fingerprints = decode_json(content, dict[str, int], where, "make the model again")
+    if not trained_here or progress.fingerprints[PARAMS] != fingerprints:
         raise UserError(
             f"{checkpoints}/{step} is not the checkpoint that {folder}/manifest.json was written for; bring that one "
             "back, or make the model again"

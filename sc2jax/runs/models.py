@@ -14,7 +14,7 @@ from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest, read_output
 from sc2jax.runs.inputs import refuse_mixed
-from sc2jax.runs.model_checkpoint import model_step
+from sc2jax.runs.model_checkpoint import model_statistics
 from sc2jax.runs.run import Run
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.settings import part
@@ -53,8 +53,8 @@ def trained_model(run: Run) -> TrainedModel:
     """
     refuse_mixed(run, "convert")
     folder = run.folder("train")
-    manifest = read_manifest(folder)
-    step = model_step(folder, manifest)
+    manifest = run.manifest("train")
+    step = model_statistics(folder, manifest)["steps"]
     try:
         config = ModelConfig(**manifest.config["model"])
     except TypeError as error:

@@ -6,18 +6,22 @@ reads the manifests of those before it.
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypedDict
 
 from sc2jax import storage
 from sc2jax.config import CONFIG_FILE, Settings, settings_json
 from sc2jax.display import print_text
-from sc2jax.json_files import read_json
-from sc2jax.records.manifest import Manifest
+from sc2jax.errors import UserError
+from sc2jax.json_files import as_kind, read_json
+from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage import Stage
 from sc2jax.storage import join
 
 NAMED = ("corpus", "tokenizer", "tokenize", "train")
 """The stages whose folders `paths` may name, because other runs may read them."""
+
+_MADE_BY = {"corpus": "curate"}
+"""The verbs that do not have the name of the stage that they write."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,22 @@ class Run:
         first, slash, below = stage.partition("/")
         named = getattr(self.settings.paths, first) if first in NAMED else ""
         return storage.absolute(f"{named or join(self.workdir, first)}{slash}{below}")
+
+    def manifest(self, stage: str) -> Manifest:
+        """The manifest of a stage that must be complete.
+
+        Raises:
+            UserError: it is not, and which verb completes it; or its manifest is damaged.
+        """
+        folder, first = self.folder(stage), stage.partition("/")[0]
+        if not is_finished(folder):
+            storage.refuse_no_folder(folder)
+            elsewhere = f", or name a folder that it filled with --config.paths.{first}=DIR" if first in NAMED else ""
+            raise UserError(
+                f"{folder} holds no {MANIFEST}: `sc2jax {_MADE_BY.get(first, first)}` was not run or did not finish; "
+                f"run it{elsewhere}"
+            )
+        return read_manifest(folder)
 
     def do(self, stage: Stage, name: str = "") -> Manifest:
         """Does a stage in its folder, unless it is complete, with the resolved config beside what it makes.
@@ -90,6 +110,23 @@ def saved_config(folder: str) -> dict[str, Any]:
     if not storage.exists(path):
         return {}
     return read_json(path, dict[str, Any], f"delete {folder} and run its stage again")
+
+
+class _Saved(TypedDict, total=False):
+    """What is read of a saved config of any version."""
+
+    paths: dict[str, str]
+
+
+def saved_paths(folder: str) -> dict[str, str]:
+    """The paths of the config beside a stage, by name; empty where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    where = join(folder, CONFIG_FILE)
+    saved = as_kind(saved_config(folder), _Saved, where, f"delete {folder} and run its stage again")
+    return saved.get("paths", {})
 
 
 def source_folders(settings: Settings) -> list[str]:

@@ -2,7 +2,7 @@
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.records.manifest import Output, read_manifest
+from sc2jax.records.manifest import Output
 from sc2jax.runs.run import Run, is_tokenizer
 from sc2jax.storage import join
 from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -18,7 +18,7 @@ def tokenizer_path(run: Run) -> str:
     if is_tokenizer(named):
         return storage.absolute(named)
     folder = run.folder("tokenizer")
-    return join(folder, _tokenizer_output(folder).path)
+    return join(folder, _tokenizer_output(run).path)
 
 
 def tokenizer_digest(run: Run) -> str:
@@ -32,10 +32,9 @@ def tokenizer_digest(run: Run) -> str:
         digest = storage.sha256_of_file(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no tokenizer {path}; make it again, or name another with paths.tokenizer") from error
-    if not is_tokenizer(run.settings.paths.tokenizer):
+    if not is_tokenizer(run.settings.paths.tokenizer) and digest != _tokenizer_output(run).sha256:
         folder = run.folder("tokenizer")
-        if digest != _tokenizer_output(folder).sha256:
-            raise UserError(f"{path} is not what its stage wrote; delete {folder} and make it again")
+        raise UserError(f"{path} is not what its stage wrote; delete {folder} and make it again")
     return digest
 
 
@@ -49,8 +48,10 @@ def open_tokenizer(run: Run) -> Tokenizer:
     return load_tokenizer(tokenizer_path(run))
 
 
-def _tokenizer_output(folder: str) -> Output:
-    found = [output for output in read_manifest(folder).outputs if output.result and is_tokenizer(output.path)]
+def _tokenizer_output(run: Run) -> Output:
+    outputs = run.manifest("tokenizer").outputs
+    found = [output for output in outputs if output.result and is_tokenizer(output.path)]
     if not found:
+        folder = run.folder("tokenizer")
         raise UserError(f"{folder}/manifest.json names no tokenizer; delete the folder and make it again")
     return found[0]

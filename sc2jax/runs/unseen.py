@@ -6,28 +6,32 @@ split by itself: what the model was trained on may lie in its held-out part, and
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, TypedDict
 
 from sc2jax.evaluation.heldout import Splits, read_files, shared_texts
+from sc2jax.json_files import Count
 from sc2jax.records.manifest import Manifest, is_finished, read_manifest
-from sc2jax.runs.run import Run, saved_config
+from sc2jax.runs.run import Run, saved_paths
 from sc2jax.storage import join
+
+
+class OtherCorpus(TypedDict):
+    """What has to be known of a corpus that the model was not trained on.
+
+    `left_out` counts its held-out files that the model was trained on all the same; they are unknown where the corpus
+    that was trained on is gone.
+    """
+
+    trained_on: Literal[False]
+    left_out: Count | Literal["unknown"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-    """The files by split, and what has to be said of them; `about` is empty for the corpus that was trained on."""
+    """The files by split, and what has to be known of them if they are of another corpus than was trained on."""
 
     files: Splits
-    about: dict[str, Any]
-
-
-CORPUS = "corpus"
-"""Where a measure's scores say that they are on another corpus than was trained on."""
-
-UNKNOWN = "unknown"
-"""Stands for the number of files left out where the corpus that was trained on is gone."""
+    other_corpus: OtherCorpus | None
 
 
 def unseen_files(run: Run) -> Unseen:
@@ -37,14 +41,14 @@ def unseen_files(run: Run) -> Unseen:
         UserError: a stage is missing or damaged.
     """
     corpus = run.folder("corpus")
-    manifest = read_manifest(corpus)
-    trained_on = read_manifest(run.folder("train")).inputs.get("corpus", "")
+    manifest = run.manifest("corpus")
+    trained_on = run.manifest("train").inputs.get("corpus", "")
     if trained_on in ("", manifest.digest):
-        return Unseen(functools.partial(read_files, corpus, manifest), {})
+        return Unseen(functools.partial(read_files, corpus, manifest), None)
     trained = _corpus_of(run, trained_on)
     without = shared_texts(corpus, manifest, trained, read_manifest(trained)) if trained else frozenset()
-    about = {"trained_on": False, "left_out": len(without) if trained else UNKNOWN}
-    return Unseen(functools.partial(read_files, corpus, manifest, without=without), about)
+    other: OtherCorpus = {"trained_on": False, "left_out": len(without) if trained else "unknown"}
+    return Unseen(functools.partial(read_files, corpus, manifest, without=without), other)
 
 
 def sampled_split(corpus: Manifest) -> str:
@@ -55,17 +59,17 @@ def sampled_split(corpus: Manifest) -> str:
 def _corpus_of(run: Run, digest: str) -> str:
     """Where the corpus of this digest lies: beside the model or the run, or where the model's config says; else ""."""
     train = run.folder("train")
-    named = saved_config(train).get("paths", {}).get("corpus", "")
+    named = saved_paths(train).get("corpus", "")
     for folder in (join(train.rpartition("/")[0], "corpus"), join(run.workdir, "corpus"), named):
         if folder and is_finished(folder) and read_manifest(folder).digest == digest:
             return folder
     return ""
 
 
-def caveat(about: Mapping[str, Any]) -> str:
+def caveat(other: OtherCorpus) -> str:
     """What has to be said of scores on another corpus."""
-    left_out = about["left_out"]
-    if left_out == UNKNOWN:
+    left_out = other["left_out"]
+    if left_out == "unknown":
         rest = "which of its files the model was trained on is not known, for that corpus is gone"
     elif not left_out:
         rest = "it was trained on none of its held-out files"

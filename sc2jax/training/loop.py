@@ -21,6 +21,7 @@ from sc2jax.model.params import Table, stacked_mask
 from sc2jax.progress import progress
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
+from sc2jax.training.spoken_progress import SpokenProgress
 from sc2jax.training.step import (
     Batch,
     Loss,
@@ -168,6 +169,7 @@ def _run(
 ) -> TrainState:
     first = int(state.step)
     bar = progress(initial=first, total=training.steps, desc="train", unit="step")
+    spoken = SpokenProgress(first, training.steps) if bar.disable and log is not None else None
     unread: tuple[Metrics, np.ndarray, float] | None = None
     started, lost = time.monotonic(), np.zeros(1, np.int64)
 
@@ -187,6 +189,8 @@ def _run(
                 log.write(step, statistics)
         bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
         bar.update()
+        if spoken is not None:
+            spoken.step(step, values["loss"], values["tokens"])
 
     for step in range(first + 1, training.steps + 1):
         batch = place(next(feed))

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypedDict
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.json_files import decode_json
+from sc2jax.json_files import Amount, Count, decode_json
+from sc2jax.storage import inside
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -17,11 +17,11 @@ TIMING = "timing.jsonl"
 class Row(TypedDict):
     """A line of the log: what the steps since the last line came to, and what the feed did since the start."""
 
-    step: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    tokens: int
+    step: Count
+    loss: Amount
+    gradient_norm: Amount
+    learning_rate: Amount
+    tokens: Count
     feed: Mapping[str, Any]
 
 
@@ -31,8 +31,8 @@ def read_metrics(folder: str) -> list[Row]:
     Raises:
         UserError: a line is damaged.
     """
-    path = Path(folder, METRICS)
-    return metrics_of(path.read_bytes(), str(path)) if path.exists() else []
+    path = inside(folder, METRICS)
+    return metrics_of(storage.read_bytes(path), path) if storage.is_there(path) else []
 
 
 def metrics_of(content: bytes, where: str) -> list[Row]:
@@ -42,10 +42,12 @@ def metrics_of(content: bytes, where: str) -> list[Row]:
         UserError: a line is damaged.
     """
     remedy = "delete its folder and run `sc2jax train` again"
-    return [
-        decode_json(line, Row, f"{where}, line {number},", remedy)
-        for number, line in enumerate(content.split(b"\n")[:-1], start=1)
-    ]
+    rows: list[Row] = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        rows.append(decode_json(line, Row, f"{where}, line {number},", remedy))
+        if rows[-1]["step"] <= (rows[-2]["step"] if number > 1 else 0):
+            raise UserError(f"{where}, line {number}, is damaged: its step does not come after those before; {remedy}")
+    return rows
 
 
 class MetricsLog:
@@ -59,12 +61,15 @@ class MetricsLog:
         """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again.
 
         Raises:
-            UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint.
+            UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint, or something
+                else than a file has the name of one.
         """
-        self._file = Path(folder, METRICS)
-        self._timing = Path(folder, TIMING)
-        written = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() and step else []
-        rows = metrics_of(b"".join(written), str(self._file))
+        self._file, self._timing = inside(folder, METRICS), inside(folder, TIMING)
+        storage.append(self._timing, b"")
+        written = (
+            storage.read_bytes(self._file).splitlines(keepends=True) if storage.is_there(self._file) and step else []
+        )
+        rows = metrics_of(b"".join(written), self._file)
         kept = sum(row["step"] <= step for row in rows)
         content = b"".join(written[:kept])
         self._sha256 = hashlib.sha256(content)
@@ -73,7 +78,7 @@ class MetricsLog:
                 f"{self._file} does not hold the lines that were written up to step {step}: some are missing or "
                 f"changed; bring it back, or delete {folder} to train anew"
             )
-        storage.write_whole(str(self._file), content)
+        storage.write_whole(self._file, content)
         self._tokens = rows[kept - 1]["tokens"] if kept else 0
         self._pending: list[dict[str, float]] = []
         self._seconds = self._waited = 0.0
@@ -111,8 +116,7 @@ class MetricsLog:
             "feed_wait_seconds": round(self._waited, 4),
         }
         for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
-            with path.open("ab") as file:
-                file.write(line)
+            storage.append(path, line)
         self._sha256.update(_line(row))
         self._pending, self._seconds, self._waited = [], 0.0, 0.0
 

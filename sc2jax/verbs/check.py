@@ -26,6 +26,8 @@ def run(settings: Settings, workdir: str) -> None:
             say(f"  {fault}")
         for name in found.foreign[:_NAMED_AT_MOST]:
             say(f"  not ours: {name}")
+        if found.interrupted:
+            say(f"  and {found.interrupted:,} files that an interrupted run left; they go when its stage is run again")
         if len(found.foreign) > _NAMED_AT_MOST:
             say(f"  and {len(found.foreign) - _NAMED_AT_MOST} more that are not ours")
     if not stages:

@@ -8,10 +8,10 @@ from sc2jax.config import Settings
 from sc2jax.display import print_text
 from sc2jax.inference.samples import complete_prompt, samples_from_files
 from sc2jax.model.config import Computation
-from sc2jax.records.manifest import canonical_json, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import SAMPLES, input_digests, read_result
+from sc2jax.runs.inputs import input_digests
 from sc2jax.runs.models import open_model
+from sc2jax.runs.results import read_samples, write_samples
 from sc2jax.runs.run import Run, open_run
 from sc2jax.runs.unseen import sampled_split, unseen_files
 from sc2jax.settings import part
@@ -35,8 +35,11 @@ def run(settings: Settings, workdir: str) -> None:
         print_text(_end(sample["finish"], wanted.suffix))
         return
     this.do(_stage(this))
-    for sample in read_result(this.folder("complete"), SAMPLES):
-        before, after = sample.get("prefix", sample.get("prompt")), sample.get("suffix", "")
+    for sample in read_samples(this):
+        if sample["kind"] == "infill":
+            before, after = sample["prefix"], sample["suffix"]
+        else:
+            before, after = sample["prompt"], ""
         print_text(_opening(before, after) + sample["completion"] + _end(sample["finish"], after))
 
 
@@ -45,10 +48,10 @@ def _stage(run: Run) -> Stage:
     inputs = input_digests(run, "complete")
 
     def write(folder: str) -> Written:
-        split = sampled_split(read_manifest(run.folder("corpus")))
+        split = sampled_split(run.manifest("corpus"))
         files = ((file.path, file.text) for file in unseen_files(run).files(split))
         samples = samples_from_files(open_model(run), files, settings.completion, settings.seed)
-        return [write_output(folder, SAMPLES, canonical_json(samples, indent=1).encode())], {}
+        return [write_samples(folder, samples)], {}
 
     sections = {
         "completion": settings.completion,

@@ -8,6 +8,7 @@ from sc2jax.config import Settings
 from sc2jax.corpus.recipes.source_code import curation
 from sc2jax.corpus.sources.left_out import in_a_line
 from sc2jax.errors import UserError
+from sc2jax.records.statistics import corpus_statistics
 from sc2jax.runs.run import open_run, say, source_folders
 
 
@@ -19,13 +20,13 @@ def run(settings: Settings, workdir: str) -> None:
     if settings.paths.source and not sources:
         raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
     manifest = this.do(curation(settings.corpus, sources, folder, settings.seed), "corpus")
-    first, last = manifest.statistics["funnel"][0], manifest.statistics["funnel"][-1]
-    split = manifest.statistics["split"]
+    statistics = corpus_statistics(folder, manifest)
+    first, last, split = statistics["funnel"][0], statistics["funnel"][-1], statistics["split"]
     say(
         f"{first['files_in']:,} files, {last['files_out']:,} kept ({last['bytes_out'] / 1e6:.1f} MB); "
         f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
         folder,
     )
-    left_out = in_a_line(manifest.statistics["left_out"])
+    left_out = in_a_line(statistics["left_out"])
     if left_out:
         say(f"left out of the sources: {left_out}")

@@ -10,12 +10,12 @@ from sc2jax.config import Settings
 from sc2jax.evaluation.measures import load
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
-from sc2jax.records.manifest import canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import MEASURED, SCORES, input_digests, read_result
+from sc2jax.runs.inputs import MEASURED, input_digests
 from sc2jax.runs.models import open_model
+from sc2jax.runs.results import Scores, read_scores, write_scores
 from sc2jax.runs.run import Run, open_run, say
-from sc2jax.runs.unseen import CORPUS, caveat, unseen_files
+from sc2jax.runs.unseen import caveat, unseen_files
 from sc2jax.settings import part
 
 
@@ -25,10 +25,10 @@ def run(settings: Settings, workdir: str) -> None:
     model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
     for name, folder in MEASURED.items():
         this.do(_stage(this, name, model), folder)
-        scores = read_result(this.folder(folder), SCORES)
-        say(load(name).summary(scores))
-        if CORPUS in scores:
-            say(caveat(scores[CORPUS]))
+        scores = read_scores(this, name)
+        say(load(name).summary(scores.found))
+        if scores.other_corpus:
+            say(caveat(scores.other_corpus))
 
 
 def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
@@ -38,9 +38,8 @@ def _stage(run: Run, name: str, model: Callable[[], LoadedModel]) -> Stage:
 
     def write(folder: str) -> Written:
         unseen = unseen_files(run)
-        scores = measure.measure(model(), unseen.files, section, settings.seed)
-        scores = scores | ({CORPUS: unseen.about} if unseen.about else {})
-        return [write_output(folder, SCORES, canonical_json(scores, indent=1).encode())], {}
+        found = measure.measure(model(), unseen.files, section, settings.seed)
+        return [write_scores(folder, Scores(found, unseen.other_corpus))], {}
 
     sections = {
         "evaluation": section,

@@ -6,20 +6,22 @@ Reads every stage of the run; writes `report/index.html`, one page without scrip
 from pathlib import Path
 
 import sc2jax
-from sc2jax.config import CONFIG_FILE, Settings
+from sc2jax.config import Settings
 from sc2jax.corpus.sources.left_out import in_words
 from sc2jax.evaluation.measures import load
 from sc2jax.evaluation.report import render_report
-from sc2jax.records.manifest import Manifest, read_manifest, read_output, write_output
+from sc2jax.records.manifest import Manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, SAMPLES, SCORES, input_digests, read_result
-from sc2jax.runs.model_checkpoint import model_step
+from sc2jax.records.statistics import corpus_statistics
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests
+from sc2jax.runs.model_checkpoint import model_statistics
+from sc2jax.runs.results import read_samples, read_scores
 from sc2jax.runs.run import open_run, say
-from sc2jax.runs.unseen import CORPUS, caveat, sampled_split
+from sc2jax.runs.unseen import caveat, sampled_split
 from sc2jax.storage import join
 from sc2jax.training.metrics import METRICS, Row, metrics_of
 
-VERSION = 4
+VERSION = 5
 PAGE = "index.html"
 
 
@@ -27,36 +29,38 @@ def run(settings: Settings, workdir: str) -> None:
     """Renders the page."""
     this = open_run(settings, workdir)
     inputs = input_digests(this, "report")
+    manifests = {stage: this.manifest(stage) for stage in FOLLOWS["report"]}
+    used = {stage: manifest.config for stage, manifest in manifests.items()}
 
     def write(folder: str) -> Written:
-        manifests = {stage: read_manifest(this.folder(stage)) for stage in FOLLOWS["report"]}
-        train = this.folder("train")
-        scores = {name: read_result(this.folder(folder), SCORES) for name, folder in MEASURED.items()}
-        caveats = {name: caveat(found[CORPUS]) for name, found in scores.items() if CORPUS in found}
+        train, corpus = this.folder("train"), corpus_statistics(this.folder("corpus"), manifests["corpus"])
+        model = model_statistics(train, manifests["train"])
+        scores = {name: read_scores(this, name) for name in MEASURED}
+        caveats = {name: caveat(found.other_corpus) for name, found in scores.items() if found.other_corpus}
         page = render_report(
-            corpus=dict(manifests["corpus"].statistics),  # pyright: ignore[reportArgumentType]
-            left_out=in_words(manifests["corpus"].statistics["left_out"]),
-            parameters=manifests["train"].statistics["parameters"],
+            corpus=corpus,
+            left_out=in_words(corpus["left_out"]),
+            parameters=model["parameters"],
             metrics=_metrics(train, manifests["train"]),
-            bits_per_byte=scores.pop("bits_per_byte"),
-            infilling=scores.pop("infilling"),
-            others=[(name, load(name).summary(found)) for name, found in scores.items()],
+            bits_per_byte=scores.pop("bits_per_byte").found,
+            infilling=scores.pop("infilling").found,
+            others=[(name, load(name).summary(found.found)) for name, found in scores.items()],
             caveats=caveats,
-            samples=read_result(this.folder("complete"), SAMPLES),
+            samples=read_samples(this),
             samples_are_unseen=sampled_split(manifests["corpus"]) == "heldout",
             provenance={
                 "version": sc2jax.__version__,
                 "manifests": {stage: manifest.digest for stage, manifest in manifests.items()},
-                "step": model_step(train, manifests["train"]),
+                "step": model["steps"],
                 "trained_on": manifests["train"].inputs.get("corpus", ""),
                 "imported": manifests["train"].stage != "train",
-                # Without paths, so that the same run gives the same page wherever it lies.
-                "config": {name: value for name, value in read_result(train, CONFIG_FILE).items() if name != "paths"},
+                "settings": used,
             },
         )
         return [write_output(folder, PAGE, page.encode())], {}
 
-    this.do(Stage("report", VERSION, {"version": sc2jax.__version__}, inputs, write))
+    # Other settings can give equal results, but not the same page, which names them.
+    this.do(Stage("report", VERSION, {"version": sc2jax.__version__, "settings": used}, inputs, write))
     say(str(Path(this.folder("report"), PAGE).resolve()))
 
 

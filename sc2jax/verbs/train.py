@@ -6,10 +6,9 @@ metrics.jsonl, timing.jsonl.
 
 import dataclasses
 import json
-from pathlib import Path
 
 from sc2jax import storage
-from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.disk import CHECKPOINTS, refuse_misread_path
 from sc2jax.checkpoint.ownership import own_steps
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.config import CONFIG_FILE, Settings, differing_keys
@@ -22,7 +21,12 @@ from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.inputs import feed_inputs, input_digests
-from sc2jax.runs.model_checkpoint import PARAMETERS, model_step, refuse_other_checkpoint
+from sc2jax.runs.model_checkpoint import (
+    PARAMETERS,
+    model_statistics,
+    refuse_other_checkpoint,
+    training_statistics,
+)
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
 from sc2jax.runs.tokenizer_file import open_tokenizer
@@ -42,6 +46,7 @@ def run(settings: Settings, workdir: str) -> None:
     folder = this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
+    refuse_misread_path(join(folder, CHECKPOINTS), merged=True)
     ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
@@ -55,7 +60,7 @@ def run(settings: Settings, workdir: str) -> None:
         return _train(this, folder, unfinished, stage.key)
 
     def intact(manifest: Manifest) -> bool:
-        if model_step(folder, manifest) not in own_steps(join(folder, CHECKPOINTS)):
+        if model_statistics(folder, manifest)["steps"] not in own_steps(join(folder, CHECKPOINTS)):
             return False
         refuse_other_checkpoint(folder, manifest)
         return True
@@ -72,7 +77,7 @@ def run(settings: Settings, workdir: str) -> None:
         adopts=lambda unmarked: holds_this_run(unmarked, stage),
         keeps=keeps,
     )
-    statistics = this.do(stage).statistics
+    statistics = training_statistics(folder, this.do(stage))
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
         f"loss {statistics['loss']:.3f}",
@@ -104,11 +109,11 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
         )
     finally:
         feed.close()
-    log = Path(folder, METRICS).read_bytes()
+    log = storage.read_bytes(join(folder, METRICS))
     outputs = [
         write_output(unfinished, METRICS, log),
         write_output(unfinished, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
-        write_output(unfinished, TIMING, Path(folder, TIMING).read_bytes(), result=False),
+        write_output(unfinished, TIMING, storage.read_bytes(join(folder, TIMING)), result=False),
     ]
     last = metrics_of(log, METRICS)[-1]
     statistics = {

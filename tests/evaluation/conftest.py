@@ -206,9 +206,12 @@ def provenance() -> dict[str, Any]:
         "step": 700,
         "trained_on": "19c4" * 16,
         "imported": False,
-        "config": {
-            "model": {"num_layers": 4, "embed": 192, "window": 256},
-            "training": {"steps": 700, "batch": 16, "learning_rate": 0.002},
-            "corpus": {"sources": ("/usr/lib/python3.11",), "tag": ""},
+        "settings": {
+            "corpus": {"corpus": {"license_types": ["permissive", "no_license"], "tag": ""}, "seed": 0},
+            "tokenizer": {},
+            "train": {
+                "model": {"num_layers": 4, "embed": 192, "window": 256},
+                "training": {"steps": 700, "batch": 16, "learning_rate": 0.002},
+            },
         },
     }

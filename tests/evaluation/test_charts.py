@@ -60,3 +60,11 @@ LABELS = {0.0: "0", 0.0005: "0.0005", 700: "700", 1e4: "10k", 12e3: "12k", 1e6: 
 @pytest.mark.parametrize(("value", "label"), LABELS.items())
 def test_tick_labels_are_short(value: float, label: str) -> None:
     assert tick_label(value) == label
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 5e-324), (1e-310, 2e-310), (3e-320, 3e-320), (0.0, 0.0)])
+def test_a_range_too_small_to_be_divided_has_ticks(low: float, high: float) -> None:
+    places = ticks(low, high, 4)
+    assert places[0] <= low and high <= places[-1]
+    assert len(places) > 1 and len(set(places)) == len(places)
+    assert places[-1] == 1.0

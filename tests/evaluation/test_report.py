@@ -57,7 +57,8 @@ def test_bytes_depend_on_nothing_else(run: dict[str, Any]) -> None:
     reordered = copy.deepcopy(run)
     for key in ("languages", "licenses", "split"):
         reordered["corpus"][key] = dict(reversed(reordered["corpus"][key].items()))
-    reordered["provenance"]["config"] = dict(reversed(reordered["provenance"]["config"].items()))
+    settings = reordered["provenance"]["settings"]
+    settings["train"] = dict(reversed(settings["train"].items()))
     assert render_report(**run) == render_report(**reordered)
 
 
@@ -96,7 +97,7 @@ def test_hostile_text_is_only_text(run: dict[str, Any]) -> None:
     rates["by_language"] = {HOSTILE + str(i): rate for i, rate in enumerate(rates["by_language"].values())}
     bad["provenance"]["manifests"] |= {HOSTILE + str(i): HOSTILE for i in range(3)}
     bad["caveats"] = {"bits_per_byte": HOSTILE, "infilling": HOSTILE}
-    bad["provenance"]["config"] = {HOSTILE + str(i): HOSTILE for i in range(8)}
+    bad["provenance"]["settings"] = {HOSTILE: {HOSTILE + str(i): HOSTILE for i in range(8)}}
     html = render_report(**bad)
     page = Page(html)
     assert not set("\x1b\u202e\u200b") & set(html)
@@ -233,7 +234,7 @@ def test_an_empty_run_still_has_a_page(run: dict[str, Any]) -> None:
     run["corpus"] = {"funnel": [], "languages": {}, "licenses": {}, "split": {}}
     run["metrics"], run["parameters"] = [], 0
     run["samples"] = []
-    run["provenance"]["config"] = {}
+    run["provenance"]["settings"] = {}
     text = words(Page(render_report(**run)))
     assert "Files kept unknown" in text and "No samples were written" in text and "nothing was recorded" in text
 

@@ -58,6 +58,13 @@ def random_bits(shape: tuple[int, ...], dtype: Any, seed: int) -> np.ndarray:
     return np.frombuffer(np.random.default_rng(seed).bytes(size), dtype).reshape(shape)
 
 
+def finite_bits(shape: tuple[int, ...], dtype: Any, seed: int) -> np.ndarray:
+    """The same with a negative 0 in place of whatever is not finite."""
+    numbers = random_bits(shape, dtype, seed)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(numbers), numbers, np.array(-0.0, dtype))
+
+
 def small_numbers(shape: tuple[int, ...], dtype: Any, seed: int) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import hf_folders
@@ -11,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tokenizers
-from hf_folders import TINY, random_bits, write_folder
+from hf_folders import TINY, finite_bits, random_bits, write_folder
 from safetensors.numpy import load_file, save_file
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
@@ -39,6 +40,8 @@ from sc2jax.text.tokenizer import load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
 
 BF16, F16, F32 = ml_dtypes.bfloat16, np.float16, np.float32
+MODEL = {"parameters": 1, "steps": 1, "tokens": 1}
+"""Statistics of a model."""
 
 
 def convert_in(source: Path, workdir: Path) -> None:
@@ -63,8 +66,8 @@ def test_every_byte_comes_back(tmp_path, files, dtypes):
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16, F32])
-def test_any_bits_come_back(tmp_path, dtype):
-    write_folder(tmp_path / "source", dtypes=(dtype,), values=random_bits)
+def test_any_finite_bits_come_back(tmp_path, dtype):
+    write_folder(tmp_path / "source", dtypes=(dtype,), values=finite_bits)
     convert_in(tmp_path / "source", tmp_path / "run")
     convert_out(tmp_path / "back", tmp_path / "run")
     assert (tmp_path / "back/model.safetensors").read_bytes() == (tmp_path / "source/model.safetensors").read_bytes()
@@ -175,7 +178,7 @@ def trained(tmp_path) -> ModelConfig:
     checkpoints.close()
     config = {"model": dataclasses.asdict(model)}
     parameters = write_output(str(tmp_path / "run/train"), PARAMETERS, json.dumps(fingerprint(params)).encode())
-    commit(str(tmp_path / "run/train"), Manifest("convert", {}, config, (parameters,), {"steps": 1}))
+    commit(str(tmp_path / "run/train"), Manifest("convert", {}, config, (parameters,), MODEL))
     return model
 
 
@@ -206,7 +209,7 @@ def test_an_exported_model_is_read_again_with_its_own_tokenizer(tmp_path, traine
 
 
 @pytest.mark.parametrize(
-    ("config", "statistics"), [({}, {"steps": 0}), ({"model": {}}, {}), ({"model": {"unheard_of": 1}}, {"steps": 0})]
+    ("config", "statistics"), [({}, MODEL), ({"model": {}}, {}), ({"model": {"unheard_of": 1}}, MODEL | {"steps": 0})]
 )
 def test_a_folder_of_another_stage_or_version_is_no_model(tmp_path, config, statistics):
     write_folder(tmp_path / "source")
@@ -418,6 +421,24 @@ def test_hugging_face_folders_are_local(tmp_path, direction, url):
     with pytest.raises(UserError, match="name a local folder"):
         run(["convert", f"--config.convert.{direction}={url}", f"--workdir={workdir}"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "source"]
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16, F32])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["model.layers.2.mlp.c_fc.bias", "model.embed_tokens.weight"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, dtype, value, name):
+    write_folder(tmp_path / "source", dtypes=(dtype,))
+    tensors = load_file(tmp_path / "source/model.safetensors")
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[-1] = value
+    save_file(tensors, tmp_path / "source/model.safetensors", {"format": "pt"})
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(UserError, match=rf"model\.safetensors: {name} holds numbers that are not finite"),
+    ):
+        convert_in(tmp_path / "source", tmp_path / "run")
+    assert not list((tmp_path / "run/train").rglob("manifest.json"))
+    assert not list((tmp_path / "run").rglob("checkpoints"))
 
 
 def test_casting_is_exact_where_it_can_be_and_rounds_where_not():

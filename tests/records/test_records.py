@@ -113,8 +113,22 @@ def test_a_manifest_that_was_edited_is_refused(stage):
         write_whole(f"{folder}/{MANIFEST}", json.dumps(other).encode())
         with pytest.raises(UserError, match="is not what its stage wrote"):
             read_manifest(folder)
-    write_whole(f"{folder}/{MANIFEST}", json.dumps(fields, indent=3).encode())
-    assert read_manifest(folder) == manifest  # what it says counts, and not how it is written
+    write_whole(f"{folder}/{MANIFEST}", whole.encode())
+    assert read_manifest(folder) == manifest
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
+    """Also those that make a key unknown whose default would stand for it, and numbers that are the same otherwise."""
+    outputs = (Output("a", 1, "0" * 64, result=False), Output("b", 1, "0" * 64))
+    commit(str(tmp_path), Manifest("toy", {}, {"rate": 1e-05, "text": "\x1b"}, outputs, {}))
+    path = tmp_path / MANIFEST
+    whole = path.read_bytes()
+    for place in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=str(path)):
+            read_manifest(str(tmp_path))
 
 
 def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path):

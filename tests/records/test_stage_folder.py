@@ -1,5 +1,6 @@
 """Nothing in a stage's folder is deleted or written over that is not its own, whatever it is called."""
 
+import contextlib
 import json
 import logging
 import os
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.locks import locked
 from sc2jax.records.manifest import MANIFEST, Manifest, commit, manifest_json, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.records.stage_folder import claimed, foreign_files, read_mark
+from sc2jax.records.stage_folder import claimed, delete_unfinished, foreign_files, hidden_files, read_mark
 
 
 def stage(contents: dict[str, bytes], name: str = "toy", keeps: tuple[str, ...] = (), **config) -> Stage:
@@ -105,6 +107,99 @@ def test_a_file_where_an_output_has_to_go_is_refused_and_kept(tmp_path):
     assert tree(tmp_path)["a"] == b"other"
 
 
+class Killed(BaseException):
+    pass
+
+
+IN_THE_WAY = {
+    "a file": lambda at: at.write_text("mine"),
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda at: at.symlink_to("nothing"),
+    "a link to itself": lambda at: at.symlink_to(at),
+    "a link that leaves": lambda at: at.symlink_to("/tmp"),
+    "another disk": Path.mkdir,
+    "no permission": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("at", ["new", "new/er"])
+def test_what_lies_where_a_folder_has_to_go_is_found_before_anything_is_moved(tmp_path, monkeypatch, kind, killed, at):
+    """Also by whoever ends a commit that was killed before it came there."""
+    folder = tmp_path / "run"
+    stage({"a": b"1", "b/c": b"1"}, share=1).run(str(folder))
+    second = stage({"a": b"2", "b/c": b"2", "new/er/d": b"2"}, share=2)
+    if killed:
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
+            second.run(str(folder))
+    (folder / at).parent.mkdir(exist_ok=True)
+    IN_THE_WAY[kind](folder / at)
+    stat = os.stat
+    if kind == "another disk":
+        monkeypatch.setattr(Path, "stat", lambda path, **how: stat("/proc" if path == folder / at else path, **how))
+    if kind == "no permission":
+        monkeypatch.setattr(os, "access", lambda path, how: Path(path) != folder / at or not how & os.W_OK)
+    before = entries(folder)
+    with pytest.raises(UserError, match=rf"/{at}.* (has to go; move it away|leaves .*/run; nothing of it)"):
+        second.run(str(folder))
+    assert entries(folder) == before
+    assert read_manifest(str(folder)).config["config"]["share"] == 1
+    monkeypatch.undo()
+    if (folder / at).is_dir() and not (folder / at).is_symlink():
+        (folder / at).rmdir()
+    else:
+        (folder / at).unlink()
+    second.run(str(folder))
+    assert tree(folder).keys() == {"a", "b/c", "new/er/d", MANIFEST}
+    assert (folder / "a").read_bytes() == b"2"
+
+
+def test_what_an_earlier_run_wrote_is_not_deleted_over_a_link(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    stage({"a": b"1", "old/e": b"1"}, share=1).run(str(folder))
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
+        stage({"a": b"2"}, share=2).run(str(folder))
+    (folder / "old").rename(elsewhere)
+    (folder / "old").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link that leaves"):
+        stage({"a": b"2"}, share=2).run(str(folder))
+    assert tree(elsewhere) == {"e": b"1"}
+    assert (folder / "a").read_bytes() == b"1"
+
+
+def entries(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """What lies below a folder but ours: which it is, of which kind, and when it was changed last."""
+    found = {path: os.lstat(path) for path in folder.rglob("*") if ".sc2jax" not in path.parts}
+    return {path: (state.st_ino, state.st_mode, state.st_mtime_ns) for path, state in found.items()}
+
+
+def raising(error: type[BaseException]):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nothing", "a link that leaves", "a link within"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_is_no_file_where_an_output_has_to_go_is_refused_and_kept(tmp_path, kind, listed):
+    folder = tmp_path / "run"
+    first = {"a": b"1", "z": b"1"} | ({"b": b"1"} if listed else {})
+    stage(first, share=1).run(str(folder))
+    (folder / "b").unlink(missing_ok=True)
+    make = {**IN_THE_WAY, "a folder": Path.mkdir, "a link within": lambda at: at.symlink_to("z")}[kind]
+    make(folder / "b")
+    with pytest.raises(UserError, match=r"run/b (is not ours and lies where|is a link that leaves)"):
+        stage({"a": b"2", "b": b"1"}, share=2).run(str(folder))
+    assert (folder / "a").read_bytes() == b"1"
+    assert json.loads((folder / MANIFEST).read_text())["config"]["config"] == {"share": 1}
+    assert os.path.lexists(folder / "b")
+    assert not (folder / "b").is_file() or (folder / "b").is_symlink()
+
+
 def test_a_dataset_of_its_own_stays_and_is_named_once(tmp_path, caplog):
     contents = {"train/a": b"a"}
     stage(contents, keeps=("stages",), share=1).run(str(tmp_path))
@@ -156,10 +251,6 @@ def test_a_failure_leaves_nothing_where_nothing_was(tmp_path):
         with pytest.raises(UserError, match=r"^no$"):
             Stage("toy", 1, {}, {}, fail).run(str(tmp_path / folder))
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("after", range(13))
@@ -239,3 +330,108 @@ def test_what_only_looks_like_ours_is_refused_and_kept(tmp_path, name):
     with pytest.raises(UserError, match=rf"holds files that are not ours \({name}\).*name an empty or a new folder"):
         stage({"a": b"a"}).run(str(tmp_path))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
+
+
+@pytest.mark.parametrize("content", [b"my notes", b'{"host": "mine"}', b"null", b"\0"])
+def test_a_lock_that_is_not_ours_is_refused_and_kept(tmp_path, content):
+    (tmp_path / ".sc2jax").mkdir()
+    (tmp_path / ".sc2jax/lock").write_bytes(content)
+    with pytest.raises(UserError, match=r"holds files that are not ours \(.sc2jax/lock\)"):
+        stage({"a": b"a"}).run(str(tmp_path))
+    assert [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()] == [content]
+
+
+@pytest.mark.parametrize("place", ["os.ftruncate", "os.fsync", "os.pwrite", "pathlib.Path.replace"])
+def test_a_run_that_was_killed_before_its_mark_has_a_name_leaves_nothing(tmp_path, monkeypatch, place):
+    """Neither the lock, whole or empty, nor what was written of the mark, is in the way of the next run, or stays."""
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(place, raising(Killed))
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # a process that is killed cleans nothing up
+        patched.setattr(storage, "delete_file", lambda *_: None)
+        stage({"a": b"a"}).run(str(tmp_path))
+    assert list((tmp_path / ".sc2jax").iterdir())
+    assert hidden_files(str(tmp_path))[1] == []
+    stage({"a": b"a"}).run(str(tmp_path))
+    assert sorted(path.name for path in (tmp_path / ".sc2jax").iterdir()) == ["lock", "mark.json"]
+
+
+def test_only_a_mark_without_its_name_is_taken_for_one(tmp_path):
+    stage({"a": b"a"}).run(str(tmp_path))
+    hidden = tmp_path / ".sc2jax"
+    for name, content in {".0123456789abcdef.unfinished": "mine", ".01.unfinished": "", "notes": '{"id": "'}.items():
+        (hidden / name).write_text(content)
+    (hidden / ".1123456789abcdef.unfinished").symlink_to("mark.json")
+    for name, content in {".2123456789abcdef.unfinished": '{"id', ".3123456789abcdef.unfinished": '{"id": "01'}.items():
+        (hidden / name).write_text(content)
+    unfinished, foreign = hidden_files(str(tmp_path))
+    assert unfinished == [".sc2jax/.2123456789abcdef.unfinished", ".sc2jax/.3123456789abcdef.unfinished"]
+    stage({"a": b"b"}, share=2).run(str(tmp_path))
+    assert hidden_files(str(tmp_path)) == ([], foreign)
+    assert [name.removeprefix(".sc2jax/") for name in foreign] == [
+        *(".01.unfinished", ".0123456789abcdef.unfinished", ".1123456789abcdef.unfinished", "notes")
+    ]
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ".sc2jax", ".sc2jax/mark.json", ".sc2jax/lock"])
+def test_nothing_of_ours_is_read_or_written_over_a_link_that_leaves(tmp_path, name):
+    for folder in ("run", "other"):
+        stage({"a": b"a"}).run(str(tmp_path / folder))
+    mark = read_mark(str(tmp_path / "other"))
+    assert mark is not None
+    (tmp_path / "run" / name).rename(tmp_path / "moved")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other" / name)
+    before = tree(tmp_path / "other"), entries(tmp_path / "other/.sc2jax")
+    for again in (stage({"a": b"a"}), stage({"a": b"a"}, share=2)):
+        with pytest.raises(UserError, match=rf"run/{name}.* is a link that leaves .*/run"):
+            again.run(str(tmp_path / "run"))
+    assert (tree(tmp_path / "other"), entries(tmp_path / "other/.sc2jax")) == before
+
+
+def test_work_in_progress_is_not_sought_over_a_link(tmp_path):
+    stage({"a": b"a"}).run(str(tmp_path / "run"))
+    mark = read_mark(str(tmp_path / "run"))
+    assert mark is not None
+    commit(str(tmp_path / "mine"), Manifest("toy", {}, {}, (), {}))
+    (tmp_path / "run/.sc2jax" / mark.id).symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match=rf"{mark.id} is a link that leaves"):
+        stage({"a": b"b"}, share=2).run(str(tmp_path / "run"))
+    assert (tmp_path / "mine" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_another_run_left_goes_when_the_folder_is_found_complete(tmp_path, busy):
+    """Unless it is at work still."""
+    stage({"a": b"1"}, share=1).run(str(tmp_path))
+    mark = read_mark(str(tmp_path))
+    assert mark is not None
+    left = tmp_path / ".sc2jax" / mark.id / "train/part"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    assert hidden_files(str(tmp_path)) == ([f".sc2jax/{mark.id}/train/part"], [])
+    held = locked(f"{tmp_path}/.sc2jax/lock", "it") if busy else contextlib.nullcontext()
+    with held:
+        assert stage({"a": b"1"}, share=1).done(str(tmp_path)) is not None
+    assert left.exists() == busy
+    assert left.parent.parent.exists() == busy
+
+
+def test_a_half_committed_folder_is_no_complete_one(tmp_path, monkeypatch):
+    stage({"a": b"1"}, share=1).run(str(tmp_path))
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("sc2jax.records.stage_folder._publish", raising(Killed))
+        stage({"a": b"2"}, share=2).run(str(tmp_path))
+    assert stage({"a": b"1"}, share=1).done(str(tmp_path)) is None
+    before = entries(tmp_path / ".sc2jax"), hidden_files(str(tmp_path))
+    delete_unfinished(str(tmp_path))
+    assert (entries(tmp_path / ".sc2jax"), hidden_files(str(tmp_path))) == before
+    stage({"a": b"2"}, share=2).run(str(tmp_path))
+    assert (tmp_path / "a").read_bytes() == b"2"
+
+
+def test_what_cannot_be_written_in_stays_as_it_is(tmp_path, monkeypatch):
+    stage({"a": b"1"}).run(str(tmp_path))
+    mark = read_mark(str(tmp_path))
+    assert mark is not None
+    (tmp_path / ".sc2jax" / mark.id).mkdir()
+    monkeypatch.setattr("sc2jax.records.stage_folder.locked", raising(PermissionError))
+    assert stage({"a": b"1"}).done(str(tmp_path)) is not None

@@ -83,6 +83,90 @@ def test_an_input_that_was_named_elsewhere_is_looked_for_there(tmp_path):
     assert found(tmp_path / "run")["complete"].faults == ["it was made with another tokenizer than lies beside it"]
 
 
+@pytest.mark.parametrize("workdir", ["stages", "evaluate", "evaluate/infilling", "corpus/stages", "train", "plain"])
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_working_folder_may_have_any_name(tmp_path, workdir, exchanged):
+    """What was made with another tokenizer than lies beside it is found, and nothing else is."""
+    run = tmp_path / workdir
+    if workdir == "corpus/stages":
+        stage(tmp_path / "corpus", "curate")
+    corpus = stage(run / "corpus", "curate")
+    files = stage(run / "corpus/stages/files", "files")
+    stage(run / "corpus/stages/exact", "exact", files="0" * 64 if exchanged else files.digest)
+    tokenizer = stage(run / "tokenizer", "tokenizer", corpus=corpus.digest).outputs[0].sha256
+    trained = stage(run / "train", "train", corpus=corpus.digest, tokenizer="0" * 64 if exchanged else tokenizer)
+    inputs = {"corpus": corpus.digest, "tokenizer": tokenizer, "train": "0" * 64 if exchanged else trained.digest}
+    stage(run / "evaluate/infilling", "infilling", **inputs)
+    stage(run / "evaluate/bits_per_byte", "bits_per_byte", **inputs)
+    faults = {name.removeprefix(f"{workdir}/"): item.faults for name, item in found(tmp_path).items() if item.faults}
+    assert faults == (
+        {
+            "corpus/stages/exact": ["it was made with another files than lies beside it"],
+            "train": ["it was made with another tokenizer than lies beside it"],
+            "evaluate/infilling": ["it was made with another train than lies beside it"],
+            "evaluate/bits_per_byte": ["it was made with another train than lies beside it"],
+        }
+        if exchanged
+        else {}
+    )
+
+
+def linked(folder: Path, away: Path) -> None:
+    away.parent.mkdir(exist_ok=True)
+    folder.rename(away)
+    folder.symlink_to(away)
+
+
+@pytest.mark.parametrize("moved", ["corpus", "tokenizer", "evaluate", "corpus/stages", "corpus/issues"])
+def test_a_stage_that_was_moved_and_linked_is_looked_at_in_its_place(tmp_path, moved):
+    """As the verbs do, which follow the link; it may lead to a folder of stages, too."""
+    run = tmp_path / "run"
+    for name in ("corpus", "tokenizer", "evaluate/infilling", "corpus/stages/files", "corpus/issues"):
+        stage(run / name, "toy")
+    linked(run / moved, tmp_path / "big/moved")
+    whole = found(run)
+    assert len(whole) == 5
+    assert not any(item.faults or item.foreign for item in whole.values())
+    held = {"evaluate": "infilling/", "corpus/stages": "files/"}.get(moved, "")
+    (tmp_path / "big/moved" / f"{held}file.model").write_text("x")
+    faults = {name: item.faults for name, item in found(run).items() if item.faults}
+    assert faults == {f"{moved}/{held}".rstrip("/"): ["file.model is not what its stage wrote"]}
+
+
+def test_what_was_moved_is_compared_with_what_lies_around_the_link(tmp_path):
+    stage(tmp_path / "run/tokenizer", "tokenizer", corpus="0" * 64)
+    linked(tmp_path / "run/tokenizer", tmp_path / "big/tokenizer")
+    stage(tmp_path / "run/corpus", "curate")
+    (item,) = [item for name, item in found(tmp_path / "run").items() if name == "tokenizer"]
+    assert item.faults == ["it was made with another corpus than lies beside it"]
+
+
+def test_links_that_lead_round_or_to_no_stage_are_named_and_not_followed_for_ever(tmp_path):
+    stage(tmp_path / "run/corpus", "curate")
+    for name, target in {"self": ".", "up": "..", "nothing": "gone", "mine": "/proc"}.items():
+        (tmp_path / "run/corpus" / name).symlink_to(target)
+    (tmp_path / "run/corpus/notes").write_text("mine")
+    inspected = found(tmp_path / "run")
+    assert not any(item.faults for item in inspected.values())
+    assert inspected.keys() == {"corpus", "corpus/self"}
+    assert inspected["corpus"].foreign == ["mine", "notes", "nothing"]
+
+
+def test_what_lies_in_the_hidden_folder_is_named(tmp_path, capsys):
+    stage(tmp_path / "corpus", "curate")
+    hidden = tmp_path / "corpus/.sc2jax"
+    mark = json.loads((hidden / "mark.json").read_text())["id"]
+    (hidden / mark).mkdir()
+    (hidden / mark / "part").write_text("half")
+    (hidden / "notes.txt").write_text("mine")
+    item = found(tmp_path)["corpus"]
+    assert (item.interrupted, item.foreign, item.faults) == (1, [".sc2jax/notes.txt"], [])
+    run(Settings(), str(tmp_path))
+    printed = capsys.readouterr().out
+    assert "not ours: .sc2jax/notes.txt" in printed
+    assert "and 1 files that an interrupted run left" in printed
+
+
 def test_a_folder_without_stages_is_no_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no stage of a run"):

@@ -48,6 +48,9 @@ def make_tokenizer(run: Run, name: str) -> None:
     run.do(Stage("tokenizer", 1, {}, {}, lambda at: ([write_output(at, "tokenizer.model", model)], {})))
 
 
+STATISTICS = {"parameters": 1, "steps": 3, "tokens": 1}
+
+
 def train(run: Run, seed: int = 5) -> None:
     table = parameter_table(MODEL)
     params = init_params(table, jax.random.key(seed))
@@ -58,7 +61,7 @@ def train(run: Run, seed: int = 5) -> None:
         progress = Progress(3, stage.key)
         checkpoints.save(progress, params, {"count": np.zeros(1)}, stacked_mask(table))
         checkpoints.close()
-        return [write_output(unfinished, PARAMETERS, json.dumps(fingerprint(params)).encode())], {"steps": 3}
+        return [write_output(unfinished, PARAMETERS, json.dumps(fingerprint(params)).encode())], STATISTICS
 
     stage = Stage("train", 1, {"model": MODEL, "seed": seed}, inputs, write)
     run.do(stage)
@@ -90,8 +93,8 @@ def test_a_manifest_without_a_model_is_named(run, tmp_path):
     parameters = Path(run.workdir, "train", PARAMETERS).read_bytes()
     for folder, settings, statistics in (
         ("no step", {"model": {}}, {}),
-        ("no model", {}, {"steps": 3}),
-        ("other model", {"model": {"layers": 3}}, {"steps": 3}),
+        ("no model", {}, STATISTICS),
+        ("other model", {"model": {"layers": 3}}, STATISTICS),
     ):
         other = open_run(Settings(), str(tmp_path / folder))
         other.do(

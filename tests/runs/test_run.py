@@ -14,8 +14,9 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, read_result, stage_digest
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, stage_digest
 from sc2jax.runs.model_checkpoint import PARAMETERS
+from sc2jax.runs.results import read_samples
 from sc2jax.runs.run import Run, open_run, say, source_folders
 from sc2jax.runs.tokenizer_file import tokenizer_path
 from sc2jax.text.config import TokenizerConfig
@@ -97,8 +98,9 @@ def train(run: Run):
     """A model's folder: its manifest, and a checkpoint that says the same of the parameters."""
     described = describe(Progress(7, "key"), {"params": {"a": 1}})
     write_output(run.folder("train"), "checkpoints/7/progress/metadata", json.dumps(described).encode())
+    statistics = {"parameters": 1, "steps": 7, "tokens": 1}
     parameters = write_output(run.folder("train"), PARAMETERS, b'{"a": 1}')
-    return commit(run.folder("train"), Manifest("convert", {}, {"model": {}}, (parameters,), {"steps": 7}))
+    return commit(run.folder("train"), Manifest("convert", {}, {"model": {}}, (parameters,), statistics))
 
 
 def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
@@ -215,13 +217,13 @@ def test_a_tokenizer_stage_without_a_tokenizer_is_named(tmp_path):
 def test_a_damaged_result_is_named(tmp_path, content):
     run = open_run(Settings(), str(tmp_path))
     run.do(Stage("complete", 1, {}, {}, lambda at: ([write_output(at, "samples.json", b"[]")], {})))
-    assert read_result(run.folder("complete"), "samples.json") == []
+    assert read_samples(run) == []
     if content is None:
         (tmp_path / "complete/samples.json").unlink()
     else:
         (tmp_path / "complete/samples.json").write_bytes(content)
     with pytest.raises(UserError, match=r"samples\.json is (missing|not what its stage wrote)"):
-        read_result(run.folder("complete"), "samples.json")
+        read_samples(run)
 
 
 def test_whatever_an_object_stores_package_raises_is_one_message(monkeypatch):

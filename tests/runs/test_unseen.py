@@ -2,7 +2,7 @@
 
 import pytest
 
-from sc2jax.runs.unseen import UNKNOWN, caveat
+from sc2jax.runs.unseen import OtherCorpus, caveat
 
 
 @pytest.mark.parametrize(
@@ -10,8 +10,11 @@ from sc2jax.runs.unseen import UNKNOWN, caveat
     [
         (0, "it was trained on none of its held-out files"),
         (1234, "1,234 of its held-out files, which the model was trained on, are left out"),
-        (UNKNOWN, "which of its files the model was trained on is not known, for that corpus is gone"),
+        ("unknown", "which of its files the model was trained on is not known, for that corpus is gone"),
     ],
 )
 def test_what_was_trained_on_is_said(left_out, rest):
-    assert caveat({"left_out": left_out}) == f"measured on another corpus than the model was trained on; {rest}"
+    assert (
+        caveat(OtherCorpus(trained_on=False, left_out=left_out))
+        == f"measured on another corpus than the model was trained on; {rest}"
+    )

@@ -2,13 +2,16 @@
 
 import dataclasses
 import hashlib
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.errors import UserError
@@ -66,6 +69,22 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
     rows = np.arange(training.batch_size)[:, None]
     assert [row["feed"]["losses"] for row in lines] == [(steps * rows).tolist() for steps in (2, 2, 2, 1)]
     assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_without_a_terminal_lines_say_how_far_it_is(
+    tmp_path, model, training, mesh, make_feed, monkeypatch, capsys, terminal
+):
+    monkeypatch.setattr("sc2jax.training.spoken_progress._AT_MOST_EVERY", 0.0)
+    monkeypatch.setattr(
+        "sc2jax.training.loop.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
+    )
+    run(tmp_path, make_feed(), model, dataclasses.replace(training, steps=4, log_every=1), mesh)
+    lines = capsys.readouterr().out.splitlines()
+    losses = [f"loss {row['loss']:.3f}, " for row in read_metrics(str(tmp_path))[:-1]]
+    steps = [] if terminal else [f"      step {n} of 4" for n in (1, 2, 3)]
+    assert [line.split(", ")[0] for line in lines] == steps
+    assert all(loss in line for loss, line in zip(losses, lines, strict=not terminal))
 
 
 def test_resumes_onto_another_mesh(tmp_path, whole, model, training, make_feed):
@@ -198,8 +217,37 @@ def test_a_log_that_is_not_what_was_saved_is_refused(tmp_path, kept):
         assert MetricsLog(str(tmp_path), 4, saved).sha256 == saved
         assert Path(tmp_path, METRICS).read_bytes() == lines[2] + lines[4]
     else:
-        with pytest.raises(UserError, match="does not hold the lines that were written up to step 4"):
+        with pytest.raises(UserError, match=r"lines that were written up to step 4|does not come after"):
             MetricsLog(str(tmp_path), 4, saved)
+
+
+def in_place_of(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        (path.parent / "theirs").write_text("mine")
+        path.symlink_to("theirs" if kind == "a link" else path.parent.parent / "outside")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link", "a link that leaves"])
+@pytest.mark.parametrize("name", [METRICS, TIMING])
+def test_only_files_are_read_as_logs_and_added_to(tmp_path, name, kind):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (tmp_path / "outside").write_text("mine")
+    (folder / METRICS).write_text(json.dumps(row(2)) + "\n")
+    in_place_of(folder / name, kind)
+    for step in (0, 2) if kind != "a link" else (0,):
+        with pytest.raises(UserError, match=rf"{name} is (no regular file|a link that leaves)"):
+            MetricsLog(str(folder), step)
+    if name == METRICS and kind != "a link":
+        with pytest.raises(UserError, match=r"no regular file|a link that leaves"):
+            read_metrics(str(folder))
+    assert (tmp_path / "outside").read_text() == "mine"
+    assert kind != "a link" or (folder / "theirs").read_text() == "mine"
 
 
 def test_a_new_run_begins_a_new_log(tmp_path):

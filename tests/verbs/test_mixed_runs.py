@@ -132,13 +132,13 @@ def test_what_a_complete_stage_has_read_is_looked_at_before_it_is_called_complet
 
 def test_a_manifest_is_read_a_few_times_however_many_stages_were_made_from_it(runs, read, monkeypatch):
     """The manifest of a corpus with 100,000 parts takes more than a second."""
-    times, read_json = Counter(), manifest.read_json
+    times, decode_json = Counter(), manifest.decode_json
 
-    def counted(path, *rest):
-        times[path] += 1
-        return read_json(path, *rest)
+    def counted(content, kind, where, remedy):
+        times[where] += 1
+        return decode_json(content, kind, where, remedy)
 
-    monkeypatch.setattr(manifest, "read_json", counted)
+    monkeypatch.setattr(manifest, "decode_json", counted)
     for verb, expected in (("show", 2), ("complete", 3), ("report", 4)):
         times.clear()
         assert read(verb, runs / "one")[0] == 0

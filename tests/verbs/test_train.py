@@ -1,6 +1,7 @@
 """Training as a stage: complete only with its last checkpoint, and another run only for settings that decide."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -222,6 +223,33 @@ def test_nothing_else_without_a_mark_is_taken_over(call, copied, spoil, said):
     assert {name: after[name] for name in before if name != "train/config.json"} == {
         name: content for name, content in before.items() if name != "train/config.json"
     }
+
+
+@pytest.mark.parametrize("name", ["run[1]", "logs:", "back\\slash"])
+def test_a_path_that_orbax_misreads_is_refused_before_any_work(call, trained, tmp_path, name):
+    before = sorted(tmp_path.iterdir())
+    status, printed, errors = call("train", tmp_path / name / "run")
+    assert (status, printed) == (2, "")
+    assert "train/checkpoints cannot hold checkpoints: " in errors
+    assert sorted(tmp_path.iterdir()) == before
+    shutil.copytree(trained, tmp_path / name / "run")
+    for verb in ("complete", "check"):
+        status, _, errors = call(verb, tmp_path / name / "run")
+        assert status == (0 if name == "run[1]" else 2), errors
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "config.json", "parameters.json"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(call, run, name, finished):
+    if not finished:
+        (run / "train" / "manifest.json").unlink()
+        shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
+    (run / "train" / name).unlink()
+    os.mkfifo(run / "train" / name)
+    status, _, errors = call("train", run)
+    assert status == 2
+    assert f"{name} is n" in errors
+    assert (run / "train" / name).is_fifo()
 
 
 def test_a_run_of_another_version_says_so(call, run, monkeypatch):

@@ -46,7 +46,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import join
 
-VERSION = 4
+VERSION = 5
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"

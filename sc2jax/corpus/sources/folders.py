@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sc2jax.corpus.sources.git_trees import working_tree
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
-from sc2jax.corpus.sources.license_files import is_license_file
+from sc2jax.corpus.sources.license_files import is_license_file, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import (
     SKIPPED_FOLDERS,
     FoundRepository,
@@ -40,13 +40,14 @@ def packages_of(
     """Each top-level entry is a repository of its own, and so is every working tree below."""
     repositories, trees = [], []
     for entry, kind in top_level([entry for entry in entries if source.holds(entry.name)], left_out):
-        if kind == "file":
-            files = [(as_text(entry.name), entry.path)]
-        else:
-            found = walk_files(entry.path, left_out, trees)
-            files = [(as_text(os.path.relpath(path, entry.path)), path) for path in found]
-        if files:
-            repositories.append(FoundRepository(root, as_text(entry.name), "", files))
+        missing: list[str] = []
+        found = [entry.path] if kind == "file" else list(walk_files(entry.path, left_out, trees, missing))
+        if found:
+            base = root if kind == "file" else entry.path
+            files, not_taken = (
+                [(as_text(os.path.relpath(path, base)), path) for path in at] for at in (found, missing)
+            )
+            repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
     _attach_licenses(entries, repositories, left_out)
     found_trees = (working_tree(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
     return repositories + [tree for tree in found_trees if tree]
@@ -62,32 +63,62 @@ def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterato
 
 
 def _attach_licenses(entries: Sequence[os.DirEntry[str]], packages: list[FoundRepository], left_out: LeftOut) -> None:
-    """Licences that lie beside the packages: in the metadata of a distribution, else loose in the source.
+    """Licences that lie beside the packages: in the metadata of a distribution, and loose in the source.
 
-    Where it cannot be read whose metadata it is, it speaks for all that no other distribution claims, and what it says
-    is unknown.
+    A loose one that a distribution installed speaks for its packages; another one for every package that has no licence
+    from a distribution, as beside the metadata in an unpacked source distribution. Where it cannot be read whose
+    metadata it is, it speaks for all that no other distribution claims, and what it says is unknown.
     """
     by_name = {package.name: package for package in packages}
-    distributions = [entry.path for entry in entries if _is_distribution(entry)]
-    if not distributions:
-        uncounted = LeftOut()  # they were counted as packages
-        loose = [e.path for e, kind in top_level(entries, uncounted) if kind == "file" and is_license_file(e.name)]
-        for package in packages:
-            package.licenses += [path for path in loose if path != package.files[0][1]]
+    loose = _loose_licenses(entries)
     claimed, some_unknown = set(), False
-    for folder in distributions:
+    for folder in (entry.path for entry in entries if _is_distribution(entry)):
         try:
             names = _installed_names(folder)
         except SourceError as fault:
             left_out.add(fault)
             some_unknown = True
             continue
-        texts = [path for path in walk_files(folder, left_out) if is_license_file(os.path.basename(path))]  # noqa: PTH119
+        texts = [path for name, path in loose.items() if name in names]
+        texts += [path for path in _texts_in(folder, left_out) if not path or is_license_file(os.path.basename(path))]  # noqa: PTH119
         claimed |= names
         for name in names & by_name.keys():
             by_name[name].licenses += texts
+    for package in packages:
+        if not package.licenses:
+            package.licenses += [
+                path for name, path in loose.items() if name not in claimed and path != package.files[0][1]
+            ]
     for name in by_name.keys() - claimed:
         by_name[name].licenses_unknown = some_unknown
+
+
+def _loose_licenses(entries: Sequence[os.DirEntry[str]]) -> dict[str, str]:
+    """What may tell of a licence directly in a source, be it a file or not, by name: where to read it, or ""."""
+    uncounted = LeftOut()  # they were counted as packages
+    loose = {}
+    for entry in entries:
+        kind = kind_of(entry, uncounted)
+        if kind == "file" and is_license_file(entry.name):
+            loose[entry.name] = entry.path
+        elif kind == "folder" and licensed_folder(f"{entry.name}/any") == "":
+            loose |= {path: path for path in _texts_in(entry.path, uncounted)}
+        elif not kind and promises_license(entry.name):
+            loose[entry.name] = _target(entry.path, os.path.dirname(entry.path))  # noqa: PTH120
+    return loose
+
+
+def _texts_in(folder: str, left_out: LeftOut) -> list[str]:
+    """The files below a folder, and for each other thing there that promises a licence where to read it, or ""."""
+    missing: list[str] = []
+    return [*walk_files(folder, left_out, missing=missing), *(_target(path, folder) for path in missing)]
+
+
+def _target(path: str, folder: str) -> str:
+    """The regular file in a folder that a link leads to; "" if it leads elsewhere or is no link."""
+    target = os.path.realpath(path)
+    inside = os.path.commonpath([folder, target]) == folder
+    return target if inside and os.path.isfile(target) else ""  # noqa: PTH113
 
 
 def _is_distribution(entry: os.DirEntry[str]) -> bool:

@@ -5,6 +5,7 @@ import stat
 
 from sc2jax.corpus.sources.git_folder import find_git_folder, read_index, read_revision
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
+from sc2jax.corpus.sources.license_files import promises_license
 from sc2jax.corpus.sources.walk import FoundRepository
 from sc2jax.errors import UserError
 from sc2jax.storage import inside
@@ -25,7 +26,7 @@ def working_tree(source: str, root: str, name: str, left_out: LeftOut) -> FoundR
     except SourceError as fault:
         left_out.add(fault)
         return None
-    files = []
+    files, missing = [], []
     folders: dict[str, str] = {}
     for path, kind in tracked.items():
         relative = os.fsdecode(path)
@@ -37,9 +38,11 @@ def working_tree(source: str, root: str, name: str, left_out: LeftOut) -> FoundR
         reason = folders[folder] or _LEFT_OUT.get(kind) or _why_not(location, relative[name_at:])
         if reason:
             left_out.add(SourceError(reason, location))
+            if promises_license(relative):
+                missing.append((as_text(relative), location))
         else:
             files.append((as_text(relative), location))
-    return FoundRepository(source, as_text(name), revision, files)
+    return FoundRepository(source, as_text(name), revision, files, missing)
 
 
 def _why_not_below(root: str, folder: str) -> str:

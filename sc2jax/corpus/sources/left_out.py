@@ -30,7 +30,7 @@ class Reason:
     remedy: str = ""
 
 
-REASONS: Mapping[str, Reason] = {
+REASONS: dict[str, Reason] = {
     "unreadable_git": Reason(
         "working tree whose .git cannot be read as a git repository",
         "working trees whose .git cannot be read as a git repository",
@@ -181,11 +181,16 @@ def together(*parts: Mapping[str, LeftOutShare]) -> dict[str, LeftOutShare]:
 
 
 def in_words(shares: Mapping[str, LeftOutShare]) -> list[tuple[str, str]]:
-    """How often each thing was left out, what should be mended first, and of that the names and what to do."""
-    order = {reason: place for place, reason in enumerate(REASONS)}
+    """How often each thing was left out, what should be mended first, and of that the names and what to do.
+
+    A corpus that another version curated may know reasons that are none here; they are named as they are.
+    """
+    known = REASONS | {reason: Reason(reason, reason) for reason in sorted(shares.keys() - REASONS.keys())}
     found = []
-    for reason, share in sorted(shares.items(), key=lambda item: order[item[0]]):
-        count, named, words = share["count"], share["named"], REASONS[reason]
+    for reason, words in known.items():
+        if reason not in shares:
+            continue
+        count, named = shares[reason]["count"], shares[reason]["named"]
         more = f" and {count - len(named):,} more" if count > len(named) else ""
         what = f"{count:,} {words.one if count == 1 else words.many}"
         found.append((what, f"{'; '.join(named)}{more}; {words.remedy}" if named else ""))

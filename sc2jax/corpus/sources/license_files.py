@@ -1,34 +1,70 @@
-"""Which files may tell of a licence (The Stack v2's rule, from go-license-detector)."""
+"""Which files may tell of a licence (The Stack v2's rule, from go-license-detector), and which promise to."""
 
 import re
 
-_NAMES = "|".join(
+from sc2jax.corpus.language import language_of_name
+
+MAX_LICENSE_BYTES = 1 << 20
+"""Longer ones are not read: what they say is unknown."""
+
+_TITLES = r"li[cs]en[cs]e(s?)|copy(left|right|ing)|unlicense|copying(v?)(\d?)"
+_FAMILIES = r"[al]?gpl([-_ v]?)(\d\.?\d?)?|bsd(l?)|mit(x?)|apache|artistic|eupl|gfdl|[cm]pl|cc0"
+_HINTS = r"legal|disclaimer|al([-_ v]?)(\d\.?\d)?|about|notice|readme|guidelines"
+
+_LICENSE_FILE = re.compile(rf"(|.*[-_. ])({_TITLES}|{_FAMILIES}|{_HINTS})(|[-_. ].*)", re.IGNORECASE)
+_PROMISE = re.compile(rf"(|.*[-_. ])({_TITLES})(|[-_. ].*)|({_FAMILIES})([-_ .]?v?[\d.]*)(\.[a-z]+)?", re.IGNORECASE)
+_PICTURE = re.compile(r".*\.(png|jpe?g|gif|ico|svg|webp|bmp)", re.IGNORECASE)
+
+_PROSE = frozenset(
     (
-        r"li[cs]en[cs]e(s?)",
-        r"legal",
-        r"copy(left|right|ing)",
-        r"unlicense",
-        r"[al]?gpl([-_ v]?)(\d\.?\d?)?",
-        r"bsd(l?)",
-        r"mit(x?)",
-        r"apache",
-        r"artistic",
-        r"copying(v?)(\d?)",
-        r"disclaimer",
-        r"eupl",
-        r"gfdl",
-        r"[cm]pl",
-        r"cc0",
-        r"al([-_ v]?)(\d\.?\d)?",
-        r"about",
-        r"notice",
-        r"readme",
-        r"guidelines",
+        "AsciiDoc",
+        "Creole",
+        "HTML",
+        "MDX",
+        "Markdown",
+        "Org",
+        "Pod",
+        "Pod 6",
+        "RDoc",
+        "RMarkdown",
+        "Rich Text Format",
+        "Roff",
+        "Roff Manpage",
+        "TeX",
+        "Texinfo",
+        "Text",
+        "Textile",
+        "Wikitext",
+        "XML",
+        "reStructuredText",
     )
 )
-_LICENSE_FILE = re.compile(rf"(|.*[-_. ])({_NAMES})(|[-_. ].*)", re.IGNORECASE)
+"""Languages that licences are written in; a file in another one, such as `license.py`, is a program or data."""
+
+_REUSE_FOLDER = "LICENSES"
+"""Holds the licences of the folder that it lies in (https://reuse.software)."""
 
 
 def is_license_file(name: str) -> bool:
-    """Whether a base name promises a licence; README and ABOUT do."""
+    """Whether a file with this base name may tell of a licence; README and ABOUT do."""
     return _LICENSE_FILE.fullmatch(name) is not None
+
+
+def promises_license(path: str) -> bool:
+    """Whether a file must tell of a licence by its name; where it cannot be told which, that is unknown, not none."""
+    folder, _, name = path.rpartition("/")
+    if folder.rpartition("/")[2] == _REUSE_FOLDER:
+        return True
+    if not _PROMISE.fullmatch(name) or _PICTURE.fullmatch(name):
+        return False
+    language = language_of_name(name)
+    return not language or language in _PROSE
+
+
+def licensed_folder(path: str) -> str | None:
+    """The folder whose files the file at this path may license ("" is the root); None if it is no licence file."""
+    folder, _, name = path.rpartition("/")
+    above, _, last = folder.rpartition("/")
+    if last == _REUSE_FOLDER:
+        return above
+    return folder if is_license_file(name) else None

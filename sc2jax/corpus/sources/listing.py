@@ -1,8 +1,9 @@
 """The listing: which repositories and files the sources hold, by name and content, before anything is decided on them.
 
 A repository is a git working tree, else a top-level folder or file of a source. Nothing below a working tree is looked
-at that git does not track; symbolic links are never followed, and nothing outside of a source is read but a git folder
-that names a working tree in it as its own. What is broken does not keep the rest from being listed, and is counted.
+at that git does not track. Symbolic links are never followed, but for that of a licence to a file of its repository;
+nothing outside of a source is read but a git folder that names a working tree in it as its own. What is broken does not
+keep the rest from being listed, and is counted.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import pyarrow as pa
 from sc2jax.corpus.sources.folders import SourceFolder, packages_of
 from sc2jax.corpus.sources.git_trees import working_tree
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_line
-from sc2jax.corpus.sources.license_files import is_license_file
+from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import FoundRepository, folder_entries, read_bytes, refuse_bare
 from sc2jax.errors import UserError
 from sc2jax.storage import is_url
@@ -40,10 +41,11 @@ LICENSE_FILES = pa.schema(
         pa.field("folder", pa.string()),
         pa.field("location", pa.binary()),
         pa.field("swhid", pa.string()),
+        pa.field("promised", pa.bool_()),
     ]
 )
-"""A file that may tell the licence of the files in `folder` ("" is the root) and below; one that cannot be read has no
-`swhid`."""
+"""A file that may tell the licence of the files in `folder` ("" is the root) and below; one that is not read has no
+`swhid`, and one whose name promises a licence is `promised`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,30 +103,45 @@ def _files_and_licenses(
     rows, license_rows = [], []
     taken = ""
     for path, location in sorted(repository.files):
-        folder, _, name = path.rpartition("/")
         try:
             if path == taken:
                 raise SourceError("same_name", location)
             size, swhid = _identify(location, max_file_bytes)
         except SourceError as fault:
             left_out.add(fault)
-            size, swhid = -1, ""
         else:
             rows.append((repository.name, path, os.fsencode(location), repository.revision, size, swhid))
             taken = path
-        if is_license_file(name) and size < max_file_bytes:
-            license_rows.append((repository.name, folder, os.fsencode(location), swhid))
+        folder = licensed_folder(path)
+        if folder is not None:
+            license_rows += _license_rows(repository.name, folder, path, location, left_out)
+    known = {location for _, location in repository.files}
+    for path, location in sorted(repository.missing):
+        target = os.path.realpath(location)
+        license_rows += _license_rows(
+            repository.name, path.rpartition("/")[0], path, target if target in known else "", left_out
+        )
     for location in repository.licenses:
-        try:
-            size, swhid = _identify(location, max_file_bytes)
-        except SourceError as fault:
-            left_out.add(fault)
-            size, swhid = -1, ""
-        if size < max_file_bytes:
-            license_rows.append((repository.name, "", os.fsencode(location), swhid))
+        license_rows += _license_rows(repository.name, "", location, location, left_out)
     if repository.licenses_unknown:
-        license_rows.append((repository.name, "", b"", ""))
+        license_rows.append((repository.name, "", b"", "", True))
     return rows, license_rows
+
+
+def _license_rows(repository: str, folder: str, path: str, location: str, left_out: LeftOut) -> list[tuple]:
+    """The row of a file that may tell of a licence; none for one that does not promise to, and is too long to do so.
+
+    Nothing is read where `location` is "".
+    """
+    promised = promises_license(path)
+    try:
+        size, swhid = _identify(location, MAX_LICENSE_BYTES + 1) if location else (0, "")
+    except SourceError as fault:
+        left_out.add(fault)
+        size, swhid = 0, ""
+    if size > MAX_LICENSE_BYTES and not promised:
+        return []
+    return [(repository, folder, os.fsencode(location), swhid, promised)]
 
 
 def git_blob_id(content: bytes) -> str:
@@ -239,6 +256,6 @@ def _digest(rows: list[tuple], license_rows: list[tuple]) -> str:
     digest = hashlib.sha256()
     for repository, path, _, revision, size, swhid in rows:
         digest.update(f"{repository}\0{path}\0{revision}\0{size}\0{swhid}\n".encode())
-    for repository, folder, _, swhid in license_rows:
-        digest.update(f"license\0{repository}\0{folder}\0{swhid}\n".encode())
+    for repository, folder, _, swhid, promised in license_rows:
+        digest.update(f"license\0{repository}\0{folder}\0{swhid}\0{promised}\n".encode())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
+from sc2jax.corpus.sources.license_files import promises_license
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_darcs"})
 
@@ -22,6 +23,7 @@ class FoundRepository:
         name: unique within its source.
         revision: the Software Heritage identifier of its commit, or "".
         files: the path of each in the repository, and its location on disk.
+        missing: the path of each file or link whose name promises a licence, and that is not taken, with its location.
         licenses: locations outside of the repository that speak for all of it.
         licenses_unknown: whether there may be others, which cannot be read.
     """
@@ -30,6 +32,7 @@ class FoundRepository:
     name: str
     revision: str
     files: list[tuple[str, str]]
+    missing: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     licenses: list[str] = dataclasses.field(default_factory=list)
     licenses_unknown: bool = False
 
@@ -58,8 +61,13 @@ def _require_regular(found: os.stat_result, location: str) -> None:
         raise SourceError("unreadable_file", location, "no regular file")
 
 
-def walk_files(folder: str, left_out: LeftOut, nested: list[str] | None = None) -> Iterator[str]:
-    """The regular files below a folder; git working trees are passed over and, where asked, listed in `nested`.
+def walk_files(
+    folder: str, left_out: LeftOut, nested: list[str] | None = None, missing: list[str] | None = None
+) -> Iterator[str]:
+    """The regular files below a folder.
+
+    Git working trees are passed over and, where asked, listed in `nested`, and so is in `missing` what promises a
+    licence and is neither a file nor a folder.
 
     Folders are kept on a list, not on Python's stack: they may lie deeper in each other than that allows.
     """
@@ -82,6 +90,8 @@ def walk_files(folder: str, left_out: LeftOut, nested: list[str] | None = None) 
                 yield entry.path
             elif kind == "folder" and entry.name not in SKIPPED_FOLDERS:
                 waiting.append(entry.path)
+            elif not kind and missing is not None and promises_license(entry.path):
+                missing.append(entry.path)
 
 
 def folder_entries(folder: str) -> list[os.DirEntry[str]]:

@@ -42,7 +42,7 @@ def write_corpus(
             for name, count in contents.language_files.items()
         },
         "licenses": dict(contents.license_files),
-        "split": shares,
+        "split": {"train": shares["train"], "heldout": shares["heldout"]},
         "left_out": left_out,
     }
     return outputs, dict(statistics)

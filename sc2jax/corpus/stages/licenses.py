@@ -1,35 +1,42 @@
 """Licences: which one a text is, which files it covers, and what a file's amount to (StarCoder2 paper, section 2.1)."""
 
+import codecs
 import functools
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import askalono
 import pyarrow as pa
 
+from sc2jax.corpus import license_texts
 from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
+from sc2jax.corpus.license_texts import Told, tell
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
+from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES
 from sc2jax.corpus.sources.listing import Listing, read_listed
 from sc2jax.corpus.tables import table_rows
 from sc2jax.progress import progress
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.stage import Written
 
-TABLES = ("permissive_licenses.txt",)
+TABLES = ("permissive_licenses.txt", *license_texts.TABLES)
 """What the answers depend on, in `data/`."""
 
-MAX_LICENSE_BYTES = 128 * 1024
-"""Longer texts are not looked at: no licence comes near this length."""
-
 UNREADABLE = "LicenseRef-unreadable"
-"""Stands for what a file that may tell of a licence says, if it cannot be read: not for "no licence"."""
+"""Stands for what a file that may tell of a licence says, if it is not read: not for "no licence"."""
 
-_COPYRIGHT_LINE = re.compile(r"^\W*(copyright|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
-_LEGAL_WORDS = re.compile(r"warrant|public licen[cs]e|permission|redistribut")
+UNKNOWN = "LicenseRef-unknown"
+"""Stands for what a file says that promises a licence, if that is none that is known, or more than those."""
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte order marks -> encoding; the longer ones first, for they begin like the others."""
 
 _LICENSES_FOUND = pa.schema(
     [
@@ -47,32 +54,30 @@ def write_licenses(
     source_config: SourceConfig,
     parts_config: PartsConfig,
 ) -> Written:
-    """Names the licences; of texts that differ only in copyright lines and the like, one is looked at.
+    """Names the licences.
 
-    A file that cannot be read, or is not what was listed, covers its folder as an unknown licence.
+    A file that is not read, or is not what was listed, covers its folder as an unknown licence.
 
     Raises:
         UserError: a file is not what was listed, and that ends the work.
     """
-    columns = (listing.licenses[name].to_pylist() for name in ("repository", "folder", "location", "swhid"))
-    by_content: dict[str, str] = {"": UNREADABLE}
-    by_words: dict[str, str] = {}
+    columns = (listing.licenses[name].to_pylist() for name in listing.licenses.column_names)
+    known: dict[tuple[str, bool], frozenset[str]] = {}
     rows, changed = set(), LeftOut()
     candidates = progress(list(zip(*columns, strict=True)), desc="licences", unit="file")
-    for repository, at, location, swhid in candidates:
-        found = by_content.get(swhid)
+    for repository, at, location, swhid, promised in candidates:
+        found = known.get((swhid, promised)) if swhid else frozenset((UNREADABLE,))
         if found is None:
             try:
-                content = read_listed(os.fsdecode(location), swhid, source_config.max_file_bytes)
-                found = by_content[swhid] = _license_of(content, by_words, license_config.license_confidence)
+                content = read_listed(os.fsdecode(location), swhid, MAX_LICENSE_BYTES)
+                found = known[swhid, promised] = detect(content, promised, license_config.license_confidence)
             except SourceError as fault:
                 if source_config.damaged == "stop":
                     raise fault.as_user_error() from fault
                 name = os.path.basename(as_text(fault.location))  # noqa: PTH119
                 changed.add(SourceError("changed_license", "/".join(part for part in (repository, at, name) if part)))
-                found = UNREADABLE
-        if found:
-            rows.add((repository, at, found))
+                found = frozenset((UNREADABLE,))
+        rows.update((repository, at, license_) for license_ in found)
     statistics = {"left_out": changed.statistics}
     if not rows:
         return [], statistics
@@ -91,28 +96,20 @@ def licenses_by_folder(stage: Committed) -> Mapping[str, Mapping[str, set[str]]]
     return folders
 
 
-def normalized(text: str) -> str:
-    """The words of a text alone: texts that differ in copyright lines, case, spaces and punctuation become equal."""
-    return " ".join(re.findall(r"\w+", _COPYRIGHT_LINE.sub("", text).lower()))
+def detect(content: bytes, promised: bool, confidence: float) -> frozenset[str]:
+    """The licences that a file tells of.
 
-
-def detect(text: str, confidence: float) -> str:
-    """The SPDX identifier of the licence that a text is, or "".
-
-    askalono compares the whole text with each licence of SPDX and names the nearest one, however far; a score below
-    `confidence` counts as no answer, so a text that joins several licences has none. It mistakes an Apache
-    licence without its appendix for Pixar's, which is an Apache licence that says so in its first line.
-
-    askalono takes about 0.2 s for any text, so texts without a single legal word are not shown to it.
+    A file that promises a licence is known as a whole or `UNKNOWN`: an added condition, or another licence that is not
+    known, decides. Of any other file, such as a README, a licence that is not permissive counts wherever it stands in
+    it, and a permissive one where the file says nothing else.
     """
-    if len(text) > MAX_LICENSE_BYTES or not _LEGAL_WORDS.search(text.lower()):
-        return ""
-    license_ = askalono.identify(text)  # pyright: ignore[reportAttributeAccessIssue]
-    if license_ is None or license_.score < confidence:
-        return ""
-    if license_.name == "Pixar" and "modified apache" not in normalized(text):
-        return "Apache-2.0"
-    return license_.name
+    text = _text(content)
+    told = tell(text, confidence) if text is not None else Told(frozenset(), False)
+    if told.whole:
+        return told.licenses
+    if promised:
+        return told.licenses | {UNKNOWN if text is not None else UNREADABLE}
+    return told.licenses - _permissive()
 
 
 def covering(path: str, by_folder: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -133,7 +130,7 @@ def license_type(licenses: Iterable[str]) -> str:
     """`permissive`, `no_license` or `non_permissive`: one licence that is not permissive decides.
 
     The Stack v2 also asks what GHArchive knew about a repository, which is unknown for a local folder, and lets some
-    ScanCode findings count as neutral, which askalono never reports.
+    ScanCode findings count as neutral, which are never reported here.
     """
     found = set(licenses)
     if not found:
@@ -141,14 +138,16 @@ def license_type(licenses: Iterable[str]) -> str:
     return "permissive" if found <= _permissive() else "non_permissive"
 
 
-def _license_of(content: bytes, known: dict[str, str], confidence: float) -> str:
+def _text(content: bytes) -> str | None:
+    """The text of a licence file, in UTF-16 and UTF-32 too; None if there is none."""
+    try:
+        for mark, encoding in _MARKS.items():
+            if content.startswith(mark):
+                return content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
     decoded = decode(content) if b"\0" not in content else None
-    if decoded is None or len(content) > MAX_LICENSE_BYTES:
-        return ""
-    words = normalized(decoded[0])
-    if words not in known:
-        known[words] = detect(decoded[0], confidence)
-    return known[words]
+    return decoded[0] if decoded else None
 
 
 @functools.cache

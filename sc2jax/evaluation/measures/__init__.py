@@ -1,7 +1,8 @@
 """The measures, a file each; a new one is a file here and its name in `MEASURES`.
 
 Each has a `VERSION`, raised when a change to it changes its results; its `Config`, one of the bases of
-`EvaluationConfig`; `measure(model, splits, config, seed)`; and `summary(result)`, the result in a sentence.
+`EvaluationConfig`; `measure(model, splits, config, seed)`; the type `Result` of what that returns where it could be
+taken, by which it is checked when it is read again; and `summary(result)`, the result in a sentence.
 """
 
 import importlib

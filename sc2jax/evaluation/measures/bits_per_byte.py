@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
-from sc2jax.errors import UserError
 from sc2jax.evaluation.config import BitsPerByteConfig
 from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files
 from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.json_files import Amount, Count, Positive
 from sc2jax.progress import progress
 from sc2jax.text.formats import repository_document
 from sc2jax.text.special_tokens import Special
@@ -41,20 +41,20 @@ Config = BitsPerByteConfig
 class Rates(TypedDict):
     """Bits per byte of the model and of the two baselines on the same text."""
 
-    files: int
-    bytes: int
-    tokens: int
-    model: float
-    unigram: float
-    gzip: float
+    files: Count
+    bytes: Count
+    tokens: Count
+    model: Amount
+    unigram: Positive
+    gzip: Positive
 
 
 class UnigramCounts(TypedDict):
     """The training text behind the unigram baseline."""
 
-    files: int
-    bytes: int
-    tokens: int
+    files: Count
+    bytes: Count
+    tokens: Count
 
 
 class BitsPerByte(TypedDict):
@@ -65,9 +65,12 @@ class BitsPerByte(TypedDict):
 
     measured: Literal[True]
     total: Rates
-    ratio_to_unigram: float
+    ratio_to_unigram: Amount
     by_language: dict[str, Rates]
     unigram: UnigramCounts
+
+
+Result = BitsPerByte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,17 +171,11 @@ def _bits_of(file: CodeFile, row: np.ndarray, likelihoods: np.ndarray, token_bit
     if likelihoods.shape != (len(row) - 1,):
         raise ValueError(f"the scorer returned shape {likelihoods.shape} for a row of {len(row)} tokens")
     is_text = row >= len(Special)  # text can never become a special token
-    model_nats = -likelihoods[is_text[1:]]
-    if not np.isfinite(model_nats).all():
-        raise UserError(
-            f"the model's likelihood of {file.repository}/{file.path} is not finite: its training has diverged; "
-            "train again with a lower learning rate, or evaluate an earlier checkpoint"
-        )
     return _FileBits(
         language=file.language,
         bytes=file.bytes,
         tokens=int(is_text.sum()),
-        model=math.fsum(model_nats) / math.log(2),
+        model=math.fsum(-likelihoods[is_text[1:]]) / math.log(2),
         unigram=math.fsum(token_bits[row[is_text]]),
         gzip=gzip_bits(file.text),
     )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from sc2jax.evaluation.config import InfillingConfig
 from sc2jax.evaluation.heldout import CodeFile, Splits, choose_files, rank
 from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.json_files import Count, Share
 from sc2jax.text.fim import infill_prompt
 from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
@@ -49,7 +50,7 @@ class InfillSample(TypedDict):
 
     repository: str
     path: str
-    line: int
+    line: Count
     language: str
     before: str
     after: str
@@ -59,16 +60,16 @@ class InfillSample(TypedDict):
     finish: Literal["stop", "length"]
     exact: bool
     first_line_exact: bool
-    edit_similarity: float
+    edit_similarity: Share
 
 
 class InfillRates(TypedDict):
     """Shares of samples, all in [0, 1]; `edit_similarity` is a mean."""
 
-    samples: int
-    exact: int
-    exact_match: float
-    edit_similarity: float
+    samples: Count
+    exact: Count
+    exact_match: Share
+    edit_similarity: Share
 
 
 class Infilling(TypedDict):
@@ -81,12 +82,15 @@ class Infilling(TypedDict):
 
     measured: Literal[True]
     model: InfillRates
-    interval: tuple[float, float]
-    first_line_match: float
-    stopped: float
+    interval: tuple[Share, Share]
+    first_line_match: Share
+    stopped: Share
     copy_previous: InfillRates
     by_language: dict[str, InfillRates]
     items: list[InfillSample]
+
+
+Result = Infilling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_by_the_ne
 ) -> None:
     whole = curate(CorpusConfig(), [source], str(tmp_path / "whole"), 0)
     output, file, license_file = str(tmp_path / "corpus"), Path(source, "pkg0/a.py"), Path(source, "pkg2/LICENSE")
-    monkeypatch.setattr(licenses, "detect", lambda text, _: text if text == "MIT" else "")
+    monkeypatch.setattr(licenses, "detect", lambda content, *_: frozenset({"MIT"} if content == b"MIT" else ()))
     license_file.write_text("MIT")
     listed = source_code.list_sources
 

@@ -125,7 +125,7 @@ def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Files of another language stand before, so that a file's rank is not that of its place among its duplicates."""
-    monkeypatch.setattr(licenses, "detect", lambda *_: "MIT")
+    monkeypatch.setattr(licenses, "detect", lambda *_: frozenset({"MIT"}))
     monkeypatch.setattr(exact, "_PASS_ROWS", 3)
     monkeypatch.setattr(files, "_UNIT_BYTES", 9000)  # so that duplicates stand in several row groups
     monkeypatch.setattr(signatures, "_BATCH_CHARACTERS", 2000)

@@ -50,7 +50,7 @@ def source(plant: Callable[..., str], program: Callable[..., str]) -> str:
 @pytest.fixture
 def manifests(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Manifest]]:
     """Curates the source, every time into the same folder, and reads the manifests of the stages."""
-    monkeypatch.setattr(licenses, "detect", lambda text, _: "GPL-3.0-only" if text == "x" else "")
+    monkeypatch.setattr(licenses, "detect", lambda content, *_: frozenset({"GPL-3.0-only"} if content == b"x" else ()))
     output = str(tmp_path / "corpus")
 
     def run(seed: int = 0, **changed: Any) -> dict[str, Manifest]:

@@ -67,3 +67,33 @@ def test_loose_licenses_cover_all_packages(plant: Callable[..., str]) -> None:
     root = plant("lib", {"a/x.py": "1", "b.py": "2", "LICENSE.txt": "3"})
     found = licensed(list_sources([SourceFolder(root)], LIMIT))
     assert found == {(name, "", "LICENSE.txt") for name in ("a", "b.py", "LICENSE.txt")}
+
+
+def test_loose_licenses_beside_the_metadata_of_a_source_distribution(plant: Callable[..., str]) -> None:
+    """What has a licence from its distribution keeps it; all else is under the loose one."""
+    tree = {"gpl/x.py": "1", "tests/y.py": "2", "own/z.py": "3", "LICENSE": "4", "gpl.egg-info/top_level.txt": "gpl\n"}
+    tree |= {"own.dist-info/RECORD": "own/z.py,,\n", "own.dist-info/COPYING": "5"}
+    found = licensed(list_sources([SourceFolder(plant("sdist", tree))], LIMIT))
+    assert found == {(name, "", "LICENSE") for name in ("gpl", "tests", "LICENSE")} | {("own", "", "COPYING")}
+
+
+def test_a_loose_license_that_a_distribution_installed_is_its_own(plant: Callable[..., str]) -> None:
+    tree = {"a/x.py": "1", "b/y.py": "2", "LICENSE": "3", "a.dist-info/RECORD": "a/x.py,,\nLICENSE,,\n"}
+    found = licensed(list_sources([SourceFolder(plant("site-packages", tree))], LIMIT))
+    assert found == {("a", "", "LICENSE"), ("LICENSE", "", "LICENSE")}
+
+
+def test_loose_licenses_that_are_not_there_are_unknown(plant: Callable[..., str]) -> None:
+    root = plant("lib", {"a/x.py": "1", "LICENSES/MIT.txt": "2", "c-1.dist-info/RECORD": "c/z.py,,\n", "c/z.py": "3"})
+    Path(root, "LICENSE").symlink_to("LICENSES/MIT.txt")
+    Path(root, "COPYING").symlink_to("/etc/hostname")
+    Path(root, "c-1.dist-info/LICENSE").symlink_to("../nowhere")
+    found = licensed(list_sources([SourceFolder(root)], LIMIT))
+    assert {row for row in found if row[0] != "LICENSES"} == {("a", "", "MIT.txt"), ("a", "", ""), ("c", "", "")}
+
+
+def test_links_that_promise_no_license_are_links(plant: Callable[..., str]) -> None:
+    root = plant("lib", {"a/x.py": "1"})
+    for name in ("a/y.py", "a/license.py", "a/README"):
+        Path(root, name).symlink_to("x.py")
+    assert licensed(list_sources([SourceFolder(root)], LIMIT)) == set()

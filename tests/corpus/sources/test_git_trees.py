@@ -59,6 +59,22 @@ def test_tracked_links_are_not_followed(plant: Callable[..., str]) -> None:
     assert names(list_sources([SourceFolder(root)], LIMIT)) == [("project", "secret/key.py")]
 
 
+def test_a_tracked_license_that_is_not_taken_is_not_none(plant: Callable[..., str]) -> None:
+    root = plant(
+        "project", {"gone/LICENSE": "1", "gone/x.c": "2", "link/COPYING": "3", "real/MIT.txt": "4", "y.c": "5"}
+    )
+    make_repository(root)
+    for name in ("gone/LICENSE", "gone/x.c", "link/COPYING"):
+        Path(root, name).unlink()
+    Path(root, "link/COPYING").symlink_to("../real/MIT.txt")
+    rows = list_sources([SourceFolder(root)], LIMIT).licenses.to_pylist()
+    assert sorted((row["folder"], bool(row["swhid"]), row["promised"]) for row in rows) == [
+        ("gone", False, True),
+        ("link", True, True),
+        ("real", True, True),
+    ]
+
+
 def test_a_worktree_has_a_git_file(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("main", {"a.py": "1"})
     make_repository(root)

@@ -8,7 +8,7 @@ from source_listings import LIMIT, licensed, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError, as_text, in_a_line, in_words, together
-from sc2jax.corpus.sources.listing import list_sources
+from sc2jax.corpus.sources.listing import git_blob_id, list_sources
 from sc2jax.corpus.sources.walk import read_bytes
 from sc2jax.errors import UserError
 
@@ -152,8 +152,9 @@ def test_a_license_that_cannot_be_read_is_not_none(plant: Callable[..., str], mo
     monkeypatch.setattr(os, "open", closed)
     listing = list_sources([SourceFolder(root)], 40)
     assert [(row["repository"], row["folder"], row["swhid"]) for row in listing.licenses.to_pylist()] == [
-        ("pkg", "sub", "")
-    ], "one that is too large is no licence"
+        ("big", "", git_blob_id(b"3" * 50)),
+        ("pkg", "sub", ""),
+    ], "one that is larger than a file may be is read all the same"
     assert listing.left_out.statistics["unreadable_file"]["named"] == ["pkg/sub/LICENSE: Permission denied"]
 
 

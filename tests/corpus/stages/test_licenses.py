@@ -1,3 +1,5 @@
+import codecs
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,43 +10,52 @@ from hypothesis import strategies as st
 from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES
 from sc2jax.corpus.sources.listing import list_sources
 from sc2jax.corpus.stages import licenses
-from sc2jax.corpus.stages.licenses import MAX_LICENSE_BYTES, covering, detect, license_type, normalized
+from sc2jax.corpus.stages.licenses import UNKNOWN, UNREADABLE, covering, detect, license_type
 from sc2jax.records.manifest import Manifest
 
+GPL_NOTICE = (
+    "This program is free software; you can redistribute it and/or modify it under the terms of the GNU General Public "
+    "License as published by the Free Software Foundation; either version 3 of the License, or (at your option) any "
+    "later version."
+)
 
-def test_detects_a_license_and_nothing_else(samples: str) -> None:
+
+def found(content: bytes, promised: bool = True) -> set[str]:
+    return set(detect(content, promised, 0.9))
+
+
+def test_a_promise_is_kept_or_unknown(samples: str) -> None:
+    mit = (Path(samples) / "abacus/LICENSE").read_bytes()
+    assert found(mit) == {"MIT"}
+    assert found(mit + b"\nFor private use only.\n") == {"MIT", UNKNOWN}
+    assert found(b"All rights reserved.") == {UNKNOWN}
+    assert found(b"") == {UNKNOWN}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-be"])
+def test_encodings(samples: str, encoding: str) -> None:
+    text = (Path(samples) / "abacus/LICENSE").read_text() + "\n© Zoë Müller\n"
+    content = text.encode(encoding)
+    assert found(content) == ({"MIT"} if encoding != "utf-16-be" else {UNREADABLE}), "no mark, but NULs"
+    assert found(codecs.BOM_UTF16_BE + text.encode("utf-16-be")) == {"MIT"}
+
+
+def test_what_is_no_text_is_unreadable() -> None:
+    for content in (b"a\0b", codecs.BOM_UTF16_LE + b"a", b"\x1f\x8b\x08\0", "ö".encode("latin-1")):
+        assert found(content) == {UNREADABLE}
+        assert found(content, promised=False) == set()
+
+
+def test_a_readme_counts_for_what_it_takes_away(samples: str) -> None:
     mit = (Path(samples) / "abacus/LICENSE").read_text()
-    assert detect(mit, 0.9) == "MIT"
-    assert detect("a readme that grants permission to come in", 0.9) == ""
-    assert detect("no legal word at all", 0.0) == ""
-
-
-def test_apache_without_its_appendix_is_not_pixars(monkeypatch: pytest.MonkeyPatch) -> None:
-    """askalono names Pixar's licence for both; only Pixar's own says that it is modified."""
-    found = type("License", (), {"name": "Pixar", "score": 0.98})()
-    monkeypatch.setattr("askalono.identify", lambda _: found)
-    assert detect("Apache License Version 2.0 ... warranties", 0.9) == "Apache-2.0"
-    assert detect("Modified Apache 2.0 License ... warranties", 0.9) == "Pixar"
-
-
-def test_a_low_score_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("askalono.identify", lambda _: type("License", (), {"name": "MIT", "score": 0.89})())
-    assert detect("warranties", 0.9) == ""
-    assert detect("warranties", 0.89) == "MIT"
-
-
-def test_texts_longer_than_any_license_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("askalono.identify", lambda _: type("License", (), {"name": "MIT", "score": 1.0})())
-    assert detect("warranty" + "x" * (MAX_LICENSE_BYTES - 8), 0.9) == "MIT"
-    assert detect("warranty" + "x" * (MAX_LICENSE_BYTES - 7), 0.9) == ""
-
-
-def test_texts_are_one_but_for_copyright_lines() -> None:
-    first = "MIT License\n\nCopyright (c) 2020 Ada\n\nPermission is granted, free of charge"
-    assert normalized(first) == normalized("mit license\n(c) 1999 Grace\nPermission is\ngranted -- free of charge.")
-    assert normalized(first) != normalized(first.replace("free of charge", "for a fee"))
+    assert found(mit.encode(), promised=False) == {"MIT"}
+    usage = "Call it with a name. It must not be empty.\n\n"
+    assert found(f"{usage}{mit}".encode(), promised=False) == set(), "it does not say that of the whole"
+    assert found(f"{usage}{GPL_NOTICE}".encode(), promised=False) == {"GPL-3.0-or-later"}
+    assert found(usage.encode(), promised=False) == set()
 
 
 def test_licenses_accumulate_from_all_folders_above() -> None:
@@ -64,6 +75,8 @@ def test_licenses_accumulate_from_all_folders_above() -> None:
         (("GPL-3.0-only",), "non_permissive"),
         (("GPL-3.0-only", "MIT"), "non_permissive"),
         (("MPL-2.0",), "non_permissive"),
+        ((UNKNOWN,), "non_permissive"),
+        (("MIT", UNREADABLE), "non_permissive"),
     ],
 )
 def test_license_type(found: tuple[str, ...], kind: str) -> None:
@@ -76,20 +89,50 @@ def test_covering_equals_prefixes(path: str, by_folder: dict[str, set[str]]) -> 
     assert bool(covering(path, by_folder)) == expected
 
 
-def test_a_license_counts_for_its_folder_and_equal_texts_are_looked_at_once(
+def licenses_found(root: str, folder: Path) -> dict[str, dict[str, set[str]]]:
+    listing = list_sources([SourceFolder(root)], 1000)
+    outputs, _ = licenses.write_licenses(str(folder), listing, LicenseConfig(), SourceConfig(), PartsConfig())
+    stage = Committed(str(folder), Manifest("licenses", {}, {}, tuple(outputs), {}))
+    return {name: dict(folders) for name, folders in licenses.licenses_by_folder(stage).items()}
+
+
+def test_a_license_counts_for_its_folder_and_equal_files_are_looked_at_once(
     plant: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(licenses, "detect", lambda text, _: seen.append(text) or text.split()[0])
-    tree = {
-        "LICENSE": "MIT text\n(c) Ada",
-        "sub/LICENSE": "MIT text\n(c) Grace",
-        "sub/COPYING": "Zlib text",
-        "x.c": "1",
-    }
+    seen: list[tuple[bytes, bool]] = []
+
+    def first_word(content: bytes, promised: bool, _: float) -> frozenset[str]:
+        seen.append((content, promised))
+        return frozenset((content.decode().split()[0],))
+
+    monkeypatch.setattr(licenses, "detect", first_word)
+    tree = {"LICENSE": "MIT", "sub/LICENSE": "MIT", "sub/COPYING": "Zlib", "sub/README": "MIT", "x.c": "1"}
     root = plant("source", {f"project/{name}": text for name, text in tree.items()})
-    listing = list_sources([SourceFolder(root)], 1000)
-    outputs, _ = licenses.write_licenses(str(tmp_path / "out"), listing, LicenseConfig(), SourceConfig(), PartsConfig())
-    stage = Committed(str(tmp_path / "out"), Manifest("licenses", {}, {}, tuple(outputs), {}))
-    assert licenses.licenses_by_folder(stage) == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}
-    assert sorted(text.split()[0] for text in seen) == ["MIT", "Zlib"]
+    assert licenses_found(root, tmp_path / "out") == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}
+    assert sorted(seen) == [(b"MIT", False), (b"MIT", True), (b"Zlib", True)]
+
+
+def test_a_link_that_promises_a_license_is_read_or_unknown(plant: Callable[..., str], tmp_path: Path) -> None:
+    tree = {"in/LICENSES/GPL.txt": GPL_NOTICE, "in/sub/x.c": "1", "out/x.c": "2", "pipe/x.c": "3", "none/x.c": "4"}
+    root = plant("source", tree)
+    Path(root, "in/sub/LICENSE").symlink_to("../LICENSES/GPL.txt")
+    (tmp_path / "MIT").write_text("MIT")
+    Path(root, "out/LICENSE").symlink_to(tmp_path / "MIT")
+    os.mkfifo(Path(root, "pipe/COPYING"))
+    Path(root, "none/limits.h").symlink_to("x.c")
+    assert licenses_found(root, tmp_path / "out") == {
+        "in": {"": {"GPL-3.0-or-later"}, "sub": {"GPL-3.0-or-later"}},
+        "out": {"": {UNREADABLE}},
+        "pipe": {"": {UNREADABLE}},
+    }
+
+
+def test_a_long_license_is_unknown_whatever_size_files_may_have(plant: Callable[..., str], tmp_path: Path) -> None:
+    limit = MAX_LICENSE_BYTES
+    notice = f"{GPL_NOTICE}\n".encode()
+    tree = {"longer/LICENSE": b"x" * (limit + 1), "longer/x.c": b"1", "chatty/README": b"x" * (limit + 1)}
+    root = plant("source", {**tree, "long/LICENSE": notice.ljust(limit, b"\n")})
+    assert licenses_found(root, tmp_path / "out") == {
+        "longer": {"": {UNREADABLE}},
+        "long": {"": {"GPL-3.0-or-later"}},
+    }

@@ -1,0 +1,103 @@
+"""Reaching an object store: whatever its package raises ends in one message, and nothing is taken from a cache."""
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
+
+import fsspec
+
+from sc2jax.errors import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreError(UserError):
+    """An object store did not answer, or refused: nothing is known of what lies in it."""
+
+
+@contextlib.contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Turns whatever the package of an object store raises into `StoreError`; a list of its errors would be too short.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileExistsError: there is one.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, UserError, MemoryError):
+        raise
+    except Exception as error:
+        if not is_store(path):
+            raise
+        raise unreachable(path, error) from error
+
+
+def unreachable(path: str, error: Exception) -> StoreError:
+    """What is said of a store that raised an error."""
+    said = " ".join(str(error).split())
+    cause = type(error).__name__ + (f": {said}" if said else "")
+    return StoreError(
+        f"{path} cannot be reached ({cause}); check that its bucket exists, that the network reaches it and that the "
+        "credentials for it are valid and allow this, and run the same command again"
+    )
+
+
+def is_store(path: str) -> bool:
+    """Whether a path is a URL of something else than the local disk."""
+    kind, is_url, _ = path.partition("://")
+    return bool(is_url) and kind not in _OF_LOCAL_DISK
+
+
+_OF_LOCAL_DISK = ("file", "local")
+
+
+def reaches(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """A function of a path whose errors are those of `reaching`."""
+
+    @functools.wraps(function)
+    def reached(path: str, *args: P.args, **named: P.kwargs) -> T:
+        with reaching(path):
+            return function(path, *args, **named)
+
+    return reached
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """What opens a path, and how it calls it; it asks the store each time, for other processes write there too."""
+    return fsspec.core.url_to_fs(path, use_listings_cache=False)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of an object store, reached whenever it is read."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        with reaching(self._path):
+            return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def remote_file(path: str, file: BinaryIO) -> BinaryIO:
+    """A file of an object store whose errors are those of `reaching`, whenever it is read."""
+    return cast("BinaryIO", _RemoteFile(path, file))
