@@ -31,8 +31,9 @@ import tensorstore as ts
 from sc2jax.feed import flat_tokens
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig, TokenizeConfig
+from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.rows import Rows
-from sc2jax.feed.sources import FeedInputs, open_sources
+from sc2jax.feed.sources import FeedInputs, open_sources, tokens_config, tokens_inputs
 from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.dataset import read_tables, write_part
 from sc2jax.records.edits import edits_sha256
@@ -72,6 +73,8 @@ def main() -> None:
                 changed = dataclasses.replace(inputs, row_length=length, fim=FimConfig(level=level))
                 title = f"rows of {length}, {name}, infilling {level}"
                 report(title, lambda changed=changed: run_feed(changed, arguments.tokens))
+        report_reads(inputs)
+        report_memory(dataclasses.replace(inputs, row_length=512))
     if not arguments.no_stock:
         from sc2jax.feed import tasks  # TensorFlow without its greetings, before the clock starts
 
@@ -79,8 +82,6 @@ def main() -> None:
         kept = [0]
         report("seqio as it is, SentencePiece 49152", lambda: run_stock(corpus, sentencepiece, 4096, kept))
         print(f"  of these its packing kept {kept[0]:,}")
-    report_reads(inputs)
-    report_memory(dataclasses.replace(inputs, row_length=512))
 
 
 def report(title: str, run: Callable[[], int]) -> None:
@@ -105,7 +106,9 @@ def lay(inputs: FeedInputs) -> int:
     with tempfile.TemporaryDirectory() as done:
         sources = open_sources(inputs)
         outputs, statistics = lay_tokens(inputs.tokens, done, inputs, sources, TokenizeConfig(), one_by_one)
-    commit(inputs.tokens, Manifest("tokenize", {}, {}, tuple(outputs), statistics))
+    mixture = read_mixture(inputs.config.mixture)
+    config, digests = dict(tokens_config(inputs, mixture)), tokens_inputs(inputs, mixture)
+    commit(inputs.tokens, Manifest("tokenize", digests, config, tuple(outputs), statistics))
     return sum(statistics["sources"]["source_code"]["tokens"])
 
 

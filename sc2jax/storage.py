@@ -244,6 +244,22 @@ def files_below(folder: str) -> list[str]:
     return sorted(found)
 
 
+@reaches
+def sizes_below(folder: str) -> dict[str, int]:
+    """The bytes of the regular files at any depth below a folder, by their paths relative to it, from one listing."""
+    fs, root = file_system(folder)
+    if not isinstance(fs, LocalFileSystem):
+        above = root.rstrip("/") + "/"
+        return {path.removeprefix(above): entry["size"] for path, entry in fs.find(root, detail=True).items()}
+    found = {}
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):  # a link to nothing, or a file that is gone by now
+            about = Path(root, path).stat()
+            if stat.S_ISREG(about.st_mode):
+                found[path] = about.st_size
+    return found
+
+
 def sha256_of_file(path: str) -> str:
     """The sha256 of a file's content, read a block at a time.
 

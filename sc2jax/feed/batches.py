@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -79,9 +79,17 @@ class Batches:
         """
         return self._losses
 
-    def statistics(self, step: int, losses: np.ndarray) -> dict[str, Any]:
-        """What all processes had read after `step` batches, with the `losses` of some of these."""
-        lost = dict(zip(LOSSES, losses.sum(axis=0).tolist(), strict=True))
+    def statistics(self, step: int, losses: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What all processes had read after `step` batches, and what rows have lacked since the first.
+
+        Args:
+            step: the number of batches.
+            losses: of all processes since the statistics `before` were taken.
+            before: earlier statistics of the run, or nothing.
+        """
+        lost = {
+            name: before.get(name, 0) + count for name, count in zip(LOSSES, losses.sum(axis=0).tolist(), strict=True)
+        }
         return lost | {"sources": self.rows.statistics(step * self._batch_size)}
 
     def seek(self, step: int) -> None:

@@ -86,7 +86,7 @@ class FlatTokens:
         vocab_size: that of the tokenizer.
 
     Raises:
-        UserError: there are no tokens, or the folder's kind of URL is none that TensorStore opens.
+        UserError: there are no tokens, or the folder is none that TensorStore opens.
     """
 
     def __init__(self, folder: str, manifest: Manifest, source: str, rendering: int, vocab_size: int) -> None:
@@ -119,9 +119,15 @@ class FlatTokens:
             part = int(np.searchsorted(self._ends, start, side="right"))
             first = start - (int(self._ends[part]) - self._outputs[part].rows)
             taken = min(length, self._outputs[part].rows - first)
-            pieces.append(_Piece(self, part, first, taken, self._open(part)[first : first + taken].read(batch=batch)))
+            pieces.append(_Piece(self, part, first, taken, self._begin(part, first, taken, batch)))
             start, length = start + taken, length - taken
         return Window(pieces)
+
+    def _begin(self, part: int, first: int, length: int, batch: ts.Batch) -> Any:
+        try:
+            return self._open(part)[first : first + length].read(batch=batch)
+        except DamagedTokensError as error:
+            return _Failed(error)
 
     def path(self, part: int) -> str:
         """The file of a part."""
@@ -133,10 +139,31 @@ class FlatTokens:
 
     def _open_part(self, part: int) -> ts.TensorStore:
         output = self._outputs[part]
+        if not storage.is_url(self._folder) and not storage.is_file(self.path(part)):
+            raise damaged_tokens(self.path(part), "there is no such file")  # a pipe would be waited for without end
         place = self._kvstore | {"path": join(self._kvstore["path"], output.path.removesuffix(_SHARD))}
         # The number of tokens and the vocabulary say all that the array's own description does.
         spec = _spec(place, output.rows, self._vocab_size)
         return ts.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
+
+
+def damaged_tokens(where: str, what: str) -> DamagedTokensError:
+    """The error of tokens that are not those that were written."""
+    return DamagedTokensError(
+        f"{where}: damaged or missing ({what}); delete the file and run `sc2jax tokenize` again, or leave such rows "
+        "empty with --config.feed.damaged=skip"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failed:
+    """Stands for tokens whose file was not even opened."""
+
+    error: DamagedTokensError
+
+    def result(self) -> np.ndarray:
+        """Raises the error."""
+        raise self.error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,10 +185,7 @@ class _Piece:
             except ValueError as error:
                 where = f"{self.tokens.path(self.part)}, tokens {self.first} to {self.first + self.length}"
                 if _DAMAGE.match(str(error)):
-                    raise DamagedTokensError(
-                        f"{where}: the file is damaged or missing ({error}); delete it and run `sc2jax tokenize` again,"
-                        " or leave such rows empty with --config.feed.damaged=skip"
-                    ) from error
+                    raise damaged_tokens(where, str(error)) from error
                 if seconds is None:
                     raise UserError(
                         f"{where} cannot be read ({error}), tried {1 + len(_RETRIES_AFTER)} times; when the disk or "
@@ -225,6 +249,10 @@ def _dtype(vocab_size: int) -> np.dtype:
 def _kvstore(folder: str) -> dict[str, str]:
     """The folder as TensorStore names it."""
     if not storage.is_url(folder):
+        if "\\" in folder or not _is_text(folder):
+            raise UserError(
+                f"{folder}: TensorStore opens no path with a backslash or bytes that are no UTF-8; rename it"
+            )
         return {"driver": "file", "path": folder}
     kind, _, rest = folder.partition("://")
     if kind in ("file", "local"):
@@ -233,6 +261,14 @@ def _kvstore(folder: str) -> dict[str, str]:
         raise UserError(f"{folder}: tokens cannot be read from {kind}://; use a local folder, gs:// or s3://")
     bucket, _, path = rest.partition("/")
     return {"driver": _DRIVERS[kind], "bucket": bucket, "path": path}
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @functools.cache

@@ -24,7 +24,7 @@ class SourceShare:
     take over its share.
     """
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")]
     format: str
     share: Annotated[float, Meta(ge=1e-9, le=1e12)]
     folder: str = ""

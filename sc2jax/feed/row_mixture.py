@@ -59,8 +59,12 @@ class RowSource(seqio.DataSource):
                 f"there are training rows alone, and none of the split {split!r}; the Tasks of a mixture's sources, "
                 "such as repositories.source_code, have the documents of every split"
             )
-        rows = Rows(self.inputs, most_epochs=num_epochs or 0)
+        if num_epochs is not None and num_epochs < 1:
+            raise UserError(f"num_epochs is {num_epochs}; use 1 or more, or None for as many as the mixture allows")
         first, by = (shard_info.index or 0, shard_info.num_shards or 1) if shard_info else (0, 1)
+        if not 0 <= first < by:
+            raise UserError(f"there is no shard {first} of {by}; they are counted from 0")
+        rows = Rows(self.inputs, most_epochs=num_epochs or 0)
 
         def read() -> Iterator[dict[str, np.ndarray]]:
             at, stride = 0, by * _ROWS_AT_A_TIME
@@ -91,6 +95,15 @@ class RowMixture(seqio.Mixture):
     def __init__(self, name: str, inputs: FeedInputs, tasks: Sequence[tuple[seqio.Task, float]]) -> None:
         super().__init__(name, list(tasks))
         self.inputs = inputs
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """That of training alone."""
+        return ["train"]
+
+    def num_input_examples(self, split: str) -> int | None:
+        """How many rows the mixture's caps allow; None where there is no end."""
+        return RowSource(self.inputs).num_input_examples(split)
 
     def get_dataset(  # pyright: ignore[reportIncompatibleMethodOverride] (what does not apply to rows is `_`)
         self,

@@ -14,16 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
+from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.feed.flat_tokens import DamagedTokensError, FlatTokens, Window
+from sc2jax.feed.flat_tokens import DamagedTokensError, FlatTokens, Window, damaged_tokens
 from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.mixtures import SourceShare, only, read_mixture
 from sc2jax.feed.packing import pack_rows
 from sc2jax.feed.schedule import ENDLESS, Schedule
-from sc2jax.feed.sources import FeedInputs
+from sc2jax.feed.sources import FeedInputs, refuse_other_tokens
 from sc2jax.feed.units import report_skipped
-from sc2jax.records.dataset import refuse_missing
 from sc2jax.records.manifest import read_manifest
+from sc2jax.storage import join
 from sc2jax.text.fim import TransformedWindow, transform_window
 from sc2jax.text.formats import is_infilled
 
@@ -136,6 +137,7 @@ class Rows:
                 for share in mixture
             ]
         self._inputs = inputs
+        self._reported: set[int] = set()
         self.sources = _open_sources(inputs, mixture)
         shares = [source.share.share for source in self.sources]
         self.schedule = Schedule(shares, [source.limit for source in self.sources])
@@ -184,7 +186,7 @@ class Rows:
         except DamagedTokensError as error:
             if not self._inputs.skip_damaged:
                 raise
-            report_skipped(error)
+            self._report(place.source, error)
             lost[LOSSES.index("damaged_rows")] = 1
             return np.empty(0, np.int32)
         share = self.sources[place.source].share
@@ -193,11 +195,17 @@ class Rows:
         lost[:3] = max(0, longer), max(0, -longer), replaced
         return infilled
 
-    def statistics(self, rows: int) -> dict[str, Any]:
-        """What the first `rows` rows of the run have read of each source.
+    def _report(self, source: int, error: DamagedTokensError) -> None:
+        """Says of a source's first damaged row what is wrong; how many there are stands in the metrics."""
+        if source not in self._reported:
+            self._reported.add(source)
+            report_skipped(error)
 
-        `distinct_tokens` are those that were read at least once: the same text in another rendering is not counted
-        again.
+    def statistics(self, rows: int) -> dict[str, Any]:
+        """What the first `rows` rows of the run are of each source, rows that damage left empty among them.
+
+        `distinct_tokens` are those that were there at least once, to a row: the same text in another rendering is not
+        counted again.
         """
         length = self._inputs.row_length
         return {
@@ -229,9 +237,18 @@ def infill(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, wind
 
 
 def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[RowSource]:
+    if inputs.row_length < 1:
+        raise UserError(f"a row of {inputs.row_length} tokens is none; use 1 or more")
     manifest = read_manifest(inputs.tokens)
+    refuse_other_tokens(inputs, mixture, manifest)
     if not inputs.skip_damaged:
-        refuse_missing(inputs.tokens, manifest.outputs)
+        sizes = storage.sizes_below(inputs.tokens)
+        for output in manifest.outputs:
+            if output.rows and sizes.get(output.path) != output.bytes:
+                found = (
+                    f"{sizes[output.path]:,} bytes instead of {output.bytes:,}" if output.path in sizes else "no file"
+                )
+                raise damaged_tokens(join(inputs.tokens, output.path), found)
     vocab_size, length = inputs.tokenizer.vocab_size, inputs.row_length
     opened = []
     for share in mixture:

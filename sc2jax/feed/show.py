@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sc2jax.display import PAGE_POLICY, page_text, terminal_text
+from sc2jax.errors import UserError
 from sc2jax.feed.documents import DocumentWriter, rendering_key, unit_tokens
 from sc2jax.feed.mixtures import only, read_mixture
 from sc2jax.feed.packing import pack_row
@@ -89,11 +90,13 @@ def _row_of_text(inputs: FeedInputs, number: int, source: str) -> tuple[dict[str
     units.require("train")
     writer = DocumentWriter(share.format, inputs.formats, inputs.fim)
     tokens = np.empty(0, np.int32)
-    for index in range(len(units)):
+    for index, unit in units.readable():
         key = rendering_key(inputs.seed, share.name, 0, index)
-        tokens = np.concatenate([tokens, *unit_tokens(units[index], writer, inputs.tokenizer, key)])
+        tokens = np.concatenate([tokens, *unit_tokens(unit, writer, inputs.tokenizer, key)])
         if len(tokens) > inputs.row_length:
             break
+    if not len(tokens):
+        raise UserError(f"nothing of the source {share.name} can be read: all of its row groups are damaged")
     window = before % max(1, len(tokens) // inputs.row_length)
     laid = np.take(tokens, np.arange(inputs.row_length + 1) + window * inputs.row_length, mode="wrap")
     infilled = infill(inputs, share, 0, window, laid).ids

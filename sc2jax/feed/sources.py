@@ -9,7 +9,7 @@ from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.units import Units
-from sc2jax.records.manifest import is_finished
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest
 from sc2jax.storage import inside, join
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS
@@ -105,3 +105,40 @@ def tokens_config(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> Mapping
         "sources": {share.name: {"format": share.format, "folder": share.folder} for share in mixture},
         "skip_damaged": inputs.skip_damaged,
     }
+
+
+def tokens_inputs(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> dict[str, str]:
+    """The digests of what the tokens are made of, as far as it is there: the tokenizer, and the datasets."""
+    digests = {"tokenizer": inputs.tokenizer.digest}
+    for share in mixture:
+        below = f"/{share.folder}" if share.folder else ""
+        if is_finished(f"{inputs.corpus}{below}"):
+            digests[f"corpus{below}"] = read_manifest(f"{inputs.corpus}{below}").digest
+    return digests
+
+
+def lacks_damaged(manifest: Manifest) -> bool:
+    """Whether something damaged was left out of tokens; else they are whole, whatever was to become of damage."""
+    sources = manifest.statistics["sources"].values() if manifest.config.get("skip_damaged") else ()
+    return any(source["damaged_units"] or source["left_out"] for source in sources)
+
+
+def refuse_other_tokens(inputs: FeedInputs, mixture: Sequence[SourceShare], manifest: Manifest) -> None:
+    """Makes sure that tokens are those that the inputs would be encoded to.
+
+    Raises:
+        UserError: naming what they were made of that is another one.
+    """
+    wanted, found = tokens_config(inputs, mixture), manifest.config
+    differing = [name for name in ("seed", "format", "fim") if found.get(name) != wanted[name]]
+    sources = found.get("sources", {})
+    differing += [f"source {name}" for name, said in wanted["sources"].items() if sources.get(name) != said]
+    differing += ["feed.damaged"] if lacks_damaged(manifest) and not wanted["skip_damaged"] else []
+    digests = tokens_inputs(inputs, mixture)
+    differing += [name for name, digest in digests.items() if manifest.inputs.get(name) != digest]
+    if differing:
+        what = ", ".join(differing)
+        raise UserError(
+            f"the tokens in {inputs.tokens} were made with another {what}; run `sc2jax tokenize` to make them anew, or "
+            "bring back what they were made with"
+        )

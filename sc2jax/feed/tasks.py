@@ -132,8 +132,9 @@ class CuratedSource(seqio.DataSource):
         }
 
         def read(index: np.int64) -> Iterator[dict[str, Any]]:
-            unit = units[int(index)]
-            for document in range(len(unit)):
+            unit = units.read(int(index))
+            for document in range(len(unit) if unit is not None else 0):
+                assert unit is not None
                 records = json.dumps(unit[document], ensure_ascii=False)
                 yield {"records": records, "unit": int(index), "document": document}
 

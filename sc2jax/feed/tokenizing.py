@@ -24,7 +24,7 @@ from sc2jax.feed.config import TokenizeConfig
 from sc2jax.feed.documents import DocumentWriter, rendering_key, unit_tokens
 from sc2jax.feed.flat_tokens import rendering_folder, write_part
 from sc2jax.feed.sources import FeedInputs, SourceUnits
-from sc2jax.feed.units import Units, report_skipped
+from sc2jax.feed.units import Units
 from sc2jax.json_files import decode_json
 from sc2jax.progress import progress
 from sc2jax.records.manifest import Output, canonical_json
@@ -81,12 +81,8 @@ class _EncodePart:
         source = self.sources[row["source"]]
         tokens, left_out, damaged = [np.empty(0, np.int32)], Counter(), 0
         for index in range(row["start"], row["stop"]):
-            try:
-                unit = source.units[index]
-            except UserError as error:
-                if not source.units.skip_damaged:
-                    raise
-                report_skipped(error)
+            unit = source.units.read(index)
+            if unit is None:
                 damaged += 1
                 continue
             left_out.update(unit.left_out)

@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,31 @@ class Units:
             said = f"left out of {self.name(index)}: {_counted(left_out)}"
             logging.getLogger("sc2jax").warning(terminal_text(said))
         return Unit(table, self._group_by, left_out)
+
+    def readable(self) -> Iterator[tuple[int, "Unit"]]:
+        """All units by their numbers, without damaged ones where these are to be skipped.
+
+        Raises:
+            UserError: one is damaged, and is not to be skipped.
+        """
+        for index in range(len(self)):
+            unit = self.read(index)
+            if unit is not None:
+                yield index, unit
+
+    def read(self, index: int) -> "Unit | None":
+        """A unit; None if it is damaged and such ones are to be skipped.
+
+        Raises:
+            UserError: it is damaged, and is not to be skipped.
+        """
+        try:
+            return self[index]
+        except UserError as error:
+            if not self.skip_damaged:
+                raise
+            report_skipped(error)
+            return None
 
     @property
     def sizes(self) -> list[float]:

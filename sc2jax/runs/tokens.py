@@ -2,18 +2,18 @@
 
 import dataclasses
 import functools
-import json
 
-from sc2jax.config import differing_keys
 from sc2jax.errors import UserError
+from sc2jax.feed import sources
 from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.sources import open_sources, tokens_config
+from sc2jax.feed.sources import lacks_damaged, open_sources, tokens_config
 from sc2jax.feed.tokenizing import lay_tokens
-from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.stage_folder import notes_folder
-from sc2jax.runs.inputs import feed_inputs, input_digests
+from sc2jax.runs.inputs import feed_inputs, input_digests, refuse_mixed
 from sc2jax.runs.run import Run, say
+from sc2jax.settings import decisive
 
 VERSION = 6
 _WORTH_PROCESSES = 2**23
@@ -26,10 +26,12 @@ def tokenize(run: Run) -> Manifest:
     Raises:
         UserError: the corpus or the tokenizer is missing or damaged, or the folder holds something else.
     """
-    stage = _stage(run)
-    whole = _whole(stage)
-    # Of whole tokens that are damaged themselves no part is made again where something may be left out of it.
-    manifest = run.do(whole if whole.done(run.folder("tokenize")) is not None else stage)
+    stage, found = _stage(run), _finished(run)
+    if found is not None and not lacks_damaged(found):
+        # Whole tokens serve, whatever was to become of damage then and now; damaged ones are made by today's rule.
+        same = dataclasses.replace(stage, settings={**stage.settings, "skip_damaged": found.config.get("skip_damaged")})
+        stage = same if same.done(run.folder("tokenize")) is not None else stage
+    manifest = run.do(stage)
     _say_tokens(run, manifest)
     return manifest
 
@@ -57,27 +59,24 @@ def refuse_other_tokens(run: Run) -> None:
     Raises:
         UserError: they were made of something else; whether they are made anew is for the user to decide.
     """
-    stage, found = _stage(run), _finished(run)
-    if found is None or found.key in (stage.key, _whole(stage).key):
+    found = _finished(run)
+    if found is None:
         return
-    wanted = json.loads(canonical_json(stage.config))
-    differing = differing_keys(wanted, dict(found.config))
-    differing += [name for name, digest in stage.inputs.items() if found.inputs.get(name) != digest]
-    what = ", ".join(differing) or "version of sc2jax"
-    raise UserError(
-        f"the tokens in {run.folder('tokenize')} were made with another {what}; run `sc2jax tokenize` to make them "
-        "anew, or bring back what they were made with"
-    )
+    refuse_mixed(run, "tokenize")
+    settings, folder = run.settings, run.folder("tokenize")
+    sources.refuse_other_tokens(feed_inputs(run), read_mixture(settings.feed.mixture), found)
+    others = ["version of sc2jax"] if found.version != VERSION else []
+    others += ["tokenize.renderings"] if found.config["tokenize"] != decisive(settings.tokenize) else []
+    if others:
+        what = ", ".join(others)
+        raise UserError(
+            f"the tokens in {folder} were made with another {what}; run `sc2jax tokenize` to make them anew"
+        )
 
 
 def _finished(run: Run) -> Manifest | None:
     folder = run.folder("tokenize")
     return read_manifest(folder) if is_finished(folder) else None
-
-
-def _whole(stage: Stage) -> Stage:
-    """The stage with nothing left out, whose tokens are as good where damage would be."""
-    return dataclasses.replace(stage, settings={**stage.settings, "skip_damaged": False})
 
 
 def _stage(run: Run) -> Stage:
@@ -88,24 +87,28 @@ def _stage(run: Run) -> Stage:
     def write(folder: str) -> Written:
         from sc2jax.corpus.engine import map_units  # Daft takes a while to import
 
-        sources = open_sources(inputs)
-        many = sum(sum(source.units.sizes) for source in sources) >= _WORTH_PROCESSES
+        opened = open_sources(inputs)
+        many = sum(sum(source.units.sizes) for source in opened) >= _WORTH_PROCESSES
         spread = functools.partial(map_units, in_processes=many)
-        return lay_tokens(folder, notes_folder(folder, stage.key), inputs, sources, settings.tokenize, spread)
+        return lay_tokens(folder, notes_folder(folder, stage.key), inputs, opened, settings.tokenize, spread)
 
     stage = Stage("tokenize", VERSION, sections, digests, write, resumes=True)
     return stage
 
 
 def _say_tokens(run: Run, manifest: Manifest) -> None:
-    sources = manifest.statistics["sources"]
-    total = sum(sum(source["tokens"]) for source in sources.values())
-    damaged = sum(source["damaged_units"] for source in sources.values())
-    left_out = sum(sum(source["left_out"].values()) for source in sources.values())
+    made = manifest.statistics["sources"]
+    total = sum(sum(source["tokens"]) for source in made.values())
+    damaged = sum(source["damaged_units"] for source in made.values())
+    left_out = sum(sum(source["left_out"].values()) for source in made.values())
     renderings = run.settings.tokenize.renderings
-    lost = f"; left out as damaged: {damaged:,} row groups, {left_out:,} records" if damaged or left_out else ""
+    lost = (
+        f"; left out as damaged: {damaged:,} row groups, {left_out:,} records (delete the folder to try these again)"
+        if damaged or left_out
+        else ""
+    )
     say(
-        f"{total:,} tokens of {len(sources)} source{'s' * (len(sources) > 1)}"
+        f"{total:,} tokens of {len(made)} source{'s' * (len(made) > 1)}"
         f"{f' in {renderings} renderings' * (renderings > 1)}{lost}",
         run.folder("tokenize"),
     )

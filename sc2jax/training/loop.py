@@ -45,8 +45,8 @@ class Feed(Protocol):
         """What the rows of the newest batch lack, int64 (global rows, kinds); rows of other processes are zero."""
         ...
 
-    def statistics(self, step: int, losses: np.ndarray) -> dict[str, Any]:
-        """What was read of the sources up to a step, and what rows of the whole batch lacked lately."""
+    def statistics(self, step: int, losses: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What was read up to a step, given what rows lacked since the statistics `before`, which may be empty."""
         ...
 
     def seek(self, step: int) -> None:
@@ -183,7 +183,7 @@ def _run(
         started, lost = now, lost + losses
         if step % training.log_every == 0 or step == training.steps:
             # Other processes read other rows: all of them take part in putting together what these lacked.
-            statistics = feed.statistics(step, whole_losses(lost))
+            statistics = feed.statistics(step, whole_losses(lost), log.feed if log is not None else {})
             lost = np.zeros(1, np.int64)
             if log is not None:
                 log.write(step, statistics)

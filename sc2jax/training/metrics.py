@@ -80,6 +80,8 @@ class MetricsLog:
             )
         storage.write_whole(self._file, content)
         self._tokens = rows[kept - 1]["tokens"] if kept else 0
+        self.feed: Mapping[str, Any] = rows[kept - 1]["feed"] if kept else {}
+        """What the newest line says of the feed; nothing before the first."""
         self._pending: list[dict[str, float]] = []
         self._seconds = self._waited = 0.0
 
@@ -118,6 +120,7 @@ class MetricsLog:
         for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
             storage.append(path, line)
         self._sha256.update(_line(row))
+        self.feed = feed
         self._pending, self._seconds, self._waited = [], 0.0, 0.0
 
 

@@ -116,6 +116,8 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
         write_output(unfinished, TIMING, storage.read_bytes(join(folder, TIMING)), result=False),
     ]
     last = metrics_of(log, METRICS)[-1]
+    if last["feed"]["damaged_rows"]:
+        say(f"{last['feed']['damaged_rows']:,} rows were left empty, for their tokens are damaged")
     statistics = {
         "parameters": count_params(table),
         "steps": result.steps,

@@ -38,7 +38,7 @@ HELD = (
 def save(folder) -> None:
     checkpoints = Checkpoints(str(folder), 1)
     try:
-        checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), PARAMS, {"count": jnp.int32(0)}, STACKED)
+        checkpoints.save(Progress(1, "key"), PARAMS, {"count": jnp.int32(0)}, STACKED)
         checkpoints.wait()
     finally:
         checkpoints.close()
@@ -109,7 +109,7 @@ def test_what_was_saved_and_is_not_found_again_ends_the_work_and_older_ones_stay
     monkeypatch.setattr("orbax.checkpoint._src.serialization.ocdbt_utils.merge_ocdbt_per_process_files", nothing)
     monkeypatch.setattr("sc2jax.checkpoint.checkpoints.refuse_misread_path", lambda *_, **__: None)
     checkpoints = Checkpoints(str(tmp_path), 1)
-    checkpoints.save(Progress(2, "key", np.zeros((1, 1), np.int64)), PARAMS, {"count": jnp.int32(0)}, STACKED)
+    checkpoints.save(Progress(2, "key"), PARAMS, {"count": jnp.int32(0)}, STACKED)
     with pytest.raises(UserError, match=r"/2 cannot be restored: .*; delete that folder to go on from step 1"):
         checkpoints.wait()
     assert files_below(str(tmp_path / "1")) == before

@@ -23,7 +23,7 @@ STACKED = {"layers": {"kernel": True}, "scale": False}
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     checkpoints = Checkpoints(str(folder), 1)
-    checkpoints.save(Progress(1, "key", np.zeros((1, 1), np.int64)), PARAMS, OPTIMIZER, STACKED)
+    checkpoints.save(Progress(1, "key"), PARAMS, OPTIMIZER, STACKED)
     checkpoints.wait()
     checkpoints.close()
     return folder

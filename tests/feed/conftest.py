@@ -85,7 +85,7 @@ def open_feed(inputs: FeedInputs, request: pytest.FixtureRequest) -> Open:
 @pytest.fixture
 def flat(untokenized: FeedInputs, tmp_path: Path) -> Callable[..., FeedInputs]:
     """Inputs whose sources have the tokens that are given, without infilling and without a corpus."""
-    from feed_corpora import write_flat
+    from feed_corpora import commit_tokens, write_flat
 
     def flat(
         tokens: dict[str, list[Any]],
@@ -97,13 +97,16 @@ def flat(untokenized: FeedInputs, tmp_path: Path) -> Callable[..., FeedInputs]:
         **changes: Any,
     ) -> FeedInputs:
         folder = tmp_path / f"flat{len(list(tmp_path.iterdir()))}"
-        mixture = write_flat(folder, tokens, shares, caps, part=part, vocab_size=vocab_size)
+        mixture, outputs, statistics = write_flat(folder, tokens, shares, caps, part=part, vocab_size=vocab_size)
         fields: dict[str, Any] = {
             "tokens": str(folder),
+            "corpus": str(folder / "corpus"),
             "config": dataclasses.replace(untokenized.config, mixture=mixture, cross_document_attention=True),
             "tokenizer": dataclasses.replace(untokenized.tokenizer, vocab_size=vocab_size),
             "fim": FimConfig(level="off"),
         }
-        return dataclasses.replace(untokenized, **(fields | changes))
+        inputs = dataclasses.replace(untokenized, **(fields | changes))
+        commit_tokens(inputs, outputs, statistics)
+        return inputs
 
     return flat

@@ -19,11 +19,11 @@ from sc2jax.feed.batches import Batches
 from sc2jax.feed.config import TokenizeConfig
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.rows import Packed
-from sc2jax.feed.sources import FeedInputs, open_sources, tokens_config
+from sc2jax.feed.sources import FeedInputs, open_sources, tokens_config, tokens_inputs
 from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.dataset import write_part
 from sc2jax.records.edits import edits_sha256
-from sc2jax.records.manifest import Manifest, commit
+from sc2jax.records.manifest import Manifest, Output, commit
 from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 
 Open = Callable[..., Batches]
@@ -142,13 +142,19 @@ def one_after_the_other(
 
 def laid(inputs: FeedInputs, folder: str, renderings: int = 1, done: str = "") -> FeedInputs:
     """The inputs with their tokens, which are laid flat in a folder and committed."""
-    mixture = read_mixture(inputs.config.mixture)
     config = TokenizeConfig(renderings=renderings)
     outputs, statistics = lay_tokens(
         folder, done or f"{folder}.done", inputs, open_sources(inputs), config, one_after_the_other
     )
-    commit(folder, Manifest("tokenize", {}, {**tokens_config(inputs, mixture)}, tuple(outputs), statistics))
+    commit_tokens(dataclasses.replace(inputs, tokens=folder), outputs, statistics)
     return dataclasses.replace(inputs, tokens=folder)
+
+
+def commit_tokens(inputs: FeedInputs, outputs: Sequence[Output], statistics: Mapping[str, Any]) -> None:
+    """Commits tokens as those of these inputs."""
+    mixture = read_mixture(inputs.config.mixture)
+    config, digests = dict(tokens_config(inputs, mixture)), tokens_inputs(inputs, mixture)
+    commit(inputs.tokens, Manifest("tokenize", digests, config, tuple(outputs), statistics))
 
 
 def write_flat(
@@ -159,8 +165,11 @@ def write_flat(
     *,
     part: int = 0,
     vocab_size: int = 2**17,
-) -> str:
-    """Sources with these tokens, an array a rendering, in parts of so many; the path of their mixture's file."""
+) -> tuple[str, list[Output], dict[str, Any]]:
+    """Sources with these tokens, an array a rendering, in parts of so many; the path of their mixture's file.
+
+    What they come to is returned with it and not committed, for that depends on the inputs.
+    """
     outputs = []
     for name, renderings in tokens.items():
         for rendering, ids in enumerate(renderings):
@@ -169,14 +178,13 @@ def write_flat(
                 here = ids[at : at + (part or len(ids))]
                 outputs += flat_tokens.write_part(str(folder), prefix, index, here, vocab_size)
     statistics = {"sources": {name: {"tokens": list(map(len, made))} for name, made in tokens.items()}}
-    commit(str(folder), Manifest("tokenize", {}, {}, tuple(outputs), statistics))
     sources = [
         {"name": name, "format": "plain_text", "share": share, "max_epochs": cap}
         for name, share, cap in zip(tokens, shares or [1] * len(tokens), caps or [0] * len(tokens), strict=True)
     ]
     path = folder / "mixture.json"
     path.write_text(json.dumps({"sources": sources}))
-    return str(path)
+    return str(path), outputs, statistics
 
 
 def numbered(size: int, first: int = 100) -> np.ndarray:
