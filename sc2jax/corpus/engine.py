@@ -23,6 +23,8 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
 
+from sc2jax.errors import UserError
+
 _QUIET_SECONDS = 0.2
 """A stopped job is over when no unit has begun for this long; Daft's threads have left Python by then."""
 
@@ -108,6 +110,13 @@ def _pull(stream: Generator[pa.RecordBatch], job: int) -> Generator[pa.RecordBat
         try:
             while (batch := thread.submit(next, stream, None).result()) is not None:
                 yield batch
+        except RuntimeError as error:
+            if not str(error).startswith("UDF process"):
+                raise
+            raise UserError(
+                "a worker process was ended from outside, as happens where memory runs out; where there is more of it, "
+                "run the same command again: it goes on with what is not done"
+            ) from error
         finally:
             _WORKERS.refuse(job)  # so that a step under way ends soon
             thread.submit(stream.close).result()

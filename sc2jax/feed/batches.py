@@ -14,6 +14,9 @@ from sc2jax.errors import UserError
 from sc2jax.feed.rows import LOSSES, Packed, Rows
 from sc2jax.feed.sources import FeedInputs
 
+_LAST_READ_SECONDS = 10.0
+"""How long the end waits for a read under way; one that never comes back, as of a lost mount, must not hold it up."""
+
 HostBatch = dict[str, np.ndarray]
 
 _PLANNED_ROWS = 4096
@@ -173,4 +176,4 @@ def _fill(
 def _end(thread: threading.Thread, free: threading.Semaphore, ending: threading.Event) -> None:
     ending.set()
     free.release()
-    thread.join()
+    thread.join(_LAST_READ_SECONDS)

@@ -150,8 +150,8 @@ class FlatTokens:
 def damaged_tokens(where: str, what: str) -> DamagedTokensError:
     """The error of tokens that are not those that were written."""
     return DamagedTokensError(
-        f"{where}: damaged or missing ({what}); delete the file and run `sc2jax tokenize` again, or leave such rows "
-        "empty with --config.feed.damaged=skip"
+        f"{where}: the file is damaged or missing ({what}); delete it and run `sc2jax tokenize` again, or leave such "
+        "rows empty with --config.feed.damaged=skip"
     )
 
 

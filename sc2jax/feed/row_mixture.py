@@ -101,7 +101,9 @@ class RowMixture(seqio.Mixture):
         """That of training alone."""
         return ["train"]
 
-    def num_input_examples(self, split: str) -> int | None:
+    def num_input_examples(  # pyright: ignore[reportIncompatibleMethodOverride] (seqio's says int, and gives None)
+        self, split: str
+    ) -> int | None:
         """How many rows the mixture's caps allow; None where there is no end."""
         return RowSource(self.inputs).num_input_examples(split)
 

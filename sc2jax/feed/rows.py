@@ -21,7 +21,7 @@ from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.mixtures import SourceShare, only, read_mixture
 from sc2jax.feed.packing import pack_rows
 from sc2jax.feed.schedule import ENDLESS, Schedule
-from sc2jax.feed.sources import FeedInputs, refuse_other_tokens
+from sc2jax.feed.sources import FeedInputs, refuse_other_tokens, tokens_of_sources
 from sc2jax.feed.units import report_skipped
 from sc2jax.records.manifest import read_manifest
 from sc2jax.storage import join
@@ -190,6 +190,12 @@ class Rows:
             lost[LOSSES.index("damaged_rows")] = 1
             return np.empty(0, np.int32)
         share = self.sources[place.source].share
+        vocab_size = self._inputs.tokenizer.vocab_size
+        if window.max() >= vocab_size:
+            raise UserError(
+                f"{self._inputs.tokens}: {share.name} has a token {window.max()}, beyond the vocabulary of {vocab_size}; "
+                "delete the folder and run `sc2jax tokenize` again"
+            )
         infilled, replaced = infill(self._inputs, share, place.epoch, place.window, window)
         longer = len(infilled) - len(window)
         lost[:3] = max(0, longer), max(0, -longer), replaced
@@ -241,6 +247,7 @@ def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Ro
         raise UserError(f"a row of {inputs.row_length} tokens is none; use 1 or more")
     manifest = read_manifest(inputs.tokens)
     refuse_other_tokens(inputs, mixture, manifest)
+    made = tokens_of_sources(inputs.tokens, manifest)
     if not inputs.skip_damaged:
         sizes = storage.sizes_below(inputs.tokens)
         for output in manifest.outputs:
@@ -254,7 +261,7 @@ def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Ro
     for share in mixture:
         renderings = [
             FlatTokens(inputs.tokens, manifest, share.name, rendering, vocab_size)
-            for rendering in range(len(manifest.statistics["sources"][share.name]["tokens"]))
+            for rendering in range(len(made[share.name]["tokens"]))
         ]
         short = min(map(len, renderings))
         if short < length:

@@ -30,35 +30,49 @@ class Turns:
     these times, of two at the same time that of the earlier source first. By time n about n turns are due, of each
     source about n * p; so what came before a turn is counted without going through the sequence.
 
-    Times are whole numbers of a unit that all of them share, so that those which are equal are found to be, however
-    far ahead they are.
+    Times are whole numbers of so small a unit that two are equal if they are, and in order if they are not, however
+    many sources there are and however far ahead their turns.
     """
 
     def __init__(self, shares: Sequence[float]) -> None:
         exact = [Fraction(str(share)) for share in shares]  # as it was written: three times 0.1 is 0.3
         common = math.lcm(*(share.denominator for share in exact))
-        weights = [int(share * common) for share in exact]
-        self._total = sum(weights)
-        self._unit = math.lcm(*weights)
-        self._halves = [self._unit // weight for weight in weights]
-        """Half the time from a source's turn to its next one."""
+        self._weights = [int(share * common) for share in exact]
+        self._total = sum(self._weights)
+        # Times of two sources that are not equal differ by one over the product of their weights at least.
+        self._shift = 2 * max(self._weights).bit_length() + 1
 
     def due(self, source: int, turn: int) -> tuple[int, int]:
         """The time of a source's turn, and the source: what turns are ordered by."""
-        return (2 * turn + 1) * self._halves[source], source
+        return ((2 * turn + 1) << self._shift) // self._weights[source], source
 
     def before(self, time: tuple[int, int]) -> list[int]:
         """How many turns of each source are due before a time."""
-        return [((time[0] - (source >= time[1])) // half + 1) // 2 for source, half in enumerate(self._halves)]
+        return [
+            ((((time[0] + (source < time[1])) * weight - 1) >> self._shift) + 1) // 2
+            for source, weight in enumerate(self._weights)
+        ]
 
     def first(self, turns: int) -> list[int]:
         """How many of the first `turns` turns each source has."""
-        counts = self.before((2 * turns * self._unit // self._total, 0))
-        sources = range(len(counts))
-        while sum(counts) > turns:
-            counts[max((self.due(source, counts[source] - 1), source) for source in sources if counts[source])[1]] -= 1
-        while sum(counts) < turns:
-            counts[min((self.due(source, counts[source]), source) for source in sources)[1]] += 1
+        counts = self.before(((2 * turns << self._shift) // self._total, 0))
+        more = turns - sum(counts)
+        if more > 0:
+            waiting = [self.due(source, count) for source, count in enumerate(counts)]
+            heapq.heapify(waiting)
+            for _ in range(more):
+                source = waiting[0][1]
+                counts[source] += 1
+                heapq.heapreplace(waiting, self.due(source, counts[source]))
+        if more < 0:
+            newest = (self.due(source, count - 1) for source, count in enumerate(counts) if count)
+            taken = [(-due, -source) for due, source in newest]
+            heapq.heapify(taken)
+            for _ in range(-more):
+                source = -taken[0][1]
+                counts[source] -= 1
+                due = self.due(source, counts[source] - 1)[0] if counts[source] else 0
+                heapq.heapreplace(taken, (-due, -source))
         return counts
 
     def sequence(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

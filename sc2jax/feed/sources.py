@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.mixtures import SourceShare, read_mixture
 from sc2jax.feed.units import Units
-from sc2jax.records.manifest import Manifest, is_finished, read_manifest
+from sc2jax.json_files import Count, as_kind
+from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.storage import inside, join
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.formats import FORMATS
@@ -117,10 +120,36 @@ def tokens_inputs(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> dict[st
     return digests
 
 
-def lacks_damaged(manifest: Manifest) -> bool:
-    """Whether something damaged was left out of tokens; else they are whole, whatever was to become of damage."""
-    sources = manifest.statistics["sources"].values() if manifest.config.get("skip_damaged") else ()
-    return any(source["damaged_units"] or source["left_out"] for source in sources)
+class SourceTokens(TypedDict):
+    """What was made of a source: its tokens, by rendering, and what damage left out of it."""
+
+    tokens: Annotated[list[Count], Meta(min_length=1)]
+    left_out: dict[str, Count]
+    damaged_units: Count
+
+
+class _TokensStatistics(TypedDict):
+    sources: dict[str, SourceTokens]
+
+
+def tokens_of_sources(folder: str, manifest: Manifest) -> dict[str, SourceTokens]:
+    """What a tokens folder's manifest says of each source.
+
+    Raises:
+        UserError: the manifest is none of tokens.
+    """
+    remedy = f"name a folder that `sc2jax tokenize` wrote, or delete {folder} and run it again"
+    return as_kind(manifest.statistics, _TokensStatistics, join(folder, MANIFEST), remedy)["sources"]
+
+
+def lacks_damaged(folder: str, manifest: Manifest) -> bool:
+    """Whether something damaged was left out of tokens; else they are whole, whatever was to become of damage.
+
+    Raises:
+        UserError: the manifest is none of tokens.
+    """
+    made = tokens_of_sources(folder, manifest).values()
+    return any(source["damaged_units"] or source["left_out"] for source in made)
 
 
 def refuse_other_tokens(inputs: FeedInputs, mixture: Sequence[SourceShare], manifest: Manifest) -> None:
@@ -133,7 +162,7 @@ def refuse_other_tokens(inputs: FeedInputs, mixture: Sequence[SourceShare], mani
     differing = [name for name in ("seed", "format", "fim") if found.get(name) != wanted[name]]
     sources = found.get("sources", {})
     differing += [f"source {name}" for name, said in wanted["sources"].items() if sources.get(name) != said]
-    differing += ["feed.damaged"] if lacks_damaged(manifest) and not wanted["skip_damaged"] else []
+    differing += ["feed.damaged"] if lacks_damaged(inputs.tokens, manifest) and not wanted["skip_damaged"] else []
     digests = tokens_inputs(inputs, mixture)
     differing += [name for name, digest in digests.items() if manifest.inputs.get(name) != digest]
     if differing:

@@ -6,7 +6,7 @@ import functools
 from sc2jax.errors import UserError
 from sc2jax.feed import sources
 from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.sources import lacks_damaged, open_sources, tokens_config
+from sc2jax.feed.sources import lacks_damaged, open_sources, tokens_config, tokens_of_sources
 from sc2jax.feed.tokenizing import lay_tokens
 from sc2jax.records.manifest import Manifest, is_finished, read_manifest
 from sc2jax.records.stage import Stage, Written
@@ -27,7 +27,7 @@ def tokenize(run: Run) -> Manifest:
         UserError: the corpus or the tokenizer is missing or damaged, or the folder holds something else.
     """
     stage, found = _stage(run), _finished(run)
-    if found is not None and not lacks_damaged(found):
+    if found is not None and not lacks_damaged(run.folder("tokenize"), found):
         # Whole tokens serve, whatever was to become of damage then and now; damaged ones are made by today's rule.
         same = dataclasses.replace(stage, settings={**stage.settings, "skip_damaged": found.config.get("skip_damaged")})
         stage = same if same.done(run.folder("tokenize")) is not None else stage
@@ -66,7 +66,7 @@ def refuse_other_tokens(run: Run) -> None:
     settings, folder = run.settings, run.folder("tokenize")
     sources.refuse_other_tokens(feed_inputs(run), read_mixture(settings.feed.mixture), found)
     others = ["version of sc2jax"] if found.version != VERSION else []
-    others += ["tokenize.renderings"] if found.config["tokenize"] != decisive(settings.tokenize) else []
+    others += ["tokenize.renderings"] if found.config.get("tokenize") != decisive(settings.tokenize) else []
     if others:
         what = ", ".join(others)
         raise UserError(
@@ -97,16 +97,14 @@ def _stage(run: Run) -> Stage:
 
 
 def _say_tokens(run: Run, manifest: Manifest) -> None:
-    made = manifest.statistics["sources"]
+    made = tokens_of_sources(run.folder("tokenize"), manifest)
     total = sum(sum(source["tokens"]) for source in made.values())
     damaged = sum(source["damaged_units"] for source in made.values())
     left_out = sum(sum(source["left_out"].values()) for source in made.values())
     renderings = run.settings.tokenize.renderings
-    lost = (
-        f"; left out as damaged: {damaged:,} row groups, {left_out:,} records (delete the folder to try these again)"
-        if damaged or left_out
-        else ""
-    )
+    lost = ""
+    if damaged or left_out:
+        lost = f"; left out as damaged: {damaged:,} row groups, {left_out:,} records (to try again, delete the folder)"
     say(
         f"{total:,} tokens of {len(made)} source{'s' * (len(made) > 1)}"
         f"{f' in {renderings} renderings' * (renderings > 1)}{lost}",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feed_corpora import Open, Repositories, laid, make_repositories, split_units, write_corpus
+from feed_corpora import Lay, Open, Repositories, laid, make_repositories, split_units, write_corpus
 
 from sc2jax.feed.batches import Batches, open_batches
 from sc2jax.feed.config import FeedConfig
@@ -12,8 +12,6 @@ from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.text.tokenizer import Tokenizer, load_tokenizer
 from sc2jax.text.train_tokenizer import train_tokenizer
-
-Lay = Callable[..., FeedInputs]
 
 
 @pytest.fixture(scope="session")

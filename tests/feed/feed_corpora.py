@@ -27,6 +27,7 @@ from sc2jax.records.manifest import Manifest, Output, commit
 from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 
 Open = Callable[..., Batches]
+Lay = Callable[..., FeedInputs]
 Files = list[tuple[str, str]]
 Repositories = dict[str, Files]
 WORDS = ["def", "return", "self", "import", "value", "=", "(", ")", ":", "yield", "42", "+", "\n\n   ", "\n"]
@@ -177,7 +178,11 @@ def write_flat(
             for index, at in enumerate(range(0, len(ids), part or len(ids))):
                 here = ids[at : at + (part or len(ids))]
                 outputs += flat_tokens.write_part(str(folder), prefix, index, here, vocab_size)
-    statistics = {"sources": {name: {"tokens": list(map(len, made))} for name, made in tokens.items()}}
+    statistics = {
+        "sources": {
+            name: {"tokens": list(map(len, made)), "left_out": {}, "damaged_units": 0} for name, made in tokens.items()
+        }
+    }
     sources = [
         {"name": name, "format": "plain_text", "share": share, "max_epochs": cap}
         for name, share, cap in zip(tokens, shares or [1] * len(tokens), caps or [0] * len(tokens), strict=True)

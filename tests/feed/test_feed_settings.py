@@ -4,8 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
-from feed_corpora import Open
+from feed_corpora import Lay, Open
 
 from sc2jax.errors import UserError
 from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
-from feed_corpora import Row, each, numbered
+from feed_corpora import Lay, Row, each, numbered
 from test_schedule import one_at_a_time
 
 from sc2jax.errors import UserError
@@ -151,7 +150,10 @@ def test_windows_lie_elsewhere_in_every_epoch(flat: Flat) -> None:
     assert len(edges) > 10
     seen = {token for row in read(inputs, 0, 200) for token in row.features["tokens"].tolist()}
     assert seen == set(tokens.tolist())
-    others = [[place.start for place in Rows(dataclasses.replace(inputs, seed=seed)).places(0, 200)] for seed in (1, 2)]
+    others = [
+        [place.start for place in Rows(flat({"a": [tokens]}, row_length=16, seed=seed)).places(0, 200)]
+        for seed in (1, 2)
+    ]
     assert others[0] != others[1]
 
 
@@ -371,13 +373,13 @@ def test_rows_whose_tokens_are_damaged_stop_the_run_or_are_empty_and_counted(
             for name in FEATURES:
                 np.testing.assert_array_equal(row.features[name], before.features[name])
     assert damaged > 5
-    assert caplog.text.count("skipped: ") == damaged
+    assert caplog.text.count("skipped: ") == 1  # of each source; the metrics count them
 
 
 def test_a_part_that_is_missing_is_found_before_the_first_row_or_leaves_its_rows_empty(flat: Flat) -> None:
     inputs = flat({"a": [numbered(1000)]}, row_length=16, part=300)
     sorted(Path(inputs.tokens).glob("a/rendering-00000/part-*/c/0"))[2].unlink()
-    with pytest.raises(UserError, match=r"part-00002-.* is missing"):
+    with pytest.raises(UserError, match=r"part-00002-.* the file is damaged or missing \(no file instead of"):
         Rows(inputs)
     skipping = dataclasses.replace(inputs, config=dataclasses.replace(inputs.config, damaged="skip"))
     rows = read(skipping, 0, 62)

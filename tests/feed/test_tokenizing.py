@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorstore as ts
-from conftest import Lay  # pyright: ignore[reportAttributeAccessIssue]
-from feed_corpora import Repositories, laid, make_repositories, one_after_the_other, split_units, write_corpus
+from feed_corpora import Lay, Repositories, laid, make_repositories, one_after_the_other, split_units, write_corpus
 
 from sc2jax.errors import UserError
 from sc2jax.feed import tokenizing

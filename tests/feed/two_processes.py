@@ -52,7 +52,7 @@ def main(number: int, port: str, folder: Path) -> None:
             lost = lost + feed.losses()
             for shard in batch["tokens"].addressable_shards:
                 held[f"{step}/{shard.device.id}/{shard.index[0].start or 0}"] = np.asarray(shard.data)
-        statistics = feed.statistics(task["step"] + task["batches"], whole_losses(lost))
+        statistics = feed.statistics(task["step"] + task["batches"], whole_losses(lost), {})
     np.savez(folder / f"{number}.npz", allow_pickle=False, **held)
     (folder / f"{number}.json").write_text(json.dumps(statistics))
 

@@ -40,8 +40,8 @@ class CountingFeed:
         losses[self.rows, 0] = self.rows
         return losses
 
-    def statistics(self, step, losses):
-        return {"batches": step, "losses": losses.tolist()}
+    def statistics(self, step, losses, before):
+        return {"batches": step, "losses": losses.tolist(), "ever": before.get("ever", 0) + int(losses.sum())}
 
     def seek(self, step):
         self.count = step
