@@ -6,10 +6,13 @@ results in the order of the units, so that what is written depends neither on th
 """
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
+import pickle
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +86,8 @@ def _results(
 ) -> Generator[pa.Table]:
     if not rows.num_rows:
         return
+    if in_processes:
+        function, schema = _Returning(function, schema), schema.append(_ERROR)
     offsets = pa.array([*np.asarray(cuts).tolist(), rows.num_rows], pa.int64())
     units = pa.LargeListArray.from_arrays(offsets, _as_structs(rows))
     given, result_type = rows.schema, pa.large_list(pa.struct(list(schema)))
@@ -98,7 +103,8 @@ def _results(
     for batch in _pull(cast("Generator[pa.RecordBatch]", frame.to_arrow_iter()), job):
         for result in batch.column("result"):
             finished += 1
-            yield pa.Table.from_struct_array(result.values).cast(schema)
+            table = pa.Table.from_struct_array(result.values).cast(schema)
+            yield _without_error(table) if in_processes else table
     if finished != len(units):
         # On Ctrl-C Daft stops its workers and ends the stream as if it were complete.
         raise KeyboardInterrupt(f"the engine was stopped after {finished} of {len(units)} units")
@@ -131,6 +137,36 @@ def _run(series: daft.Series, function: Function, given: pa.Schema, schema: pa.S
             results.append(_as_structs(function(table).cast(schema)))
         bounds = pa.array(np.cumsum([0, *map(len, results)]), pa.int64())
         return pa.LargeListArray.from_arrays(bounds, pa.concat_arrays(results))
+
+
+_ERROR = pa.field("sc2jax_error", pa.binary())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Returning:
+    """A function that returns what it raises: from another process Daft would bring the text of its traceback alone."""
+
+    function: Function
+    schema: pa.Schema
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """What the function returns, or a row with its error."""
+        try:
+            table = self.function(rows).cast(self.schema)
+        except Exception as error:
+            error.add_note("".join(traceback.format_exception(error)))
+            empty = pa.nulls(1)
+            columns = [empty.cast(field.type) for field in self.schema]
+            return pa.table([*columns, pa.array([pickle.dumps(error)], pa.binary())], self.schema.append(_ERROR))
+        return table.append_column(_ERROR, pa.nulls(len(table), pa.binary()))
+
+
+def _without_error(table: pa.Table) -> pa.Table:
+    """What a function returned; raises what it raised."""
+    errors = table.column(_ERROR.name)
+    if errors.null_count < len(errors):
+        raise pickle.loads(errors.drop_null()[0].as_py())  # from a process of our own
+    return table.drop_columns(_ERROR.name)
 
 
 def _as_structs(table: pa.Table) -> pa.StructArray:

@@ -190,11 +190,10 @@ class Rows:
             lost[LOSSES.index("damaged_rows")] = 1
             return np.empty(0, np.int32)
         share = self.sources[place.source].share
-        vocab_size = self._inputs.tokenizer.vocab_size
-        if window.max() >= vocab_size:
+        if window.max() >= self._inputs.tokenizer.vocab_size:
             raise UserError(
-                f"{self._inputs.tokens}: {share.name} has a token {window.max()}, beyond the vocabulary of {vocab_size}; "
-                "delete the folder and run `sc2jax tokenize` again"
+                f"{self._inputs.tokens}: {share.name} has a token {window.max()}, beyond the tokenizer's vocabulary of "
+                f"{self._inputs.tokenizer.vocab_size}; delete the folder and run `sc2jax tokenize` again"
             )
         infilled, replaced = infill(self._inputs, share, place.epoch, place.window, window)
         longer = len(infilled) - len(window)
@@ -248,6 +247,9 @@ def _open_sources(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> list[Ro
     manifest = read_manifest(inputs.tokens)
     refuse_other_tokens(inputs, mixture, manifest)
     made = tokens_of_sources(inputs.tokens, manifest)
+    for share in mixture:
+        if share.name not in made:
+            raise UserError(f"{inputs.tokens} holds no tokens of the source {share.name}; run `sc2jax tokenize` again")
     if not inputs.skip_damaged:
         sizes = storage.sizes_below(inputs.tokens)
         for output in manifest.outputs:

@@ -3,6 +3,7 @@ import itertools
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import daft
@@ -51,6 +52,55 @@ def test_no_rows_no_work() -> None:
 def test_what_a_function_raises_is_raised_here() -> None:
     with pytest.raises(UserError, match="no 7 please"):
         collect(given(20), [0, 5, 10], functools.partial(square, fail_at=7), RETURNED)
+
+
+IN_PROCESSES = """
+import functools, os, sys
+import pyarrow as pa
+from sc2jax.corpus.engine import map_units
+from sc2jax.errors import UserError
+
+def work(rows, ending):
+    (number,) = rows["number"].to_pylist()
+    if ending == "error" and number == 3:
+        raise UserError("no 3 please")
+    if ending == "full" and number == 3:
+        raise OSError(28, "No space left on device")
+    if ending == "killed" and number == 3:
+        os.kill(os.getpid(), 9)
+    return pa.table({"number": [number], "process": [os.getpid()]})
+
+if __name__ == "__main__":
+    rows, ending = pa.table({"number": list(range(8))}), sys.argv[1]
+    schema = pa.schema([("number", pa.int64()), ("process", pa.int64())])
+    function = functools.partial(work, ending=ending)
+    try:
+        with map_units(rows, list(range(8)), function, schema, in_processes=True) as results:
+            found = pa.concat_tables(results)
+        assert found["number"].to_pylist() == list(range(8))
+        assert os.getpid() not in found["process"].to_pylist()
+        print("done")
+    except (UserError, OSError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("none", "done"),
+        ("error", "UserError no 3 please"),
+        ("full", "OSError [Errno 28] No space left on device"),
+        ("killed", "UserError a worker process was ended from outside"),
+    ],
+)
+def test_what_becomes_of_work_in_processes(tmp_path: Path, ending: str, said: str) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(IN_PROCESSES)
+    ended = subprocess.run([sys.executable, script, ending], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip().startswith(said)
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_stopped_engine_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:

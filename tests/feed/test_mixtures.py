@@ -109,3 +109,11 @@ def test_a_source_lies_below_the_corpus(tmp_path: Path, inputs: FeedInputs, fold
     here = dataclasses.replace(inputs, corpus=str(tmp_path))
     with pytest.raises(UserError, match="which is no path below it"):
         open_units(here, SourceShare("a", "file", 1.0, folder), "train")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "a\n", "a/b", "..", ".sc2jax", "-a", ""])
+def test_a_source_has_a_name_that_no_other_file_of_its_folder_has(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mixture.json"
+    path.write_text(json.dumps({"sources": [{**GOOD, "name": name}]}))
+    with pytest.raises(UserError, match="is damaged"):
+        read_mixture(str(path))

@@ -148,6 +148,19 @@ def test_the_mixture_says_what_it_has_not(mixture: seqio.Mixture, untokenized: F
         create_mixture(untokenized).get_dataset(shuffle=False)
 
 
+def test_numbers_that_mean_nothing_are_named(mixture: seqio.Mixture) -> None:
+    for how, named in (
+        ({"num_epochs": 0}, "num_epochs is 0; use 1 or more"),
+        ({"num_epochs": -1}, "num_epochs is -1; use 1 or more"),
+        ({"shard_info": seqio.ShardInfo(3, 3)}, "there is no shard 3 of 3; they are counted from 0"),
+        ({"sequence_length": {"targets": 0}}, "a row of 0 tokens is none"),
+    ):
+        with pytest.raises(UserError, match=named):
+            mixture.get_dataset(**how)
+    assert mixture.splits == ["train"]
+    assert mixture.num_input_examples("train") is None  # the mixture has no cap
+
+
 @pytest.mark.parametrize("length", [16, 64, 100_000])
 def test_a_task_gives_long_documents_in_pieces(mixture: seqio.Mixture, tokenizer: Tokenizer, length: int) -> None:
     """The pitfall: seqio trims a document to the length that is asked for, and the rest is never seen."""
