@@ -149,12 +149,13 @@ def test_the_mixture_says_what_it_has_not(mixture: seqio.Mixture, untokenized: F
 
 
 def test_numbers_that_mean_nothing_are_named(mixture: seqio.Mixture) -> None:
-    for how, named in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"num_epochs": 0}, "num_epochs is 0; use 1 or more"),
         ({"num_epochs": -1}, "num_epochs is -1; use 1 or more"),
         ({"shard_info": seqio.ShardInfo(3, 3)}, "there is no shard 3 of 3; they are counted from 0"),
         ({"sequence_length": {"targets": 0}}, "a row of 0 tokens is none"),
-    ):
+    )
+    for how, named in cases:
         with pytest.raises(UserError, match=named):
             mixture.get_dataset(**how)
     assert mixture.splits == ["train"]
