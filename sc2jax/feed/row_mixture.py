@@ -12,6 +12,7 @@ from sc2jax.feed.rows import Rows
 from sc2jax.feed.schedule import ENDLESS
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.feed.tensorflow_import import seqio, tf
+from sc2jax.text.special_tokens import Special
 
 _SHUFFLED_ROWS = 4096
 _ROWS_AT_A_TIME = 64
@@ -133,8 +134,9 @@ class RowMixture(seqio.Mixture):
 class RowConverter(seqio.FeatureConverter):
     """Rows of a Mixture, or the documents of a Task, as what a decoder is trained on, with weights by position.
 
-    The features have the names of seqio's own `LMFeatureConverter`. A document of a Task is a row by itself, padded:
-    its last token is only a target, and its first is only an input. To pack documents, take the rows of the Mixture.
+    The features have the names of seqio's own `LMFeatureConverter`. A document of a Task, or a piece of one, is a row
+    by itself, padded: every token of it is a target, seen from the one before. To pack documents, take the rows of the
+    Mixture.
     """
 
     TASK_FEATURES = {"targets": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)}  # noqa: RUF012 (seqio's)
@@ -152,7 +154,7 @@ class RowConverter(seqio.FeatureConverter):
 
     def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
         if "segment_ids" not in ds.element_spec:  # pyright: ignore[reportOperatorIssue]
-            ds = ds.map(lambda example: _packed(example["targets"], task_feature_lengths["targets"]))
+            ds = ds.map(lambda example: _packed(example, task_feature_lengths["targets"]))
         names = dict(
             zip(self.MODEL_FEATURES, ("targets", "tokens", "weights", "segment_ids", "positions"), strict=True)
         )
@@ -163,8 +165,10 @@ class RowConverter(seqio.FeatureConverter):
         return dict.fromkeys(self.MODEL_FEATURES, task_feature_lengths["targets"])
 
 
-def _packed(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
-    """The row of a document's tokens."""
+def _packed(example: Mapping[str, tf.Tensor], length: int) -> dict[str, tf.Tensor]:
+    """The row of a document's tokens, and the one before them."""
+    preceding = example.get("preceding", tf.constant(int(Special.END_OF_TEXT)))
+    ids = tf.concat([[preceding], example["targets"]], axis=0)
     types = [tf.float32 if name == "weights" else tf.int32 for name in FEATURES]
 
     def pack(window: np.ndarray) -> list[np.ndarray]:

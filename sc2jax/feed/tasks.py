@@ -13,6 +13,7 @@ Training needs neither seqio nor TensorFlow: importing these takes more than 5 s
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ class CuratedSource(seqio.DataSource):
 class DocumentTokens:
     """The preprocessor of a Task: records to their document, as tokens (`targets`) and text (`targets_pretokenized`).
 
+    `preceding` is the token before those: of the piece before, or the end of the text before.
+
     seqio gives every shard the same sequence of seeds, so random choices that followed from the seed alone would be the
     same in all shards; the document's place in the corpus tells them apart. With a `sequence_length`, which seqio fills
     in, a document is as many examples as it needs, each with its own part of the text.
@@ -166,11 +169,14 @@ class DocumentTokens:
             ids = self.tokenizer.encode_array(self.writer.pieces(json.loads(records), *key))
             for start in range(0, len(ids), length or max(1, len(ids))):
                 piece = ids[start : start + length] if length else ids
-                yield {"targets": piece, "targets_pretokenized": self.tokenizer.decode(piece)}
+                preceding = ids[start - 1] if start else int(Special.END_OF_TEXT)
+                text = self.tokenizer.decode(piece)
+                yield {"targets": piece, "targets_pretokenized": text, "preceding": preceding}
 
         signature = {
             "targets": tf.TensorSpec((None,), tf.int32),  # pyright: ignore[reportArgumentType]
             "targets_pretokenized": tf.TensorSpec((), tf.string),  # pyright: ignore[reportArgumentType]
+            "preceding": tf.TensorSpec((), tf.int32),  # pyright: ignore[reportArgumentType]
         }
 
         @seqio.map_over_dataset(num_seeds=1)
@@ -194,7 +200,7 @@ def create_mixture(inputs: FeedInputs) -> RowMixture:
         data.units["train"].require("train")
         feature = seqio.Feature(TokenizerVocabulary(inputs.tokenizer), add_eos=False, dtype=tf.int32)
         task = seqio.Task(
-            f"{_seqio_name(inputs.config)}.{share.name}",
+            f"{_seqio_name(inputs.config)}.{share.name.replace('-', '_')}",
             source=data,
             output_features={"targets": feature},
             preprocessors=[DocumentTokens(share.name, writer, inputs.tokenizer)],
@@ -215,4 +221,5 @@ def register_mixture(inputs: FeedInputs) -> RowMixture:
 
 
 def _seqio_name(config: FeedConfig) -> str:
-    return Path(config.mixture).stem
+    """The mixture's name in letters that seqio takes."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", Path(config.mixture).stem)

@@ -196,18 +196,34 @@ def test_the_converter_weights_by_position(mixture: seqio.Mixture) -> None:
     assert ends > 5  # seqio's own would have counted none
 
 
-def test_the_converter_takes_a_tasks_documents(mixture: seqio.Mixture) -> None:
-    """By hand: inputs are all tokens but the last, targets all but the first, and what is over is padding."""
+@pytest.mark.parametrize("length", [2, 16, 40])
+def test_the_converter_takes_a_tasks_documents(mixture: seqio.Mixture, length: int) -> None:
+    """By hand: every token is a target that counts, seen from the one before, which may be in the piece before.
+
+    So the end of a text counts also where it is a piece of its own.
+    """
     task = mixture.tasks[0]
-    pieces = rows_of(task.get_dataset({"targets": 40}, split="train", shuffle=False, seed=0), 30)
-    converted = seqio.get_dataset(task.name, {"targets": 40}, RowConverter(), shuffle=False, seed=0)
-    for piece, model in zip(pieces, rows_of(converted, 30), strict=True):
-        ids, padding = piece["targets"].tolist(), 40 - len(piece["targets"])
-        assert model["decoder_input_tokens"].tolist() == ids + [int(Special.FIM_PAD)] * padding
-        assert model["decoder_target_tokens"].tolist() == ids[1:] + [int(Special.FIM_PAD)] * (padding + 1)
-        assert model["decoder_loss_weights"].tolist() == [1] * (len(ids) - 1) + [0] * (padding + 1)
-        assert model["decoder_segment_ids"].tolist() == [1] * len(ids) + [0] * padding
-        assert model["decoder_positions"].tolist() == [*range(len(ids)), *[0] * padding]
+    pieces = list(task.get_dataset({"targets": length}, split="train", shuffle=False, seed=0).as_numpy_iterator())
+    converted = seqio.get_dataset(task.name, {"targets": length}, RowConverter(), shuffle=False, seed=0)
+    before, ends = int(Special.END_OF_TEXT), 0
+    for piece, model in zip(pieces, converted.as_numpy_iterator(), strict=True):
+        ids, padding = piece["targets"].tolist(), length - len(piece["targets"])
+        assert model["decoder_target_tokens"].tolist() == ids + [int(Special.FIM_PAD)] * padding
+        wanted = [before, *ids][:length]
+        assert model["decoder_input_tokens"].tolist() == wanted + [int(Special.FIM_PAD)] * (length - len(wanted))
+        assert model["decoder_loss_weights"].tolist() == [1] * len(ids) + [0] * padding
+        assert model["decoder_positions"].tolist()[: len(ids)] == [*range(len(ids))]
+        before = ids[-1]
+        ends += ids.count(Special.END_OF_TEXT)
+    assert ends == 23  # documents
+
+
+def test_names_are_written_in_letters_that_seqio_takes(inputs: FeedInputs, tmp_path: Path) -> None:
+    path = tmp_path / "my mixture-2.json"
+    path.write_text(json.dumps({"sources": [{"name": "a-b", "format": "repository", "share": 1}]}))
+    config = dataclasses.replace(inputs.config, mixture=str(path))
+    mixture = create_mixture(dataclasses.replace(inputs, config=config))
+    assert [mixture.name, mixture.tasks[0].name] == ["my_mixture_2", "my_mixture_2.a_b"]
 
 
 def test_infilling_on_documents(inputs: FeedInputs) -> None:
