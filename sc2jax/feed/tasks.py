@@ -152,7 +152,8 @@ class DocumentTokens:
 
     seqio gives every shard the same sequence of seeds, so random choices that followed from the seed alone would be the
     same in all shards; the document's place in the corpus tells them apart. With a `sequence_length`, which seqio fills
-    in, a document is as many examples as it needs, each with its own part of the text.
+    in, a document is as many examples as it needs, each with its own part of the text, in which a character that their
+    edge splits is U+FFFD. Inside of another Mixture of seqio ours is its Tasks: seqio takes a Mixture for no more.
     """
 
     source: str

@@ -162,7 +162,7 @@ def _note(done: str, row: Sequence[int]) -> str:
 
 
 def _read_done(folder: str, done: str, row: Sequence[int]) -> Part | None:
-    """A part that an interrupted run had finished, if its files are still there."""
+    """A part that an interrupted run had finished, if its files are still what was written."""
     path = _note(done, row)
     if not storage.exists(path):
         return None
@@ -170,6 +170,8 @@ def _read_done(folder: str, done: str, row: Sequence[int]) -> Part | None:
     for output in part.outputs:
         parent, _, name = join(folder, output.path).rpartition("/")
         if storage.file_sizes(parent).get(name) != output.bytes:
+            return None
+        if storage.sha256_of_file(join(folder, output.path)) != output.sha256:
             return None
     return part
 

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from sc2jax import storage
 from sc2jax.display import name_foreign
@@ -305,6 +306,24 @@ def _finish_commit(folder: str, unfinished: str) -> None:
         _publish(folder, unfinished, manifest)
 
 
+class _Noted(TypedDict):
+    """What every note of a finished part says: which files it wrote."""
+
+    outputs: list[Output]
+
+
+def _delete_noted(folder: str, manifest: Manifest) -> None:
+    """Deletes notes, and what they list that is not the manifest's: parts of interrupted runs with other settings."""
+    kept = {output.path for output in manifest.outputs}
+    notes = join(folder, _NOTES)
+    for path in storage.files_below(notes):
+        noted = read_json(join(notes, path), _Noted, f"delete {join(notes, path)}")
+        for output in noted["outputs"]:
+            if output.path not in kept and storage.exists(inside(folder, output.path)):
+                storage.delete_file(join(folder, output.path))
+    storage.delete_folder(notes)
+
+
 def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:
     """Moves the outputs into their places, then the manifest, and deletes what only older runs wrote.
 
@@ -312,7 +331,7 @@ def _publish(folder: str, unfinished: str, manifest: Manifest) -> None:
     """
     if unfinished == folder:
         commit(folder, manifest)
-        storage.delete_folder(join(folder, _NOTES))
+        _delete_noted(folder, manifest)
         return
     for output in manifest.outputs:
         source, target = Path(unfinished, output.path), Path(folder, output.path)
