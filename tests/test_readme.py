@@ -69,7 +69,7 @@ def test_the_ablation_trains(trained_by_quickstart, tmp_path, monkeypatch, capsy
     short = {"steps": 2, "batch_size": 8, "warmup_steps": 1}
     more = [f"--config.model.{key}={value}" for key, value in tiny.items()]
     more += [f"--config.training.{key}={value}" for key, value in short.items()]
-    assert cli.run([*arguments, *more, "--config.feed.streams_per_row=1"]) == 0
+    assert cli.run([*arguments, *more]) == 0
     assert "2 steps" in capsys.readouterr().out
     assert Path("runs/multi_query/train/manifest.json").exists()
 

@@ -136,7 +136,7 @@ def test_what_says_only_how_the_work_is_done():
     assert {key for key, what in declarations().items() if not what.decides} == {
         "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train",
         "corpus.max_distribution_bytes", "corpus.damaged",
-        "feed.prefetch",
+        "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",
         "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
         "training.loss_chunk", "training.checkpoint_every", "training.checkpoints_kept",

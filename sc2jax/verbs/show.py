@@ -10,7 +10,6 @@ from sc2jax.errors import UserError
 from sc2jax.feed.show import PAGE_START, row_page, show_row
 from sc2jax.runs.inputs import feed_inputs, refuse_mixed
 from sc2jax.runs.run import open_run, say
-from sc2jax.runs.tokens import refuse_other_tokens
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -24,7 +23,6 @@ def run(settings: Settings, workdir: str) -> None:
         raise UserError(f"{shown.html} exists and is no page of `show`; name another file, or delete it")
     this = open_run(settings, workdir)
     refuse_mixed(this, "show")
-    refuse_other_tokens(this)
     inputs = feed_inputs(this)
     which = {"row": shown.row, "step": shown.step, "source": shown.source}
     if shown.html:

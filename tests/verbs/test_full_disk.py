@@ -10,7 +10,7 @@ import pytest
 
 from sc2jax.records.manifest import MANIFEST, read_manifest
 
-VERBS = ("curate", "tokenizer", "train", "evaluate", "complete", "report")
+VERBS = ("curate", "tokenizer", "tokenize", "train", "evaluate", "complete", "report")
 
 
 @contextmanager
