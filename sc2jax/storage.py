@@ -70,6 +70,11 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def is_text(path: str) -> bool:
+    """Whether a path is all characters; others stand for bytes that are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
+
+
 def absolute(path: str) -> str:
     """A URL as it is, a local path from the root on: Orbax takes no other."""
     if is_url(path):

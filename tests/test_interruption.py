@@ -14,7 +14,7 @@ from test_story import TINY  # pyright: ignore[reportMissingImports]
 
 from sc2jax.records.manifest import read_manifest
 
-STAGES = ("curate", "tokenizer", "train", "evaluate", "complete", "report")
+STAGES = ("curate", "tokenizer", "tokenize", "train", "evaluate", "complete", "report")
 FOLDER = {"curate": "corpus"}
 PARTS = {"evaluate": ("evaluate/bits_per_byte", "evaluate/infilling")}
 KILLS = int(os.environ.get("SC2JAX_KILLS", "2"))

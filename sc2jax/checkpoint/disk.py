@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -55,20 +56,12 @@ def refuse_misread_path(folder: str, *, merged: bool) -> None:
     path = str(Path(folder).absolute())
     wrong = [sign for sign in ("\\", "gs:/", *("*?[" if merged else ())) if sign in path]
     wrong += [f"/{name}/" for name in _BUCKETS if path.startswith(f"/{name}/")]
-    wrong += [] if path.isascii() or _is_text(path) else ["bytes that are no UTF-8"]
+    wrong += [] if storage.is_text(path) else ["bytes that are no UTF-8"]
     if wrong:
         raise UserError(
             f"{folder} cannot hold checkpoints: {wrong[0]} in a path means something else to Orbax; rename the folder, "
             "or name it by a link without that"
         )
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def key_value_store(folder: epath.Path) -> Any:

@@ -249,7 +249,7 @@ def _dtype(vocab_size: int) -> np.dtype:
 def _kvstore(folder: str) -> dict[str, str]:
     """The folder as TensorStore names it."""
     if not storage.is_url(folder):
-        if "\\" in folder or not _is_text(folder):
+        if "\\" in folder or not storage.is_text(folder):
             raise UserError(
                 f"{folder}: TensorStore opens no path with a backslash or bytes that are no UTF-8; rename it"
             )
@@ -261,14 +261,6 @@ def _kvstore(folder: str) -> dict[str, str]:
         raise UserError(f"{folder}: tokens cannot be read from {kind}://; use a local folder, gs:// or s3://")
     bucket, _, path = rest.partition("/")
     return {"driver": _DRIVERS[kind], "bucket": bucket, "path": path}
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @functools.cache
