@@ -151,7 +151,8 @@ def _run(
 
 def _found_what_was_listed(manifest: Manifest) -> bool:
     """Whether all files were what was listed when they were read: the key of a stage stands for those alone."""
-    return not CHANGED & manifest.statistics.get("left_out", {}).keys()
+    left_out = manifest.statistics.get("left_out", {})
+    return isinstance(left_out, dict) and not CHANGED & left_out.keys()
 
 
 def _refuse_empty(split: Committed, stages: Sequence[Committed]) -> None:
