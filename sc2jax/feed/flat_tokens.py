@@ -6,9 +6,11 @@ stores. A token takes two bytes where the vocabulary fits. How many tokens a par
 nothing is opened before it is read, and then only the shard's index.
 """
 
+import bisect
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 import time
 from collections.abc import Sequence
@@ -96,12 +98,12 @@ class FlatTokens:
         self._folder, self._outputs = folder, outputs
         self._kvstore = _kvstore(folder)
         self._vocab_size = vocab_size
-        self._ends = np.cumsum([output.rows for output in outputs])
+        self._ends = list(itertools.accumulate(output.rows for output in outputs))
         self._open = functools.lru_cache(_OPENED)(self._open_part)
 
     def __len__(self) -> int:
         """The number of tokens."""
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     @property
     def outputs(self) -> Sequence[Output]:
@@ -116,8 +118,8 @@ class FlatTokens:
         pieces = []
         while length:
             start %= len(self)
-            part = int(np.searchsorted(self._ends, start, side="right"))
-            first = start - (int(self._ends[part]) - self._outputs[part].rows)
+            part = bisect.bisect_right(self._ends, start)
+            first = start - (self._ends[part] - self._outputs[part].rows)
             taken = min(length, self._outputs[part].rows - first)
             pieces.append(_Piece(self, part, first, taken, self._begin(part, first, taken, batch)))
             start, length = start + taken, length - taken
@@ -209,7 +211,8 @@ class Window:
             DamagedTokensError: some are missing or not those that were written.
             UserError: they cannot be read.
         """
-        return np.concatenate([piece.result() for piece in self.pieces]).astype(np.int32)
+        read = [piece.result() for piece in self.pieces]
+        return (np.concatenate(read) if len(read) > 1 else read[0]).astype(np.int32)
 
 
 def _spec(kvstore: Any, tokens: int, vocab_size: int) -> dict[str, Any]:
