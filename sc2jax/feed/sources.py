@@ -44,7 +44,6 @@ class SourceUnits:
 
     name: str
     format: str
-    folder: str  # below the corpus
     units: Units
 
 
@@ -91,7 +90,7 @@ def open_sources(inputs: FeedInputs) -> list[SourceUnits]:
     for share in mixture:
         units = open_units(inputs, share, "train")
         units.require("train")
-        opened.append(SourceUnits(share.name, share.format, share.folder, units))
+        opened.append(SourceUnits(share.name, share.format, units))
     return opened
 
 
@@ -110,13 +109,18 @@ def tokens_config(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> Mapping
     }
 
 
+def dataset_names(mixture: Sequence[SourceShare]) -> list[str]:
+    """What the datasets of a mixture are called among a stage's inputs: the corpus, or a folder below it, each once."""
+    return sorted({f"corpus/{share.folder}" if share.folder else "corpus" for share in mixture})
+
+
 def tokens_inputs(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> dict[str, str]:
     """The digests of what the tokens are made of, as far as it is there: the tokenizer, and the datasets."""
     digests = {"tokenizer": inputs.tokenizer.digest}
-    for share in mixture:
-        below = f"/{share.folder}" if share.folder else ""
-        if is_finished(f"{inputs.corpus}{below}"):
-            digests[f"corpus{below}"] = read_manifest(f"{inputs.corpus}{below}").digest
+    for name in dataset_names(mixture):
+        folder = f"{inputs.corpus}{name.removeprefix('corpus')}"
+        if is_finished(folder):
+            digests[name] = read_manifest(folder).digest
     return digests
 
 

@@ -169,9 +169,7 @@ def _read_done(folder: str, done: str, row: Sequence[int]) -> Part | None:
     part = decode_json(storage.read_bytes(path), Part, path, f"delete {done} and run `sc2jax tokenize` again")
     for output in part.outputs:
         parent, _, name = join(folder, output.path).rpartition("/")
-        if storage.file_sizes(parent).get(name) != output.bytes:
-            return None
-        if storage.sha256_of_file(join(folder, output.path)) != output.sha256:
+        if name not in storage.file_sizes(parent) or storage.sha256_of_file(f"{parent}/{name}") != output.sha256:
             return None
     return part
 

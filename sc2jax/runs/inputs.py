@@ -8,7 +8,7 @@ from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures import MEASURES
 from sc2jax.feed.mixtures import read_mixture
-from sc2jax.feed.sources import FeedInputs, refuse_absent
+from sc2jax.feed.sources import FeedInputs, dataset_names, refuse_absent
 from sc2jax.records.manifest import (
     Manifest,
     changed_output,
@@ -97,13 +97,13 @@ def _dataset_digests(run: Run) -> dict[str, str]:
     """
     name, corpus, tokens = run.settings.feed.mixture, run.folder("corpus"), run.folder("tokenize")
     mixture = read_mixture(name)
-    folders = sorted({f"corpus{share.folder and f'/{share.folder}'}" for share in mixture})
+    datasets = dataset_names(mixture)
     if not storage.exists(corpus) and is_finished(tokens):
         made_of = read_manifest(tokens).inputs
-        if made_of.keys() >= set(folders):
-            return {folder: made_of[folder] for folder in folders}
+        if made_of.keys() >= set(datasets):
+            return {dataset: made_of[dataset] for dataset in datasets}
     refuse_absent(corpus, name, mixture)
-    return {folder: run.manifest(folder).digest for folder in folders}
+    return {dataset: run.manifest(dataset).digest for dataset in datasets}
 
 
 def feed_inputs(run: Run) -> FeedInputs:
