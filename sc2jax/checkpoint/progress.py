@@ -26,11 +26,15 @@ class Progress:
         step: the number of steps that were done.
         key: names the run's config and inputs.
         log_sha256: of the lines of the log up to here; "" where the run keeps none.
+        pending: what the steps since the newest of these lines came to, by metric.
+        lost: what their rows lacked, by kind.
     """
 
     step: int
     key: str
     log_sha256: str = ""
+    pending: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    lost: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +45,14 @@ class Described:
     key: str
     fingerprints: Mapping[str, Mapping[str, int]]
     log_sha256: str
+    pending: Mapping[str, float]
+    lost: tuple[int, ...]
     sha256: str
 
     @property
     def progress(self) -> Progress:
         """Where the run was."""
-        return Progress(self.step, self.key, self.log_sha256)
+        return Progress(self.step, self.key, self.log_sha256, self.pending, self.lost)
 
 
 def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

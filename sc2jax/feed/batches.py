@@ -82,18 +82,16 @@ class Batches:
         """
         return self._losses
 
-    def statistics(self, step: int, losses: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
+    def statistics(self, step: int, lost: Sequence[int], before: Mapping[str, Any]) -> dict[str, Any]:
         """What all processes had read after `step` batches, and what rows have lacked since the first.
 
         Args:
             step: the number of batches.
-            losses: of all processes since the statistics `before` were taken.
+            lost: what rows of any process lacked since the statistics `before` were taken, by `LOSSES`.
             before: earlier statistics of the run, or nothing.
         """
-        lost = {
-            name: before.get(name, 0) + count for name, count in zip(LOSSES, losses.sum(axis=0).tolist(), strict=True)
-        }
-        return lost | {"sources": self.rows.statistics(step * self._batch_size)}
+        ever = {name: before.get(name, 0) + count for name, count in zip(LOSSES, lost, strict=True)}
+        return ever | {"sources": self.rows.statistics(step * self._batch_size)}
 
     def seek(self, step: int) -> None:
         """Continues after the first `step` batches; nothing before them is read."""

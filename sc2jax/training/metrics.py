@@ -57,8 +57,10 @@ class MetricsLog:
     line is what the whole feed has read and dropped since the start of the run.
     """
 
-    def __init__(self, folder: str, step: int, sha256: str = "") -> None:
+    def __init__(self, folder: str, step: int, sha256: str = "", pending: Mapping[str, float] | None = None) -> None:
         """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again.
+
+        `pending` is what the steps since the last line before `step` came to.
 
         Raises:
             UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint, or something
@@ -82,46 +84,58 @@ class MetricsLog:
         self._tokens = rows[kept - 1]["tokens"] if kept else 0
         self.feed: Mapping[str, Any] = rows[kept - 1]["feed"] if kept else {}
         """What the newest line says of the feed; nothing before the first."""
-        self._pending: list[dict[str, float]] = []
-        self._seconds = self._waited = 0.0
+        self.pending: dict[str, float] = dict(pending or {})
+        """Sums over the steps since the newest line, by metric; saved with a checkpoint between two lines."""
+        self._seconds = self._waited = self._timed_tokens = 0.0
 
     @property
     def sha256(self) -> str:
         """The digest of all lines so far."""
         return self._sha256.hexdigest()
 
-    def add(self, metrics: dict[str, float], seconds: float, waited: float) -> None:
+    def add(self, metrics: Mapping[str, float], seconds: float, waited: float) -> None:
         """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
-        self._pending.append(metrics)
+        tokens = metrics["tokens"]
+        summed = {
+            "steps": 1.0,
+            "tokens": tokens,
+            "loss": metrics["loss"] * tokens,
+            "gradient_norm": metrics["gradient_norm"],
+        }
+        before = self.pending
+        self.pending = {name: before.get(name, 0.0) + value for name, value in summed.items()}
+        self.pending["learning_rate"] = metrics["learning_rate"]
         self._seconds += seconds
         self._waited += waited
+        self._timed_tokens += tokens
 
     def write(self, step: int, feed: Mapping[str, Any]) -> None:
         """Writes the line of the steps since the last one, with what the feed has done up to this step.
 
         The loss is the mean over their tokens, not over the steps.
         """
-        tokens = sum(row["tokens"] for row in self._pending)
-        self._tokens += int(tokens)
+        summed = self.pending
+        self._tokens += int(summed["tokens"])
         row = {
             "step": step,
-            "loss": sum(row["loss"] * row["tokens"] for row in self._pending) / max(tokens, 1.0),
-            "gradient_norm": sum(row["gradient_norm"] for row in self._pending) / len(self._pending),
-            "learning_rate": self._pending[-1]["learning_rate"],
+            "loss": summed["loss"] / max(summed["tokens"], 1.0),
+            "gradient_norm": summed["gradient_norm"] / summed["steps"],
+            "learning_rate": summed["learning_rate"],
             "tokens": self._tokens,
             "feed": feed,
         }
         speed = {
             "step": step,
             "seconds": round(self._seconds, 4),
-            "tokens_per_second": round(tokens / max(self._seconds, 1e-9), 1),
+            "tokens_per_second": round(self._timed_tokens / max(self._seconds, 1e-9), 1),
             "feed_wait_seconds": round(self._waited, 4),
         }
         for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
             storage.append(path, line)
         self._sha256.update(_line(row))
         self.feed = feed
-        self._pending, self._seconds, self._waited = [], 0.0, 0.0
+        self.pending = {}
+        self._seconds = self._waited = self._timed_tokens = 0.0
 
 
 def _line(row: dict[str, Any]) -> bytes:

@@ -137,14 +137,15 @@ def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
         np.testing.assert_array_equal(whole.losses(), rows.losses)
         total += whole.losses()
     assert not hosts[1].losses()[[0, 1, 3]].any()
-    statistics = whole.statistics(30, total, {})
-    assert statistics == dict(zip(LOSSES, total.sum(axis=0).tolist(), strict=True)) | {
+    lost = total.sum(axis=0).tolist()
+    statistics = whole.statistics(30, lost, {})
+    assert statistics == dict(zip(LOSSES, lost, strict=True)) | {
         "sources": whole.rows.statistics(120)
     }
-    assert all(host.statistics(30, total, {}) == statistics for host in hosts)
+    assert all(host.statistics(30, lost, {}) == statistics for host in hosts)
     assert statistics["cut_tokens"] > 0
     assert statistics["sources"]["source_code"]["tokens"] == 120 * 64
-    later = whole.statistics(60, total, statistics)
+    later = whole.statistics(60, lost, statistics)
     assert [later[name] for name in LOSSES] == [2 * statistics[name] for name in LOSSES]
     json.dumps(statistics)
 

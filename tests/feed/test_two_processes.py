@@ -58,6 +58,6 @@ def test_two_processes_hold_and_log_the_batches_of_one(
         for name, rows in shards:
             at, _, first = map(int, name.split("/"))
             np.testing.assert_array_equal(rows, expected[at][first : first + len(rows)])
-        statistics = whole.statistics(step + 3, lost, {})
+        statistics = whole.statistics(step + 3, lost.sum(axis=0).tolist(), {})
         assert statistics["cut_tokens"] > 0
         assert [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)] == [statistics] * 2

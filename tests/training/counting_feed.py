@@ -40,8 +40,8 @@ class CountingFeed:
         losses[self.rows, 0] = self.rows
         return losses
 
-    def statistics(self, step, losses, before):
-        return {"batches": step, "losses": losses.tolist(), "ever": before.get("ever", 0) + int(losses.sum())}
+    def statistics(self, step, lost, before):
+        return {"batches": step, "lost": list(lost), "ever": before.get("ever", 0) + sum(lost)}
 
     def seek(self, step):
         self.count = step
