@@ -63,11 +63,6 @@ class TrainingConfig:
             UserError: a value out of its range, or a warm-up that leaves no step.
         """
         check_ranges("training", self)
-        if self.checkpoint_every % self.log_every:
-            raise UserError(
-                f"training.checkpoint_every {self.checkpoint_every} is not a multiple of training.log_every "
-                f"{self.log_every}: a restored run could not complete the log line it was in"
-            )
         if not self.warmup_steps < self.steps:
             raise UserError(
                 f"training.warmup_steps is {self.warmup_steps}; it must lie below training.steps = {self.steps}"

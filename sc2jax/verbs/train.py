@@ -32,7 +32,8 @@ from sc2jax.runs.run import Run, open_run, saved_config, say
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.runs.tokens import ready_tokens
 from sc2jax.storage import join
-from sc2jax.training.loop import local_rows, train
+from sc2jax.training.global_batch import local_rows
+from sc2jax.training.loop import train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 
 VERSION = 6

@@ -139,9 +139,7 @@ def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
     assert not hosts[1].losses()[[0, 1, 3]].any()
     lost = total.sum(axis=0).tolist()
     statistics = whole.statistics(30, lost, {})
-    assert statistics == dict(zip(LOSSES, lost, strict=True)) | {
-        "sources": whole.rows.statistics(120)
-    }
+    assert statistics == dict(zip(LOSSES, lost, strict=True)) | {"sources": whole.rows.statistics(120)}
     assert all(host.statistics(30, lost, {}) == statistics for host in hosts)
     assert statistics["cut_tokens"] > 0
     assert statistics["sources"]["source_code"]["tokens"] == 120 * 64

@@ -23,7 +23,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.tokenizer import load_tokenizer
-from sc2jax.training.loop import local_rows, place_batch, whole_losses
+from sc2jax.training.global_batch import local_rows, place_batch, whole_losses
 from sc2jax.training.step import batch_sharding
 
 LENGTH, BATCH = 64, 8

@@ -50,10 +50,10 @@ def whole(finished, tmp_path):
 
 
 def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
-    """The last step ends neither a line nor the steps between checkpoints, and leaves both all the same."""
-    training = dataclasses.replace(training, steps=7, log_every=2, checkpoint_every=4)
+    """Checkpoints fall between two lines; the last step ends neither a line nor those between checkpoints."""
+    training = dataclasses.replace(training, steps=7, log_every=3, checkpoint_every=2)
     whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
-    for stop_after in (1, 5):
+    for stop_after in (1, 3, 5):
         feed = make_feed()
         feed.stop_after = stop_after
         folder = tmp_path / f"stopped after {stop_after}"
@@ -63,12 +63,13 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
         assert again == whole
         assert (folder / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
     lines = read_metrics(str(tmp_path / "whole"))
-    assert [row["step"] for row in lines] == [2, 4, 6, 7]
-    assert [row["feed"]["batches"] for row in lines] == [2, 4, 6, 7]
-    # What the rows lacked in the steps since the last line, each row by itself.
-    rows = np.arange(training.batch_size)[:, None]
-    assert [row["feed"]["losses"] for row in lines] == [(steps * rows).tolist() for steps in (2, 2, 2, 1)]
-    assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
+    assert [row["step"] for row in lines] == [3, 6, 7]
+    assert [row["feed"]["batches"] for row in lines] == [3, 6, 7]
+    # What the rows lacked in the steps since the last line.
+    once = sum(range(training.batch_size))
+    assert [row["feed"]["lost"] for row in lines] == [[steps * once] for steps in (3, 3, 1)]
+    assert lines[-1]["feed"]["ever"] == 7 * once
+    assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["6", "7"]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -77,7 +78,7 @@ def test_without_a_terminal_lines_say_how_far_it_is(
 ):
     monkeypatch.setattr("sc2jax.training.spoken_progress._AT_MOST_EVERY", 0.0)
     monkeypatch.setattr(
-        "sc2jax.training.loop.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
+        "sc2jax.training.journal.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
     )
     run(tmp_path, make_feed(), model, dataclasses.replace(training, steps=4, log_every=1), mesh)
     lines = capsys.readouterr().out.splitlines()
@@ -278,7 +279,6 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
     [
         {"steps": 0},
         {"warmup_steps": 100, "steps": 100},
-        {"log_every": 3, "checkpoint_every": 10},
         {"batch_size": 0},
         {"loss_chunk": -1},
         {"peak_learning_rate": -1.0},
