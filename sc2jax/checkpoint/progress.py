@@ -27,14 +27,14 @@ class Progress:
         key: names the run's config and inputs.
         log_sha256: of the lines of the log up to here; "" where the run keeps none.
         pending: what the steps since the newest of these lines came to, by metric.
-        lost: what their rows lacked, by kind.
+        counts: what was counted of their rows, by kind.
     """
 
     step: int
     key: str
     log_sha256: str = ""
     pending: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    lost: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Described:
     fingerprints: Mapping[str, Mapping[str, int]]
     log_sha256: str
     pending: Mapping[str, float]
-    lost: tuple[int, ...]
+    counts: tuple[int, ...]
     sha256: str
 
     @property
     def progress(self) -> Progress:
         """Where the run was."""
-        return Progress(self.step, self.key, self.log_sha256, self.pending, self.lost)
+        return Progress(self.step, self.key, self.log_sha256, self.pending, self.counts)
 
 
 def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

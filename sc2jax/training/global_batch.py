@@ -38,11 +38,11 @@ def place_batch(
     return {name: place(array) for name, array in batch.items()}
 
 
-def whole_losses(losses: np.ndarray) -> tuple[int, ...]:
-    """What the rows of the whole batch lacked, by kind, put together from each process's part (rows, kinds)."""
+def whole_counts(counts: np.ndarray) -> tuple[int, ...]:
+    """What is counted of the rows of the whole batch, by kind, put together from each process's part (rows, kinds)."""
     if jax.process_count() > 1:
         # Rows of other processes are zero, so the maximum over all processes is the whole, even where two of them hold
         # the same row. The integers travel as pairs of 32-bit words, because JAX without x64 mode would truncate them.
-        gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(losses).view(np.uint32))
-        losses = np.asarray(gathered).view(np.int64).max(axis=0)
-    return tuple(losses.sum(axis=0).tolist())
+        gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(counts).view(np.uint32))
+        counts = np.asarray(gathered).view(np.int64).max(axis=0)
+    return tuple(counts.sum(axis=0).tolist())

@@ -11,7 +11,7 @@ import numpy as np
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.progress import progress
-from sc2jax.training.global_batch import whole_losses
+from sc2jax.training.global_batch import whole_counts
 from sc2jax.training.metrics import MetricsLog
 from sc2jax.training.spoken_progress import SpokenProgress
 from sc2jax.training.step import Metrics
@@ -20,12 +20,12 @@ from sc2jax.training.step import Metrics
 class ReadFeed(Protocol):
     """What is asked of a feed about the rows that it gave."""
 
-    def losses(self) -> np.ndarray:
-        """What the rows of the newest batch lack, int64 (global rows, kinds); rows of other processes are zero."""
+    def counts(self) -> np.ndarray:
+        """What is counted of the newest batch, int64 (global rows, kinds); rows of other processes are zero."""
         ...
 
-    def statistics(self, step: int, lost: Sequence[int], before: Mapping[str, Any]) -> dict[str, Any]:
-        """What was read up to a step, given what rows lacked, by kind, since the statistics `before`, or nothing."""
+    def statistics(self, step: int, counts: Sequence[int], before: Mapping[str, Any]) -> dict[str, Any]:
+        """What was read up to a step, given the counts since the statistics `before`, which may be empty."""
         ...
 
 
@@ -38,8 +38,8 @@ class Journal:
     def __init__(self, feed: ReadFeed, log: MetricsLog | None, reached: Progress, last: int, log_every: int) -> None:
         """Goes on from what a checkpoint says, or from nothing, to the step `last`."""
         self._feed, self._log, self._last, self._log_every = feed, log, last, log_every
-        self._carried = reached.lost
-        self._lost: np.ndarray | None = None
+        self._carried = reached.counts
+        self._counts: np.ndarray | None = None
         self._unread: tuple[int, Metrics, np.ndarray, float] | None = None
         self._bar = progress(initial=reached.step, total=last, desc="train", unit="step")
         self._spoken = SpokenProgress(reached.step, last) if self._bar.disable and log is not None else None
@@ -52,7 +52,7 @@ class Journal:
             UserError: as `read`.
         """
         self.read()
-        self._unread = step, metrics, self._feed.losses(), waited
+        self._unread = step, metrics, self._feed.counts(), waited
 
     def read(self) -> None:
         """Waits for the newest step that was dispatched, and writes and shows what it came to.
@@ -62,12 +62,12 @@ class Journal:
         """
         if self._unread is None:
             return
-        step, metrics, losses, waited = self._unread
+        step, metrics, counts, waited = self._unread
         self._unread = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         _refuse_not_finite(step, values)
         now = time.monotonic()
-        self._lost = losses if self._lost is None else self._lost + losses
+        self._counts = counts if self._counts is None else self._counts + counts
         if self._log is not None:
             self._log.add(values, now - self._started, waited)
         self._started = now
@@ -80,9 +80,9 @@ class Journal:
 
     def reached(self, step: int, key: str) -> Progress:
         """What a checkpoint of the newest step says, with what belongs to a line that is not complete."""
-        self._carried, self._lost = self._whole_lost(), None
+        self._carried, self._counts = self._counted(), None
         if self._log is None:
-            return Progress(step, key, lost=self._carried)
+            return Progress(step, key, counts=self._carried)
         return Progress(step, key, self._log.sha256, self._log.pending, self._carried)
 
     def close(self) -> None:
@@ -90,17 +90,17 @@ class Journal:
         self._bar.close()
 
     def _write(self, step: int) -> None:
-        lost = self._whole_lost()
-        self._carried, self._lost = (), None
+        counts = self._counted()
+        self._carried, self._counts = (), None
         if self._log is not None:
-            self._log.write(step, self._feed.statistics(step, lost, self._log.feed))
+            self._log.write(step, self._feed.statistics(step, counts, self._log.feed))
 
-    def _whole_lost(self) -> tuple[int, ...]:
-        """What rows lacked since the newest line; all processes take part, for each knows its own rows alone."""
-        if self._lost is None:
+    def _counted(self) -> tuple[int, ...]:
+        """The counts of all rows since the newest line; all processes take part, for each knows its own rows alone."""
+        if self._counts is None:
             return self._carried
-        lost = whole_losses(self._lost)
-        return tuple(map(sum, zip(self._carried, lost, strict=True))) if self._carried else lost
+        counts = whole_counts(self._counts)
+        return tuple(map(sum, zip(self._carried, counts, strict=True))) if self._carried else counts
 
 
 def _refuse_not_finite(step: int, metrics: Mapping[str, float]) -> None:

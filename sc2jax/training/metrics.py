@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from sc2jax import storage
 from sc2jax.errors import UserError
@@ -19,6 +20,7 @@ class Row(TypedDict):
 
     step: Count
     loss: Amount
+    bits_per_byte: NotRequired[Amount]
     gradient_norm: Amount
     learning_rate: Amount
     tokens: Count
@@ -116,6 +118,7 @@ class MetricsLog:
         """
         summed = self.pending
         self._tokens += int(summed["tokens"])
+        text_bytes = feed.get("text_bytes", 0) - self.feed.get("text_bytes", 0)
         row = {
             "step": step,
             "loss": summed["loss"] / max(summed["tokens"], 1.0),
@@ -124,6 +127,8 @@ class MetricsLog:
             "tokens": self._tokens,
             "feed": feed,
         }
+        if text_bytes:
+            row["bits_per_byte"] = summed["loss"] / math.log(2) / text_bytes
         speed = {
             "step": step,
             "seconds": round(self._seconds, 4),

@@ -51,7 +51,7 @@ def test_two_processes_hold_and_log_the_batches_of_one(
         expected, lost = [], np.zeros(1, np.int64)
         for _ in range(3):
             expected.append(next(whole)["tokens"])
-            lost = lost + whole.losses()
+            lost = lost + whole.counts()
         assert [len(held.pop("rows")) for held in found] == ([4, 4] if mesh == "data" else [8, 8])
         shards = [(name, rows) for held in found for name, rows in held.items()]
         assert len(shards) == 3 * 4

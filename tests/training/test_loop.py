@@ -65,9 +65,9 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
     lines = read_metrics(str(tmp_path / "whole"))
     assert [row["step"] for row in lines] == [3, 6, 7]
     assert [row["feed"]["batches"] for row in lines] == [3, 6, 7]
-    # What the rows lacked in the steps since the last line.
+    # What was counted in the steps since the last line.
     once = sum(range(training.batch_size))
-    assert [row["feed"]["lost"] for row in lines] == [[steps * once] for steps in (3, 3, 1)]
+    assert [row["feed"]["counts"] for row in lines] == [[steps * once] for steps in (3, 3, 1)]
     assert lines[-1]["feed"]["ever"] == 7 * once
     assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["6", "7"]
 
@@ -189,8 +189,10 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
     assert not read_metrics(str(tmp_path))  # taking a step writes nothing
     log.write(3, {"padding": 3})
     log.add({"loss": 1.0, "tokens": 5.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
-    log.write(4, {"padding": 4})
-    first, second = read_metrics(str(tmp_path))
+    log.write(4, {"padding": 4, "text_bytes": 50})
+    log.add({"loss": 3.0, "tokens": 20.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
+    log.write(5, {"text_bytes": 80})
+    first, second, third = read_metrics(str(tmp_path))
     assert first == {
         "step": 3,
         "loss": 2.5,
@@ -200,6 +202,9 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
         "feed": {"padding": 3},
     }
     assert (second["loss"], second["tokens"], second["gradient_norm"]) == (1.0, 45, 9.0)
+    assert "bits_per_byte" not in first
+    assert second["bits_per_byte"] == pytest.approx(5 / 50 / np.log(2))
+    assert third["bits_per_byte"] == pytest.approx(3 * 20 / 30 / np.log(2))
     times = [json.loads(line) for line in Path(tmp_path, TIMING).read_text().splitlines()]
     assert times[0] == {"step": 3, "seconds": 6.0, "tokens_per_second": 6.7, "feed_wait_seconds": 0.75}
     assert times[1] == {"step": 4, "seconds": 1.0, "tokens_per_second": 5.0, "feed_wait_seconds": 0.0}
