@@ -1,4 +1,4 @@
-"""The chips that models are trained on: what a datasheet says of one, found by the name that JAX gives to its devices."""
+"""Chips that models are trained on: what the datasheet of one says, found by the name that JAX gives to a device."""
 
 import dataclasses
 from collections.abc import Mapping
