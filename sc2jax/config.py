@@ -46,6 +46,12 @@ class PathsConfig:
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)
+    compilation_cache: str = setting(
+        "",
+        'Folder of compiled programs, in which only its user may write; "": sc2jax/compilations in the user\'s cache '
+        '($XDG_CACHE_HOME or ~/.cache), "off": none. CPUs have none.',
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         check_ranges("paths", self)

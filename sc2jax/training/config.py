@@ -55,6 +55,40 @@ class TrainingConfig:
     checkpoints_kept: int = setting(
         3, "How many checkpoints stay, the newest ones.", at_least=1, at_most=10_000, decides=False
     )
+    evaluate_every: int = setting(
+        0,
+        "Steps between two measurements of bits per byte on held-out text; 0: none while training.",
+        unit="steps",
+        at_least=0,
+        at_most=MOST_STEPS,
+        decides=False,
+    )
+    evaluation_tokens: int = setting(
+        1 << 20,
+        "Held-out tokens of such a measurement at most, padding included; less where less is held out.",
+        unit="tokens",
+        at_least=1,
+        at_most=1 << 40,
+        decides=False,
+    )
+    profile_from: int = setting(
+        0,
+        "First step that JAX's profiler traces, into `profile` beside the log; 0: none.",
+        unit="steps",
+        at_least=0,
+        at_most=MOST_STEPS,
+        decides=False,
+    )
+    profile_steps: int = setting(3, "Steps that are traced.", unit="steps", at_least=1, at_most=1000, decides=False)
+    watchdog_minutes: float = setting(
+        10.0,
+        "How long the training may go on without the end of a step before it is taken to hang and ended, if ten times "
+        "the usual step are not longer; 0: for ever.",
+        unit="minutes",
+        at_least=0,
+        at_most=1e6,
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.
