@@ -55,6 +55,22 @@ class TrainingConfig:
     checkpoints_kept: int = setting(
         3, "How many checkpoints stay, the newest ones.", at_least=1, at_most=10_000, decides=False
     )
+    keep_every: int = setting(
+        0,
+        "The checkpoints of all multiples of this many steps stay too, for ever; 0: none; a multiple of "
+        "checkpoint_every.",
+        unit="steps",
+        at_least=0,
+        at_most=MOST_STEPS,
+        decides=False,
+    )
+    keep_best: int = setting(
+        0,
+        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none.",
+        at_least=0,
+        at_most=10_000,
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.
@@ -67,6 +83,11 @@ class TrainingConfig:
             raise UserError(
                 f"training.checkpoint_every {self.checkpoint_every} is not a multiple of training.log_every "
                 f"{self.log_every}: a restored run could not complete the log line it was in"
+            )
+        if self.keep_every % self.checkpoint_every:
+            raise UserError(
+                f"training.keep_every {self.keep_every} is not a multiple of training.checkpoint_every "
+                f"{self.checkpoint_every}: no checkpoint is written there"
             )
         if not self.warmup_steps < self.steps:
             raise UserError(
