@@ -33,10 +33,10 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def timed(work: Callable[[], T]) -> tuple[float, T]:
+def timed(work: Callable[..., T], *given: Any) -> tuple[float, T]:
     """The seconds of some work, and what it gave."""
     started = time.perf_counter()
-    done = work()
+    done = work(*given)
     return time.perf_counter() - started, done
 
 
@@ -79,18 +79,21 @@ def main() -> None:
     size = sum(array.nbytes for array in state.values())
     seconds: dict[str, list[float]] = {"step": [], "copy": [], "save": [], "after": [], "disk": []}
 
-    def save(number: int) -> None:
+    def run(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return jax.block_until_ready(step(state))
+
+    def save(state: dict[str, jax.Array], number: int) -> None:
         moments = {"mu": state["mu"], "nu": state["nu"], "count": jnp.int32(number)}
         checkpoints.save(Progress(number, "key"), {"kernel": state["params"]}, moments, {"kernel": True})
 
     try:
         for number in range(asked.rounds + 1):
             taken: dict[str, float] = {}
-            taken["step"], state = timed(lambda: jax.block_until_ready(step(state)))
-            taken["copy"], copied = timed(lambda: copy(state))
+            taken["step"], state = timed(run, state)
+            taken["copy"], copied = timed(copy, state)
             del copied
-            taken["save"], _ = timed(lambda: save(number))
-            taken["after"], state = timed(lambda: jax.block_until_ready(step(state)))
+            taken["save"], _ = timed(save, state, number)
+            taken["after"], state = timed(run, state)
             taken["disk"], _ = timed(checkpoints.wait)
             for name, value in taken.items():
                 seconds[name] += [value] if number else []

@@ -26,7 +26,7 @@ from sc2jax.checkpoint.disk import (
     key_value_store,
     refuse_misread_path,
 )
-from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.checkpoint.fingerprints import Index, array_names, fingerprint
 from sc2jax.checkpoint.one_by_one import StoredArrays
 from sc2jax.checkpoint.ownership import (
     delete_checkpoint,
@@ -36,7 +36,7 @@ from sc2jax.checkpoint.ownership import (
     refuse_occupied,
     sweep,
 )
-from sc2jax.checkpoint.progress import Described, Progress, describe
+from sc2jax.checkpoint.progress import Described, Progress
 from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.checkpoint.retention import Retention
 from sc2jax.checkpoint.saving import background_checkpointer, to_save
@@ -73,7 +73,7 @@ class Checkpoints:
         self._folder, self._writes, self._retention = folder, bool(kept), Retention(kept, keep_every, keep_best)
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
-        self._unsaid = False
+        self._untold: list[str] = []
         if self._is_janitor:
             storage.make_folder(folder)
             sweep(folder)
@@ -131,13 +131,13 @@ class Checkpoints:
         if self._failure is not None and self._is_janitor:
             sweep(self._folder)  # what other processes still wrote when the failure was known
         self.refuse_occupied(lambda step: step == progress.step)
-        self._failure, self._unsaid = None, False
+        self._failure = None
         args = to_save(progress, params, optimizer_state, stacked, before)
         try:
             with disk_errors(self._folder):
                 self._checkpointer.save(self._path(progress.step), args=args)
         except OSError as error:
-            self._fail(error)
+            self._fail(progress.step, error)
         self._thread = threading.Thread(target=self._settle, args=(progress.step,), name="sc2jax-save")
         self._thread.start()
         return waited
@@ -151,21 +151,22 @@ class Checkpoints:
                 self.refuse_unreadable(step)
                 self._delete_outdated()
         except Exception as error:  # of Orbax, of a disk or of an object store: told to whoever asks or waits
-            self._fail(error)
+            self._fail(step, error)
 
-    def _fail(self, error: Exception) -> None:
-        self._failure, self._unsaid = error, True
+    def _fail(self, step: int, error: Exception) -> None:
+        self._failure = error
         if self._is_janitor:
             sweep(self._folder)
+        newest = self.latest_step()
+        rest = f"the newest one is that of step {newest}" if newest is not None else "there is none yet"
+        self._untold.append(
+            f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}, and the next save tries "
+            "again"
+        )
 
     def failed(self) -> str:
-        """What the newest save that has ended failed of, once; "" if it did not, or was told already."""
-        if not self._unsaid or (self._thread is not None and self._thread.is_alive()):
-            return ""
-        self._unsaid = False
-        newest = self.latest_step()
-        rest = f"step {newest} is the newest checkpoint" if newest is not None else "there is no checkpoint yet"
-        return f"a checkpoint could not be saved ({_reason(self._failure)}); {rest}, and the next save tries again"
+        """What a save failed of in the background, once for each; "" if there is nothing to tell."""
+        return self._untold.pop(0) if self._untold else ""
 
     def _end_of_save(self) -> float:
         """Waits until no save is under way, for as many seconds as it returns."""
@@ -242,6 +243,18 @@ class Checkpoints:
             for name in fingerprints:
                 self.open_array(step, tuple(name.split("/")), part)
 
+    def _refuse_other_kinds(self, step: int, part: str, abstract: Any) -> None:
+        """Makes sure that a part holds arrays of the wanted shapes and types, which Orbax would convert in silence."""
+        for name, wanted in zip(array_names(abstract), jax.tree_util.tree_leaves(abstract), strict=True):
+            stored = self.open_array(step, tuple(name.split("/")), part)
+            found = _kind(stored.dtype.numpy_dtype, stored.shape)
+            if found != _kind(wanted.dtype, wanted.shape):
+                raise UserError(
+                    f"{self._folder}/{step} holds {part}/{name} as {found}, and {_kind(wanted.dtype, wanted.shape)} is "
+                    "wanted: a run goes on with what it was begun with; set the types and sizes back, or give another "
+                    "--workdir"
+                )
+
     def _refuse_undescribed(self, step: int, part: str) -> None:
         """Makes sure that Orbax's own files of a part are there: from inside Orbax the error would be another one."""
         folder = str(self._part(step, part))
@@ -268,14 +281,15 @@ class Checkpoints:
         return dict(self._described(step).fingerprints[PARAMS])
 
     def restore(self, step: int, abstract_params: Any, abstract_optimizer: Any) -> tuple[Progress, Any, Any]:
-        """The checkpoint of a step, placed as the abstract arrays' shardings say.
+        """The checkpoint of a step, placed as the abstract arrays' shardings say, to go on with exactly what was saved.
 
         Raises:
-            UserError: it is damaged or has another shape.
+            UserError: it is damaged, or holds arrays of another shape or type.
         """
         described = self._described(step)
-        for name in (PARAMS, OPTIMIZER):
+        for name, abstract in ((PARAMS, abstract_params), (OPTIMIZER, abstract_optimizer)):
             self._refuse_undescribed(step, name)
+            self._refuse_other_kinds(step, name, abstract)
         args = {
             PARAMS: ocp.args.StandardRestore(abstract_params),
             OPTIMIZER: ocp.args.StandardRestore(abstract_optimizer),
@@ -286,7 +300,7 @@ class Checkpoints:
         return described.progress, restored[PARAMS], restored[OPTIMIZER]
 
     def restore_params(self, step: int, abstract_params: Any) -> Any:
-        """The parameters alone.
+        """The parameters alone, in the abstract arrays' types, which may be wider than those that were saved.
 
         Raises:
             UserError: the checkpoint is damaged or has another shape.
@@ -330,7 +344,7 @@ class Checkpoints:
             UserError: what was saved is not found again; the older checkpoints then stay.
         """
         self._end_of_save()
-        failure, self._failure, self._unsaid = self._failure, None, False
+        failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
@@ -343,6 +357,10 @@ class Checkpoints:
         """Waits, whatever comes of the save under way, then lets go of the folder."""
         self._end_of_save()
         self._checkpointer.close()
+
+
+def _kind(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    return f"{dtype.name}[{','.join(map(str, shape))}]"
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import future
 
 from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS
 from sc2jax.checkpoint.fingerprints import start_fingerprint
@@ -56,9 +57,9 @@ def _save_args(stacked: bool) -> ocp.SaveArgs:
 class _ProgressHandler(ocp.AsyncCheckpointHandler):
     """Writes what a checkpoint says of itself, which is known only in the background."""
 
-    async def async_save(self, directory: epath.Path, args: "_ProgressSave") -> list[ocp.future.Future]:
+    async def async_save(self, directory: epath.Path, args: "_ProgressSave") -> list[future.Future]:
         """Starts the writing."""
-        return [ocp.future.CommitFutureAwaitingContractedSignals(_write(directory, args.described), name="progress")]
+        return [future.CommitFutureAwaitingContractedSignals(_write(directory, args.described), name="progress")]
 
     def save(self, directory: epath.Path, args: "_ProgressSave") -> None:
         """Writes it now."""
