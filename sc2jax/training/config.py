@@ -46,7 +46,7 @@ class TrainingConfig:
     )
     checkpoint_every: int = setting(
         1000,
-        "Steps between checkpoints; a multiple of log_every.",
+        "Steps between checkpoints.",
         unit="steps",
         at_least=1,
         at_most=MOST_STEPS,
@@ -54,6 +54,22 @@ class TrainingConfig:
     )
     checkpoints_kept: int = setting(
         3, "How many checkpoints stay, the newest ones.", at_least=1, at_most=10_000, decides=False
+    )
+    keep_every: int = setting(
+        0,
+        "The checkpoints of all multiples of this many steps stay too, for ever; 0: none; a multiple of "
+        "checkpoint_every.",
+        unit="steps",
+        at_least=0,
+        at_most=MOST_STEPS,
+        decides=False,
+    )
+    keep_best: int = setting(
+        0,
+        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none.",
+        at_least=0,
+        at_most=10_000,
+        decides=False,
     )
     evaluate_every: int = setting(
         0,
@@ -97,6 +113,11 @@ class TrainingConfig:
             UserError: a value out of its range, or a warm-up that leaves no step.
         """
         check_ranges("training", self)
+        if self.keep_every % self.checkpoint_every:
+            raise UserError(
+                f"training.keep_every {self.keep_every} is not a multiple of training.checkpoint_every "
+                f"{self.checkpoint_every}: no checkpoint is written there"
+            )
         if not self.warmup_steps < self.steps:
             raise UserError(
                 f"training.warmup_steps is {self.warmup_steps}; it must lie below training.steps = {self.steps}"
