@@ -21,6 +21,7 @@ from sc2jax.model.params import Table, stacked_mask
 from sc2jax.progress import progress
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
+from sc2jax.training.schedule import fitted_training
 from sc2jax.training.spoken_progress import SpokenProgress
 from sc2jax.training.step import (
     Batch,
@@ -85,6 +86,7 @@ def train(
     folder: str,
     key: str,
     seed: int,
+    scaled: bool = False,
 ) -> TrainingResult:
     """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
 
@@ -100,20 +102,22 @@ def train(
         folder: gets the checkpoints and the log.
         key: names the config and the inputs of the run.
         seed: of the parameters and of whatever the loss draws.
+        scaled: whether the loss is computed in float16, see `compile_train_step`.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
     """
+    training = fitted_training(training, row_length)
     size = training.batch_size
     placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
     place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
-        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
+        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed, scaled)
         first = int(state.step)
         checkpoints.refuse_occupied(lambda step: first < step <= training.steps and _is_saved(step, training))
         log = MetricsLog(folder, first, log_sha256) if jax.process_index() == 0 else None
-        step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
+        step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed, scaled=scaled)
 
         def save(state: TrainState) -> None:
             reached = Progress(int(state.step), key, log.sha256 if log else "")
@@ -135,11 +139,12 @@ def _start(
     folder: str,
     key: str,
     seed: int,
+    scaled: bool,
 ) -> tuple[TrainState, str]:
     """The state to go on from, and the digest of the log up to there."""
     step = checkpoints.latest_step()
     if step is None:
-        return init_state(table, training, mesh, seed), ""
+        return init_state(table, training, mesh, seed, scaled=scaled), ""
     abstract = abstract_state(table, training, mesh)
     # All of them, for the oldest ones are deleted as new ones come.
     other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
