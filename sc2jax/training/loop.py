@@ -59,6 +59,7 @@ def train(
     folder: str,
     key: str,
     seed: int,
+    scaled: bool = False,
 ) -> TrainingResult:
     """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
 
@@ -74,10 +75,12 @@ def train(
         folder: gets the checkpoints and the log.
         key: names the config and the inputs of the run.
         seed: of the parameters and of whatever the loss draws.
+        scaled: whether the loss is computed in float16, see `compile_train_step`.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
     """
+    training = fitted_training(training, row_length)
     size = training.batch_size
     placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)

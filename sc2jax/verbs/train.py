@@ -35,6 +35,7 @@ from sc2jax.storage import join
 from sc2jax.training.global_batch import local_rows
 from sc2jax.training.loop import train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
+from sc2jax.training.schedule import fitted_training
 
 VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -51,7 +52,8 @@ def run(settings: Settings, workdir: str) -> None:
     ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
-    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
+    training = fitted_training(settings.training, model.context_length)
+    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model, training=training))
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
 
     def write(unfinished: str) -> Written:
@@ -92,7 +94,7 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
     table = parameter_table(settings.model)
-    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
+    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
     for line in outlook(feed.rows, settings.training.steps, size):
         say(line)
@@ -107,6 +109,7 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
             folder=folder,
             key=key,
             seed=settings.seed,
+            scaled=settings.model.compute_dtype == "float16",
         )
     finally:
         feed.close()
