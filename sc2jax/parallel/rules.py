@@ -25,6 +25,7 @@ KV_HEADS = "kv_heads"
 HEAD_DIM = "head_dim"
 MLP = "mlp"
 VOCAB = "vocab"
+RANK = "rank"  # of adapters
 
 RULES: dict[str, tuple[str, ...]] = {
     BATCH: ("data", "fsdp"),
@@ -38,6 +39,7 @@ RULES: dict[str, tuple[str, ...]] = {
     HEAD_DIM: (),
     MLP: ("tensor",),
     VOCAB: ("tensor",),
+    RANK: (),
 }
 
 REPLICABLE = frozenset({KV_HEADS})
