@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sc2jax.model.config import AdapterConfig
-from sc2jax.model.params import Parameter, Params, Table, Uniform
+from sc2jax.model.params import Parameter, Params, Table, Uniform, join_trees
 from sc2jax.parallel import rules
 
 A, B = "lora_a", "lora_b"
@@ -67,12 +67,12 @@ def with_adapters(params: Params, adapters: Params, config: AdapterConfig) -> Pa
     """The parameters with each adapter beside its kernel, as `linear` takes it: B is multiplied by alpha / rank."""
     scale = config.alpha / config.rank
 
-    def join(node: Any, adapter: Any) -> Any:
-        if A in adapter:
-            return {**node, A: adapter[A], B: adapter[B] * scale}
-        return {**node, **{name: join(node[name], below) for name, below in adapter.items()}}
+    def scaled(node: Any) -> Any:
+        return {
+            name: below * scale if name == B else scaled(below) if name != A else below for name, below in node.items()
+        }
 
-    return join(params, adapters)
+    return join_trees(params, scaled(adapters))
 
 
 def adapted(loss: AdaptedLoss, config: AdapterConfig) -> AdaptedLoss:

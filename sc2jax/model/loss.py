@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from sc2jax.kernels.cross_entropy import chunked_cross_entropy
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params
+from sc2jax.model.params import Params, join_trees
 from sc2jax.model.transformer import forward, output_logits, output_projection
 from sc2jax.parallel import rules
 
@@ -27,11 +27,11 @@ OUTPUT = (rules.VOCAB, rules.EMBED)
 
 def next_token_loss(
     config: ModelConfig, chunk: int, mesh: Mesh | None = None
-) -> Callable[[Params, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
+) -> Callable[[Params, Params, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
     """The loss of a batch as the train step takes it: weighted sum of the cross-entropies, and sum of the weights.
 
-    A batch is arrays (B, T): int32 `tokens`, `targets`, `segment_ids` and `positions`, float32 `weights` of the
-    targets.
+    The model's parameters are those that are trained and the frozen ones together. A batch is arrays (B, T): int32
+    `tokens`, `targets`, `segment_ids` and `positions`, float32 `weights` of the targets.
 
     Args:
         config: the model.
@@ -39,7 +39,10 @@ def next_token_loss(
         mesh: where the arrays live, if sharded.
     """
 
-    def loss(params: Params, batch: Mapping[str, jax.Array], key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(
+        params: Params, frozen: Params, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        params = join_trees(params, frozen)
         targets_BT, weights_BT = batch["targets"], batch["weights"]
         if chunk:
             hidden_BTD, output_VD = _hidden(params, batch, config, mesh, key), output_projection(params, config)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from sc2jax.kernels.reference import dropout, rotary_angles, rotate
 from sc2jax.model.attention import attention
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params
+from sc2jax.model.params import Params, computed_in
 from sc2jax.parallel import rules
 
 Kept = TypeVar("Kept")
@@ -188,8 +188,8 @@ def cast_params(params: Params, config: ModelConfig) -> Params:
     """The parameters in the computation's type, but those of norms in float32. No other place casts parameters."""
 
     def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
-        of_norm = any(str(entry.key).endswith("norm") for entry in path if isinstance(entry, jax.tree_util.DictKey))
-        return array if of_norm else array.astype(config.compute_dtype)
+        names = tuple(str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey))
+        return array.astype(computed_in(names, config.compute_dtype))
 
     return jax.tree_util.tree_map_with_path(cast, params)
 

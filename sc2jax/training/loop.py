@@ -27,10 +27,10 @@ from sc2jax.training.step import (
     Loss,
     Metrics,
     TrainState,
+    abstract_state,
     batch_sharding,
     compile_train_step,
     init_state,
-    state_shardings,
 )
 
 
@@ -117,7 +117,7 @@ def train(
 
         def save(state: TrainState) -> None:
             reached = Progress(int(state.step), key, log.sha256 if log else "")
-            checkpoints.save(reached, state.params, state.optimizer_state, stacked_mask(table))
+            checkpoints.save(reached, state.params, _beside_params(state), stacked_mask(table))
 
         state = _run(feed, state, step, place, save, log, training)
         checkpoints.wait()
@@ -140,11 +140,7 @@ def _start(
     step = checkpoints.latest_step()
     if step is None:
         return init_state(table, training, mesh, seed), ""
-    abstract = jax.tree.map(
-        lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
-        jax.eval_shape(lambda: init_state(table, training, mesh, seed)),
-        state_shardings(table, training, mesh),
-    )
+    abstract = abstract_state(table, training, mesh)
     # All of them, for the oldest ones are deleted as new ones come.
     other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
     if other:
@@ -152,10 +148,15 @@ def _start(
             f"{folder} holds checkpoints of a run with another config or other inputs (step {other[-1]}); give another "
             f"--workdir, or delete {folder} to train anew"
         )
-    reached, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
+    reached, params, beside = checkpoints.restore(step, abstract.params, _beside_params(abstract))
     feed.seek(reached.step)
     start = jax.device_put(np.int32(reached.step), abstract.step.sharding)
-    return TrainState(start, params, optimizer_state), reached.log_sha256
+    return TrainState(start, params, frozen={}, **beside), reached.log_sha256
+
+
+def _beside_params(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds in its optimizer's part."""
+    return {"optimizer_state": state.optimizer_state, "health": state.health}
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay (StarCoder2 paper, section 6.2)."""
+"""AdamW (StarCoder2 paper, section 6.2)."""
 
 import jax
 import optax
@@ -21,17 +21,15 @@ def learning_rate_schedule(config: TrainingConfig) -> optax.Schedule:
 
 
 def create_optimizer(config: TrainingConfig, table: Table) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam with decoupled weight decay on the parameters that the table marks."""
+    """Clipping by global norm, then Adam with decoupled weight decay on the parameters that the table marks.
+
+    Its updates are to be multiplied by minus the learning rate. That follows from the step of the run and not from a
+    counter of the optimizer, so that moments can be taken over by a run with another schedule.
+    """
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.adamw(
-            learning_rate_schedule(config),
-            b1=config.beta1,
-            b2=config.beta2,
-            eps=config.epsilon,
-            weight_decay=config.weight_decay,
-            mask=decay_mask(table),
-        ),
+        optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decay_mask(table)),
     )
 
 

@@ -16,7 +16,7 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.loop import local_rows, place_batch
 from sc2jax.training.optimizer import learning_rate_schedule
-from sc2jax.training.step import batch_sharding, compile_train_step, init_state, train_step
+from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step, init_state, train_step
 
 MESHES = {
     "data": (MeshConfig(data=8, fsdp=1), 8),
@@ -99,7 +99,7 @@ def test_twenty_steps_with_the_kernels_for_tpus_equal_the_reference(sizes, model
 
 def test_no_device_gathers_the_rows_that_are_split(model, training):
     mesh = create_mesh(MeshConfig(data=2, fsdp=1, sequence=4))
-    state = jax.eval_shape(lambda: init_state(parameter_table(model), training, mesh, seed=0))
+    state = abstract_state(parameter_table(model), training, mesh)
     shape = (training.batch_size, model.context_length)
     batch = {
         name: jax.ShapeDtypeStruct(shape, np.float32 if name == "weights" else np.int32)
@@ -188,7 +188,7 @@ def test_the_loss_draws_anew_in_each_step_and_follows_the_seed(training):
         state = init_state(table, training, create_mesh(MeshConfig(), jax.devices()[:1]), seed=0)
         state = dataclasses.replace(state, step=jnp.int32(step))
 
-        def loss(params, batch, key):
+        def loss(params, frozen, batch, key):
             return jnp.sum(params["scale"]) * jax.random.uniform(key), jnp.ones(())
 
         return float(train_step(state, {}, table, loss, training, seed)[1]["loss"])
