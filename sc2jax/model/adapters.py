@@ -67,12 +67,10 @@ def with_adapters(params: Params, adapters: Params, config: AdapterConfig) -> Pa
     """The parameters with each adapter beside its kernel, as `linear` takes it: B is multiplied by alpha / rank."""
     scale = config.alpha / config.rank
 
-    def scaled(node: Any) -> Any:
-        return {
-            name: below * scale if name == B else scaled(below) if name != A else below for name, below in node.items()
-        }
+    def scaled(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
+        return array * scale if path[-1].key == B else array
 
-    return join_trees(params, scaled(adapters))
+    return join_trees(params, jax.tree_util.tree_map_with_path(scaled, adapters))
 
 
 def adapted(loss: AdaptedLoss, config: AdapterConfig) -> AdaptedLoss:
