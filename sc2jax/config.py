@@ -46,6 +46,11 @@ class PathsConfig:
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)
+    start: str = setting(
+        "",
+        'What `train` or `convert` wrote for another run, whose parameters a new run begins with; "": random ones.',
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         check_ranges("paths", self)

@@ -33,6 +33,15 @@ class TrainingConfig:
     max_gradient_norm: float = setting(
         1.0, "Global norm that gradients are scaled down to.", at_least=1e-6, at_most=1e6
     )
+    start_with_optimizer: bool = setting(
+        False, "Whether a new run takes the moments of the optimizer from paths.start too, and not only the parameters."
+    )
+    model_of_start: bool = setting(
+        False,
+        "Whether the model has the shape and the tokenizer of that in paths.start, and rows at most as long as its "
+        "context.",
+        decides=False,
+    )
     loss_chunk: int = setting(
         2048,
         "Tokens whose logits exist at a time on each device; 0: all at once.",

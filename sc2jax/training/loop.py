@@ -22,6 +22,7 @@ from sc2jax.progress import progress
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
 from sc2jax.training.spoken_progress import SpokenProgress
+from sc2jax.training.start import SCRATCH, Start
 from sc2jax.training.step import (
     Batch,
     Loss,
@@ -85,6 +86,7 @@ def train(
     folder: str,
     key: str,
     seed: int,
+    start: Start = SCRATCH,
 ) -> TrainingResult:
     """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
 
@@ -100,6 +102,7 @@ def train(
         folder: gets the checkpoints and the log.
         key: names the config and the inputs of the run.
         seed: of the parameters and of whatever the loss draws.
+        start: where parameters come from that do not follow from the seed.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
@@ -109,11 +112,13 @@ def train(
     place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
-        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
+        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed, start)
         first = int(state.step)
         checkpoints.refuse_occupied(lambda step: first < step <= training.steps and _is_saved(step, training))
         log = MetricsLog(folder, first, log_sha256) if jax.process_index() == 0 else None
-        step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
+        step = compile_train_step(
+            table, loss, training, mesh, row_length=row_length, seed=seed, frozen=start.frozen_table
+        )
 
         def save(state: TrainState) -> None:
             reached = Progress(int(state.step), key, log.sha256 if log else "")
@@ -135,12 +140,12 @@ def _start(
     folder: str,
     key: str,
     seed: int,
+    start: Start,
 ) -> tuple[TrainState, str]:
-    """The state to go on from, and the digest of the log up to there."""
-    step = checkpoints.latest_step()
+    """The state of the own checkpoint, or of what the run begins with, and the digest of the log up to there."""
+    abstract, step = abstract_state(table, training, mesh), checkpoints.latest_step()
     if step is None:
-        return init_state(table, training, mesh, seed), ""
-    abstract = abstract_state(table, training, mesh)
+        return _begin(abstract, table, training, mesh, seed, start), ""
     # All of them, for the oldest ones are deleted as new ones come.
     other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
     if other:
@@ -150,8 +155,25 @@ def _start(
         )
     reached, params, beside = checkpoints.restore(step, abstract.params, _beside_params(abstract))
     feed.seek(reached.step)
-    start = jax.device_put(np.int32(reached.step), abstract.step.sharding)
-    return TrainState(start, params, frozen={}, **beside), reached.log_sha256
+    reached_step = jax.device_put(np.int32(reached.step), abstract.step.sharding)
+    return TrainState(reached_step, params, frozen=start.frozen(), **beside), reached.log_sha256
+
+
+def _begin(
+    abstract: TrainState, table: Table, training: TrainingConfig, mesh: Mesh, seed: int, start: Start
+) -> TrainState:
+    """The state of a new run, by the starting point, or by the seed where that has none."""
+    if start.state is None:
+        params = start.params() if start.params else None
+        return init_state(table, training, mesh, seed, start.frozen(), params)
+    folder, step = start.state
+    others = Checkpoints(folder)
+    try:
+        _, params, beside = others.restore(step, abstract.params, _beside_params(abstract))
+    finally:
+        others.close()
+    state = init_state(table, training, mesh, seed, start.frozen(), params)
+    return dataclasses.replace(state, optimizer_state=beside["optimizer_state"])
 
 
 def _beside_params(state: TrainState) -> dict[str, Any]:
