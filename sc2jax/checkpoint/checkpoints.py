@@ -70,7 +70,7 @@ class Checkpoints:
         """
         refuse_misread_path(folder, merged=bool(kept))
         refuse_irregular(folder)
-        self._folder, self._writes, self._retention = folder, bool(kept), Retention(kept, keep_every, keep_best)
+        self.folder, self._writes, self._retention = folder, bool(kept), Retention(kept, keep_every, keep_best)
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._untold: list[str] = []
@@ -86,7 +86,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, oldest first."""
-        return own_steps(self._folder)
+        return own_steps(self.folder)
 
     def refuse_occupied(self, is_saved: Callable[[int], bool]) -> None:
         """Makes sure that the checkpoints of the steps to be saved have their places.
@@ -94,7 +94,7 @@ class Checkpoints:
         Raises:
             UserError: something that is not ours lies in one.
         """
-        refuse_occupied(self._folder, is_saved)
+        refuse_occupied(self.folder, is_saved)
 
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.
@@ -129,12 +129,12 @@ class Checkpoints:
         """
         waited = self._end_of_save()
         if self._failure is not None and self._is_janitor:
-            sweep(self._folder)  # what other processes still wrote when the failure was known
+            sweep(self.folder)  # what other processes still wrote when the failure was known
         self.refuse_occupied(lambda step: step == progress.step)
         self._failure = None
         args = to_save(progress, params, optimizer_state, stacked, before)
         try:
-            with disk_errors(self._folder):
+            with disk_errors(self.folder):
                 self._checkpointer.save(self._path(progress.step), args=args)
         except OSError as error:
             self._fail(progress.step, error)
@@ -145,7 +145,7 @@ class Checkpoints:
     def _settle(self, step: int) -> None:
         """Waits for a save, then makes sure that it is there, then deletes what it outdates."""
         try:
-            with disk_errors(self._folder):
+            with disk_errors(self.folder):
                 self._checkpointer.wait_until_finished()
             if self._is_janitor and self._failure is None:
                 self.refuse_unreadable(step)
@@ -156,7 +156,7 @@ class Checkpoints:
     def _fail(self, step: int, error: Exception) -> None:
         self._failure = error
         if self._is_janitor:
-            sweep(self._folder)
+            sweep(self.folder)
         newest = self.latest_step()
         rest = f"the newest one is that of step {newest}" if newest is not None else "there is none yet"
         self._untold.append(
@@ -179,7 +179,7 @@ class Checkpoints:
     def _delete_outdated(self) -> None:
         saved = {step: self._described(step).evaluation_loss if self._retention.best else None for step in self.steps()}
         for step in self._retention.outdated(saved):
-            delete_checkpoint(self._folder, str(step))
+            delete_checkpoint(self.folder, str(step))
 
     def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
         """One array of a part of a checkpoint as it is stored, to be read in parts.
@@ -250,7 +250,7 @@ class Checkpoints:
             found = _kind(stored.dtype.numpy_dtype, stored.shape)
             if found != _kind(wanted.dtype, wanted.shape):
                 raise UserError(
-                    f"{self._folder}/{step} holds {part}/{name} as {found}, and {_kind(wanted.dtype, wanted.shape)} is "
+                    f"{self.folder}/{step} holds {part}/{name} as {found}, and {_kind(wanted.dtype, wanted.shape)} is "
                     "wanted: a run goes on with what it was begun with; set the types and sizes back, or give another "
                     "--workdir"
                 )
@@ -262,7 +262,7 @@ class Checkpoints:
         for name in ("_METADATA", *described):
             path = join(folder, name)
             try:
-                read_json(path, dict[str, Any], f"delete {join(self._folder, str(step))}")
+                read_json(path, dict[str, Any], f"delete {join(self.folder, str(step))}")
             except FileNotFoundError as error:
                 raise self._damaged(step, f"{path} is missing") from error
 
@@ -270,7 +270,7 @@ class Checkpoints:
         return self._path(step) / part
 
     def _path(self, step: int) -> epath.Path:
-        return epath.Path(self._folder) / str(step)
+        return epath.Path(self.folder) / str(step)
 
     def read_fingerprints(self, step: int) -> dict[str, int]:
         """The fingerprints of a checkpoint's parameters, by path.
@@ -312,7 +312,7 @@ class Checkpoints:
         return restored[PARAMS]
 
     def _described(self, step: int) -> Described:
-        return read_described(self._folder, step)
+        return read_described(self.folder, step)
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
@@ -331,10 +331,10 @@ class Checkpoints:
     def _damaged(self, step: int, what: str) -> UserError:
         steps = self.steps()
         if step not in steps:
-            return UserError(f"{self._folder} holds no checkpoint of step {step}; run the stage that wrote it again")
+            return UserError(f"{self.folder} holds no checkpoint of step {step}; run the stage that wrote it again")
         older = [other for other in steps if other < step]
         rest = f"to go on from step {max(older)}" if older else "to start anew"
-        return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")
+        return UserError(f"the checkpoint {self.folder}/{step} cannot be restored: {what}; delete that folder {rest}")
 
     def wait(self) -> None:
         """Returns when everything is on disk and outdated checkpoints are gone; raises what the newest save failed of.

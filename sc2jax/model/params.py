@@ -22,13 +22,21 @@ Params: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
+class Uniform:
+    """An initialisation: numbers between -bound and bound, all equally likely."""
+
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of a model; those of layers that are scanned have a leading layers dimension."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     axes: tuple[str, ...]  # logical names of the dimensions, see parallel/rules.py
-    init: float | Literal["zeros", "ones"]  # a number is the standard deviation of a normal distribution around 0
+    # A number is the standard deviation of a normal distribution around 0.
+    init: float | Uniform | Literal["zeros", "ones"]
     decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
     hf_name: str = ""  # its name in Hugging Face's format; {layer} where there is one tensor a layer
     # For each dimension of Hugging Face's tensor, the dimensions of one layer's array that it flattens: heads and their
@@ -139,7 +147,12 @@ def init_params(table: Table, key: jax.Array) -> Params:
         if parameter.init == "zeros":
             return jnp.zeros(parameter.shape, parameter.dtype)
         own_key = jax.random.fold_in(key, zlib.crc32("/".join(parameter.path).encode()))
-        return (parameter.init * jax.random.normal(own_key, parameter.shape, jnp.float32)).astype(parameter.dtype)
+        if isinstance(parameter.init, Uniform):
+            bound = parameter.init.bound
+            drawn = jax.random.uniform(own_key, parameter.shape, jnp.float32, -bound, bound)
+        else:
+            drawn = parameter.init * jax.random.normal(own_key, parameter.shape, jnp.float32)
+        return drawn.astype(parameter.dtype)
 
     return map_table(table, init)
 

@@ -26,6 +26,7 @@ KV_HEADS = "kv_heads"
 HEAD_DIM = "head_dim"
 MLP = "mlp"
 VOCAB = "vocab"
+RANK = "rank"  # of adapters
 
 RULES: dict[str, tuple[str, ...]] = {
     PART: (),
@@ -40,6 +41,7 @@ RULES: dict[str, tuple[str, ...]] = {
     HEAD_DIM: (),
     MLP: ("tensor",),
     VOCAB: ("tensor",),
+    RANK: (),
 }
 
 REPLICABLE = frozenset({KV_HEADS})

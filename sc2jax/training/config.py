@@ -90,6 +90,15 @@ class TrainingConfig:
         at_least=0,
         at_most=1000,
     )
+    start_with_optimizer: bool = setting(
+        False, "Whether a new run takes the moments of the optimizer from paths.start too, and not only the parameters."
+    )
+    model_of_start: bool = setting(
+        False,
+        "Whether the model has the shape and the tokenizer of that in paths.start, and rows at most as long as its "
+        "context.",
+        decides=False,
+    )
     loss_chunk: int = setting(
         2048,
         "Tokens whose logits exist at a time on each device; 0: all at once.",
@@ -99,7 +108,7 @@ class TrainingConfig:
         decides=False,
     )
     log_every: int = setting(
-        10, "Steps that a line of metrics.jsonl stands for.", unit="steps", at_least=1, at_most=MOST_STEPS
+        10, "Steps that a line of metrics.jsonl stands for.", unit="steps", at_least=1, at_most=MOST_STEPS, decides=False
     )
     checkpoint_every: int = setting(
         1000,

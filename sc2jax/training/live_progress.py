@@ -102,6 +102,12 @@ class LiveProgress:
         if step.number == self._first + 1:  # it was compiled, which says nothing of the others
             self._pace = Pace(self._utilisation, now)
 
+    def say(self, message: str) -> None:
+        """Shows a line of its own."""
+        if self._bar is not None and not self._bar.disable:
+            self._bar.clear()
+        print_text(f"      {message}")
+
     def __enter__(self) -> "LiveProgress":
         return self
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+import msgspec
+
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import Amount, Count, decode_json
@@ -23,6 +25,7 @@ class Row(TypedDict):
     bits_per_byte: NotRequired[Amount]
     gradient_norm: Amount
     learning_rate: Amount
+    skipped_steps: Count
     tokens: Count
     feed: Mapping[str, Any]
 
@@ -52,8 +55,25 @@ def metrics_of(content: bytes, where: str) -> list[Row]:
     return rows
 
 
+def read_timing(folder: str) -> dict[int, dict[str, Any]]:
+    """The newest complete line of timing.jsonl for each step; steps that were done again have several.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path = inside(folder, TIMING)
+    lines = storage.read_bytes(path).split(b"\n")[:-1] if storage.is_there(path) else []
+    remedy = "delete that file; it only says how fast the steps were"
+    timed = [decode_json(line, _Timed, f"{path}, line {number},", remedy) for number, line in enumerate(lines, 1)]
+    return {line.step: json.loads(content) for line, content in zip(timed, lines, strict=True)}
+
+
+class _Timed(msgspec.Struct):
+    step: Count
+
+
 class MetricsLog:
-    """Averages the metrics of some steps into a line of metrics.jsonl, and their times into a line of timing.jsonl.
+    """Averages the metrics of some steps into a line of metrics.jsonl, beside a line of timing.jsonl.
 
     Losses are deterministic and times are not; kept apart, the first file can be compared byte for byte. `feed` in a
     line is what the whole feed has read and dropped since the start of the run.
@@ -88,60 +108,54 @@ class MetricsLog:
         """What the newest line says of the feed; nothing before the first."""
         self.pending: dict[str, float] = dict(pending or {})
         """Sums over the steps since the newest line, by metric; saved with a checkpoint between two lines."""
-        self._seconds = self._waited = self._timed_tokens = 0.0
 
     @property
     def sha256(self) -> str:
         """The digest of all lines so far."""
         return self._sha256.hexdigest()
 
-    def add(self, metrics: Mapping[str, float], seconds: float, waited: float) -> None:
-        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
-        tokens = metrics["tokens"]
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one finished step."""
+        tokens, before = metrics["tokens"], self.pending
         summed = {
             "steps": 1.0,
             "tokens": tokens,
             "loss": metrics["loss"] * tokens,
             "gradient_norm": metrics["gradient_norm"],
         }
-        before = self.pending
         self.pending = {name: before.get(name, 0.0) + value for name, value in summed.items()}
-        self.pending["learning_rate"] = metrics["learning_rate"]
-        self._seconds += seconds
-        self._waited += waited
-        self._timed_tokens += tokens
+        self.pending |= {name: metrics[name] for name in _NEWEST}
 
-    def write(self, step: int, feed: Mapping[str, Any]) -> None:
-        """Writes the line of the steps since the last one, with what the feed has done up to this step.
+    def write(self, step: int, feed: Mapping[str, Any], timing: Mapping[str, Any]) -> Row:
+        """Writes the lines of the steps since the last ones, with what the feed has done up to this step.
 
-        The loss is the mean over their tokens, not over the steps.
+        The loss is the mean over their tokens, not over the steps. `timing` is whatever differs from run to run.
         """
         summed = self.pending
         self._tokens += int(summed["tokens"])
-        text_bytes = feed.get("text_bytes", 0) - self.feed.get("text_bytes", 0)
-        row = {
+        row: Row = {
             "step": step,
             "loss": summed["loss"] / max(summed["tokens"], 1.0),
             "gradient_norm": summed["gradient_norm"] / summed["steps"],
             "learning_rate": summed["learning_rate"],
+            "skipped_steps": int(summed["skipped_steps"]),
             "tokens": self._tokens,
             "feed": feed,
         }
+        text_bytes = feed.get("text_bytes", 0) - self.feed.get("text_bytes", 0)
         if text_bytes:
             row["bits_per_byte"] = summed["loss"] / math.log(2) / text_bytes
-        speed = {
-            "step": step,
-            "seconds": round(self._seconds, 4),
-            "tokens_per_second": round(self._timed_tokens / max(self._seconds, 1e-9), 1),
-            "feed_wait_seconds": round(self._waited, 4),
-        }
-        for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
+        for path, line in ((self._file, _line(row)), (self._timing, _line({"step": step, **timing}))):
             storage.append(path, line)
         self._sha256.update(_line(row))
         self.feed = feed
         self.pending = {}
-        self._seconds = self._waited = self._timed_tokens = 0.0
+        return row
 
 
-def _line(row: dict[str, Any]) -> bytes:
+_NEWEST = ("learning_rate", "skipped_steps")
+"""Metrics of which a line holds that of its last step."""
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, sort_keys=True).encode() + b"\n"

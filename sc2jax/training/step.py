@@ -146,7 +146,7 @@ def abstract_state(table: Table, training: TrainingConfig, mesh: Mesh, frozen: T
     """Shapes, types and shardings of the state; nothing is allocated."""
 
     def init() -> TrainState:
-        return _init(table, training, jax.random.key(0), init_params(frozen, jax.random.key(0)), scaled=False)
+        return _init(table, training, *(init_params(each, jax.random.key(0)) for each in (table, frozen)), scaled=False)
 
     return jax.tree.map(
         lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
@@ -161,6 +161,7 @@ def init_state(
     mesh: Mesh,
     seed: int,
     frozen: Params | None = None,
+    params: Params | None = None,
     *,
     scaled: bool = False,
 ) -> TrainState:
@@ -172,18 +173,19 @@ def init_state(
         mesh: where everything lives.
         seed: of the parameters.
         frozen: parameters without gradient, already placed, which become a part of the state as they are.
+        params: those that are trained, already placed; by default random ones that follow from the seed.
         scaled: whether the loss is computed in float16, whose gradients need a scale.
     """
 
-    def init() -> TrainState:
-        return _init(table, training, jax.random.key(seed), {}, scaled)
+    def init(params: Params | None) -> TrainState:
+        random = init_params(table, jax.random.key(seed)) if params is None else params
+        return _init(table, training, random, {}, scaled=scaled)
 
-    state = jax.jit(init, out_shardings=state_shardings(table, training, mesh))()
-    return dataclasses.replace(state, frozen=frozen or {})
+    place = jax.jit(init, out_shardings=state_shardings(table, training, mesh), donate_argnums=0)
+    return dataclasses.replace(place(params), frozen=frozen or {})
 
 
-def _init(table: Table, training: TrainingConfig, key: jax.Array, frozen: Params, scaled: bool) -> TrainState:
-    params = init_params(table, key)
+def _init(table: Table, training: TrainingConfig, params: Params, frozen: Params, *, scaled: bool) -> TrainState:
     moments = create_optimizer(training, table).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, moments, frozen, init_health(scaled))
 

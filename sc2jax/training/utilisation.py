@@ -67,3 +67,7 @@ class Utilisation:
                 stacklevel=2,
             )
         return share
+
+
+UNKNOWN = Utilisation(0.0, 1, 0.0)
+"""That of devices whose peak is not known."""
