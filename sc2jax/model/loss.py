@@ -178,3 +178,43 @@ def _local(
     if rest:
         d_output_VD = jax.lax.psum(d_output_VD, rest)
     return total, d_hidden_MD.reshape(hidden_BTD.shape), d_output_VD
+
+
+def target_losses(
+    params: Params, batch: Mapping[str, jax.Array], config: ModelConfig, chunk: int, mesh: Mesh | None = None
+) -> jax.Array:
+    """The cross-entropy of each target (B, T), in nats, float32, without dropout, for models that are only measured.
+
+    Args:
+        params: all parameters of the model.
+        batch: as for `next_token_loss`.
+        config: the model.
+        chunk: tokens whose logits exist at a time on each device; 0: all of them.
+        mesh: where the arrays live, if sharded.
+    """
+    hidden_BTD = forward(
+        params,
+        batch["tokens"],
+        config,
+        segment_ids_BT=batch["segment_ids"],
+        positions_BT=batch["positions"],
+        mesh=mesh,
+    )
+    targets_BT, local = batch["targets"], partial(_local_losses, chunk=chunk, mesh=mesh)
+    if mesh is not None and mesh.size > 1:
+        local = rules.map_shards(local, mesh, [HIDDEN, OUTPUT, TOKENS], [(TOKENS, targets_BT.shape)])
+    return local(hidden_BTD, output_projection(params, config), targets_BT)[0]
+
+
+def _local_losses(
+    hidden_BTD: jax.Array, output_VD: jax.Array, targets_BT: jax.Array, chunk: int, mesh: Mesh | None
+) -> tuple[jax.Array]:
+    """The losses of the targets that are here; the gradients that come with them are not used, nor computed."""
+    embed, vocab = ((), ()) if mesh is None else (rules.mesh_axes(mesh, axis) for axis in (rules.EMBED, rules.VOCAB))
+    gathered_VD = output_VD.astype(hidden_BTD.dtype)
+    if embed:
+        gathered_VD = jax.lax.all_gather(gathered_VD, embed, axis=1, tiled=True)
+    hidden_MD, targets_M = hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), targets_BT.reshape(-1)
+    weights_M = jnp.zeros(targets_M.shape, jnp.float32)
+    found = chunked_cross_entropy(hidden_MD, gathered_VD, targets_M, weights_M, chunk or len(targets_M), vocab)
+    return (found.losses_M.reshape(targets_BT.shape),)
