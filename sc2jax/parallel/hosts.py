@@ -248,10 +248,10 @@ def _jax_runtime(hosts: Hosts, place: Place, silent_seconds: int) -> Iterator[No
     import jax
 
     # It would replace Python's handler of SIGTERM.
-    jax.config.update("jax_enable_preemption_service", False)  # noqa: FBT003
+    jax.config.update("jax_enable_preemption_service", False)
     port = hosts.share("port of JAX's service", _free_port() if hosts.is_first else 0)
     relay = None if hosts.is_first else Relay(split_address(place.coordinator)[0], port)
-    any_address = "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    any_address = "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"
     seconds = max(_JAX_SECONDS, 2 * silent_seconds)
     jax.distributed.initialize(
         f"127.0.0.1:{relay.port if relay is not None else port}",
