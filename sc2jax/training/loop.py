@@ -32,6 +32,7 @@ from sc2jax.training.step import (
     batch_sharding,
     compile_train_step,
     init_state,
+    refuse_indivisible,
 )
 
 
@@ -108,6 +109,7 @@ def train(
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
     """
     training = fitted_training(training, row_length)
+    refuse_indivisible(training, mesh, row_length)
     size = training.batch_size
     placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
     place = partial(place_batch, placement=placement, rows=rows, batch_size=size)

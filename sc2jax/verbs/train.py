@@ -35,6 +35,7 @@ from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.schedule import fitted_training
+from sc2jax.training.step import refuse_indivisible
 
 VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -92,6 +93,7 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
     settings = run.settings
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
+    refuse_indivisible(settings.training, mesh, row_length)
     table = parameter_table(settings.model)
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
