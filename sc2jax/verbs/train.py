@@ -40,6 +40,7 @@ from sc2jax.training.global_batch import local_rows
 from sc2jax.training.loop import Objective, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.schedule import fitted_training
+from sc2jax.training.step import refuse_indivisible
 
 VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -110,6 +111,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
     table = trained_table(run)
+    refuse_indivisible(settings.training, mesh, row_length)
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     if settings.adapters.rank:
         loss = adapted(loss, settings.adapters)
