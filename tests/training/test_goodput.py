@@ -205,6 +205,7 @@ def test_a_line_for_readers():
     assert in_a_line({"step": 897.0, "lost": 3.0, "data": 100.0, "save": 0.1}) == (
         "goodput 89.7% (data 10.0%, lost 0.3%)"
     )
+    assert in_a_line({"step": 9990.0, "save": 10.0, "data": 0.0}) == "goodput 99.9% (save 0.1%)"
     assert in_a_line({"step": 5.0}) == "goodput 100.0%"
     assert in_a_line({}) == "goodput 0.0%"
     assert shares({}) == {}
