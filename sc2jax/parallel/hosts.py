@@ -30,6 +30,10 @@ _JAX_SECONDS = 100
 """JAX's own limits, beyond ours, which find whatever it is first."""
 
 
+class AgreedError(UserError):
+    """What all processes find out alike and raise at the same point: each says it by itself, and none is at fault."""
+
+
 class Hosts:
     """A run's processes as one of them sees them. This one is alone; `_Several` is not."""
 
@@ -119,6 +123,9 @@ class _Several(Hosts):
     def ending_together(self) -> Iterator[None]:
         try:
             yield
+        except AgreedError:
+            self._membership.leave(_ANSWER_SECONDS)
+            raise
         except BaseException as error:
             self._membership.tell_failure(_said(error), is_sure=_is_sure(error))
             raise
@@ -198,17 +205,16 @@ def together(place: Place, config: HostsConfig, end: Callable[[str, int], None] 
     connection = _reached(host, port, config.join_seconds) if place.index else _listening(port)
     membership = Membership(us, place.count, connection, config.silent_seconds, end)
     hosts = _Several(us, place.count, membership)
-    with membership.watching_signals():
-        membership.start()
-        try:
-            with hosts.ending_together():
-                if place.index:
-                    membership.say(hello(us, place.count))
-                membership.wait_for_all(config.join_seconds)
-                yield hosts
-                membership.leave(_ANSWER_SECONDS)
-        finally:
-            membership.close()
+    membership.start()
+    try:
+        with membership.watching_signals(), hosts.ending_together():
+            if place.index:
+                membership.say(hello(us, place.count))
+            membership.wait_for_all(config.join_seconds)
+            yield hosts
+            membership.leave(_ANSWER_SECONDS)
+    finally:
+        membership.close()
 
 
 def _reached(host: str, port: int, seconds: float) -> socket.socket:

@@ -162,7 +162,7 @@ class Membership:
         )
 
     def leave(self, seconds: float) -> None:
-        """Waits until all processes leave, and ends the thread.
+        """Waits until all processes leave.
 
         Raises:
             UserError: one does not in that time.
@@ -170,13 +170,14 @@ class Membership:
         self.say({"kind": "leaving"})
         if not self.wait_for(lambda: self._is_over, seconds):
             raise UserError(f"{self._us} has waited {seconds:,.0f} s in vain for the others to end too")
-        self.close()
 
     def close(self) -> None:
         """Ends the thread."""
         self._is_closed = True
         self.wake()
         self._thread.join(_PARTING_SECONDS)
+        for pipe in (self._wake_up, self._waker):
+            os.close(pipe)
 
     @contextlib.contextmanager
     def watching_signals(self) -> Iterator[None]:

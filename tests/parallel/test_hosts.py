@@ -23,7 +23,7 @@ import pytest
 import sc2jax
 from sc2jax.errors import UserError
 from sc2jax.parallel.config import HostsConfig
-from sc2jax.parallel.hosts import Hosts, Place, joined, together
+from sc2jax.parallel.hosts import AgreedError, Hosts, Place, joined, together
 
 SCRIPT = str(Path(__file__).parent / "one_of_several.py")
 CONFIG = HostsConfig(join_seconds=20.0, silent_seconds=4.0)
@@ -42,8 +42,11 @@ def in_threads(count: int, work: Callable[[Hosts], Any], config: HostsConfig = C
         ended: list[str] = []
         try:
             with together(Place(coordinator, count, index), config, lambda message, _: ended.append(message)) as hosts:
-                return work(hosts)
-        except UserError as error:
+                result = work(hosts)
+            assert not ended
+            return result
+        except AgreedError as error:
+            assert not ended
             return error
 
     with ThreadPoolExecutor(count) as pool:
@@ -124,6 +127,14 @@ def test_asked_before_the_first_step_all_stop_at_once():
         return hosts.stops_after(100)
 
     assert in_threads(2, work) == [True, True]
+
+
+def test_what_all_find_out_alike_each_says_by_itself():
+    def work(hosts: Hosts) -> None:
+        time.sleep(0.3 * hosts.index)  # the others are still to come when the first one raises
+        raise AgreedError("the same")
+
+    assert list(map(str, in_threads(3, work))) == ["the same"] * 3
 
 
 def test_who_is_missing_is_named():
