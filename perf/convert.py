@@ -23,6 +23,7 @@ from sc2jax.interop.architecture import CONFIG, write_architecture
 from sc2jax.interop.tensors import DTYPES, INDEX, Tensor, index_json, split_into_files, write_file
 from sc2jax.interop.weights import tensor_parameters
 from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import parameter_table
 
 FILE_BYTES = 5_000_000_000
 BLOCK_ROWS = 1024
@@ -60,7 +61,10 @@ def main() -> None:
 
 def write_random_model(model: ModelConfig, folder: Path) -> tuple[int, int]:
     """Writes the model block by block; returns the bytes of its largest tensor and of all tensors."""
-    tensors = [Tensor(name, "BF16", parameter.hf_shape) for name, (parameter, _) in tensor_parameters(model).items()]
+    tensors = [
+        Tensor(name, "BF16", parameter.hf_shape)
+        for name, (parameter, _) in tensor_parameters(parameter_table(model)).items()
+    ]
     files = split_into_files(tensors, FILE_BYTES)
     rng = np.random.default_rng(0)
 

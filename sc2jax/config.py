@@ -26,7 +26,7 @@ from sc2jax.feed.config import FeedConfig, ShowConfig, TokenizeConfig
 from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.json_files import read_json
-from sc2jax.model.config import ModelConfig
+from sc2jax.model.config import AdapterConfig, ModelConfig
 from sc2jax.parallel.config import HostsConfig, MeshConfig
 from sc2jax.settings import check_ranges, setting
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
@@ -46,6 +46,17 @@ class PathsConfig:
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)
+    compilation_cache: str = setting(
+        "",
+        'Folder of compiled programs, in which only its user may write; "": sc2jax/compilations in the user\'s cache '
+        '($XDG_CACHE_HOME or ~/.cache), "off": none. CPUs have none.',
+        decides=False,
+    )
+    start: str = setting(
+        "",
+        'What `train` or `convert` wrote for another run, whose parameters a new run begins with; "": random ones.',
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         check_ranges("paths", self)
@@ -63,6 +74,7 @@ class Settings:
     format: FormatConfig = dataclasses.field(default_factory=FormatConfig)
     fim: FimConfig = dataclasses.field(default_factory=FimConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    adapters: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     hosts: HostsConfig = dataclasses.field(default_factory=HostsConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

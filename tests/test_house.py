@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BOTTOM = {"storage", "stores", "json_files", "locks", "display", "progress", "assets", "settings", "errors"}
+BOTTOM = {
+    "storage",
+    "stores",
+    "json_files",
+    "locks",
+    "transfers",
+    "display",
+    "progress",
+    "assets",
+    "settings",
+    "errors",
+}
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
     "evaluation": {"inference", "text", "records"},
@@ -27,6 +38,7 @@ ARROWS = {
     "stores": {"errors"},
     "json_files": {"storage", "errors"},
     "locks": {"json_files", "storage", "stores", "errors"},
+    "transfers": {"storage", "stores"},
     "display": set(),
     "progress": set(),
     "settings": {"errors"},

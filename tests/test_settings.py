@@ -134,12 +134,17 @@ def test_defaults_are_of_the_types_that_fields_declare():
 def test_what_says_only_how_the_work_is_done():
     """The keys that results do not follow from, read through by hand: all others are in a stage's key."""
     assert {key for key, what in declarations().items() if not what.decides} == {
-        "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train",
+        "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train", "paths.compilation_cache",
         "corpus.max_distribution_bytes", "corpus.damaged",
         "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",
         "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
         "training.loss_chunk", "training.checkpoint_every", "training.checkpoints_kept",
+        "training.evaluate_every", "training.evaluation_tokens", "training.profile_from", "training.profile_steps",
+        "training.watchdog_minutes",
+        "mesh.slices", "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
+        "training.steps", "training.accumulation", "training.loss_chunk",
+        "training.checkpoint_every", "training.checkpoints_kept",
         "evaluation.score_batch", "evaluation.infill_batch",
     }  # fmt: skip
 

@@ -7,6 +7,8 @@ fit into memory are saved block by block (`streamed.py`) and read in parts (`ope
 """
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +20,13 @@ from etils import epath
 
 from sc2jax import storage
 from sc2jax.checkpoint.disk import (
-    CHUNK_BYTES,
     OPTIMIZER,
     PARAMS,
-    PROGRESS,
     disk_errors,
     key_value_store,
     refuse_misread_path,
 )
-from sc2jax.checkpoint.fingerprints import Index, fingerprint
+from sc2jax.checkpoint.fingerprints import Index, array_names, fingerprint
 from sc2jax.checkpoint.one_by_one import StoredArrays
 from sc2jax.checkpoint.ownership import (
     delete_checkpoint,
@@ -36,8 +36,10 @@ from sc2jax.checkpoint.ownership import (
     refuse_occupied,
     sweep,
 )
-from sc2jax.checkpoint.progress import Described, Progress, describe
+from sc2jax.checkpoint.progress import Described, Progress
 from sc2jax.checkpoint.progress import read_progress as read_described
+from sc2jax.checkpoint.retention import Retention
+from sc2jax.checkpoint.saving import background_checkpointer, to_save
 from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
@@ -55,8 +57,10 @@ for _name in ("absl", "asyncio"):
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: str, kept: int = 0) -> None:
+    def __init__(self, folder: str, kept: int = 0, *, keep_every: int = 0, keep_best: int = 0) -> None:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
+
+        So do all whose step is a multiple of `keep_every`, and the `keep_best` with the lowest evaluation loss.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
         What is not ours stays, and is named.
@@ -66,14 +70,15 @@ class Checkpoints:
         """
         refuse_misread_path(folder, merged=bool(kept))
         refuse_irregular(folder)
-        self._folder, self._kept = folder, kept
-        self._saved: set[int] = set()
+        self.folder, self._writes, self._retention = folder, bool(kept), Retention(kept, keep_every, keep_best)
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._untold: list[str] = []
         if self._is_janitor:
+            storage.make_folder(folder)
             sweep(folder)
             name_foreign(folder, foreign_entries(folder))
-        # What Orbax would keep or delete it judges by the names of folders alone.
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, read_only=not kept)
-        self._manager = ocp.CheckpointManager(folder, options=options, item_names=(PARAMS, OPTIMIZER, PROGRESS))
+        self._checkpointer = background_checkpointer()
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -81,7 +86,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, oldest first."""
-        return own_steps(self._folder)
+        return own_steps(self.folder)
 
     def refuse_occupied(self, is_saved: Callable[[int], bool]) -> None:
         """Makes sure that the checkpoints of the steps to be saved have their places.
@@ -89,7 +94,7 @@ class Checkpoints:
         Raises:
             UserError: something that is not ours lies in one.
         """
-        refuse_occupied(self._folder, is_saved)
+        refuse_occupied(self.folder, is_saved)
 
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.
@@ -99,27 +104,82 @@ class Checkpoints:
         """
         return self._described(step).key
 
-    def save(self, progress: Progress, params: Any, optimizer_state: Any, stacked: Any) -> None:
-        """Saves in the background; waits first for the save before it.
+    def save(
+        self,
+        progress: Progress,
+        params: Any,
+        optimizer_state: Any,
+        stacked: Any,
+        before: Callable[[], None] = lambda: None,
+    ) -> float:
+        """Saves in the background, as soon as the save before it has ended; returns the seconds that took.
 
-        `stacked` is a tree like the parameters: whether each holds layers along its first dimension.
+        The caller goes on when the arrays are copied to the host's memory, and may overwrite them then. What the disk
+        refuses is told by `failed`, or raised by `wait`; the older checkpoints stay, and the next save tries again.
+
+        Args:
+            progress: where the run is.
+            params: the parameters.
+            optimizer_state: whatever else the run goes on with, in any tree.
+            stacked: a tree like the parameters: whether each holds layers along its first dimension.
+            before: is called in the background before the checkpoint is complete, for what has to be there with it.
 
         Raises:
-            OSError: the disk is full, for example; the checkpoint is then not committed.
             UserError: something that is not ours lies in its place.
         """
-        self.wait()
+        waited = self._end_of_save()
+        if self._failure is not None and self._is_janitor:
+            sweep(self.folder)  # what other processes still wrote when the failure was known
         self.refuse_occupied(lambda step: step == progress.step)
-        fingerprints = {PARAMS: fingerprint(params), OPTIMIZER: fingerprint(optimizer_state)}
-        args = {
-            PARAMS: ocp.args.StandardSave(params, jax.tree.map(_save_args, stacked)),
-            OPTIMIZER: ocp.args.StandardSave(optimizer_state),
-            PROGRESS: ocp.args.JsonSave(describe(progress, fingerprints)),
-        }
-        with disk_errors(self._folder):
-            # Orbax would not save a step below one that it takes another folder for.
-            self._manager.save(progress.step, args=ocp.args.Composite(**args), force=True)
-        self._saved.add(progress.step)
+        self._failure = None
+        args = to_save(progress, params, optimizer_state, stacked, before)
+        try:
+            with disk_errors(self.folder):
+                self._checkpointer.save(self._path(progress.step), args=args)
+        except OSError as error:
+            self._fail(progress.step, error)
+        self._thread = threading.Thread(target=self._settle, args=(progress.step,), name="sc2jax-save")
+        self._thread.start()
+        return waited
+
+    def _settle(self, step: int) -> None:
+        """Waits for a save, then makes sure that it is there, then deletes what it outdates."""
+        try:
+            with disk_errors(self.folder):
+                self._checkpointer.wait_until_finished()
+            if self._is_janitor and self._failure is None:
+                self.refuse_unreadable(step)
+                self._delete_outdated()
+        except Exception as error:  # of Orbax, of a disk or of an object store: told to whoever asks or waits
+            self._fail(step, error)
+
+    def _fail(self, step: int, error: Exception) -> None:
+        self._failure = error
+        if self._is_janitor:
+            sweep(self.folder)
+        newest = self.latest_step()
+        rest = f"the newest one is that of step {newest}" if newest is not None else "there is none yet"
+        self._untold.append(
+            f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}, and the next save tries "
+            "again"
+        )
+
+    def failed(self) -> str:
+        """What a save failed of in the background, once for each; "" if there is nothing to tell."""
+        return self._untold.pop(0) if self._untold else ""
+
+    def _end_of_save(self) -> float:
+        """Waits until no save is under way, for as many seconds as it returns."""
+        started = time.monotonic()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        return time.monotonic() - started
+
+    def _delete_outdated(self) -> None:
+        saved = {step: self._described(step).evaluation_loss if self._retention.best else None for step in self.steps()}
+        for step in self._retention.outdated(saved):
+            delete_checkpoint(self.folder, str(step))
 
     def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
         """One array of a part of a checkpoint as it is stored, to be read in parts.
@@ -158,7 +218,7 @@ class Checkpoints:
         self.refuse_unreadable(step)
         for part, expected in described.fingerprints.items():
             try:
-                self._manager.metadata(step)
+                self._checkpointer.metadata(self._path(step))
                 stored = StoredArrays(self._part(step, part))
             except Exception as error:  # Orbax raises whatever its readers do
                 raise self._damaged(step, f"Orbax's own files of it cannot be read ({_first_line(error)})") from error
@@ -183,6 +243,18 @@ class Checkpoints:
             for name in fingerprints:
                 self.open_array(step, tuple(name.split("/")), part)
 
+    def _refuse_other_kinds(self, step: int, part: str, abstract: Any) -> None:
+        """Makes sure that a part holds arrays of the wanted shapes and types, which Orbax would convert in silence."""
+        for name, wanted in zip(array_names(abstract), jax.tree_util.tree_leaves(abstract), strict=True):
+            stored = self.open_array(step, tuple(name.split("/")), part)
+            found = _kind(stored.dtype.numpy_dtype, stored.shape)
+            if found != _kind(wanted.dtype, wanted.shape):
+                raise UserError(
+                    f"{self.folder}/{step} holds {part}/{name} as {found}, and {_kind(wanted.dtype, wanted.shape)} is "
+                    "wanted: a run goes on with what it was begun with; set the types and sizes back, or give another "
+                    "--workdir"
+                )
+
     def _refuse_undescribed(self, step: int, part: str) -> None:
         """Makes sure that Orbax's own files of a part are there: from inside Orbax the error would be another one."""
         folder = str(self._part(step, part))
@@ -190,12 +262,15 @@ class Checkpoints:
         for name in ("_METADATA", *described):
             path = join(folder, name)
             try:
-                read_json(path, dict[str, Any], f"delete {join(self._folder, str(step))}")
+                read_json(path, dict[str, Any], f"delete {join(self.folder, str(step))}")
             except FileNotFoundError as error:
                 raise self._damaged(step, f"{path} is missing") from error
 
     def _part(self, step: int, part: str) -> epath.Path:
-        return epath.Path(self._folder) / str(step) / part
+        return self._path(step) / part
+
+    def _path(self, step: int) -> epath.Path:
+        return epath.Path(self.folder) / str(step)
 
     def read_fingerprints(self, step: int) -> dict[str, int]:
         """The fingerprints of a checkpoint's parameters, by path.
@@ -206,14 +281,15 @@ class Checkpoints:
         return dict(self._described(step).fingerprints[PARAMS])
 
     def restore(self, step: int, abstract_params: Any, abstract_optimizer: Any) -> tuple[Progress, Any, Any]:
-        """The checkpoint of a step, placed as the abstract arrays' shardings say.
+        """The checkpoint of a step, placed as the abstract arrays' shardings say, to go on with exactly what was saved.
 
         Raises:
-            UserError: it is damaged or has another shape.
+            UserError: it is damaged, or holds arrays of another shape or type.
         """
         described = self._described(step)
-        for name in (PARAMS, OPTIMIZER):
+        for name, abstract in ((PARAMS, abstract_params), (OPTIMIZER, abstract_optimizer)):
             self._refuse_undescribed(step, name)
+            self._refuse_other_kinds(step, name, abstract)
         args = {
             PARAMS: ocp.args.StandardRestore(abstract_params),
             OPTIMIZER: ocp.args.StandardRestore(abstract_optimizer),
@@ -224,7 +300,7 @@ class Checkpoints:
         return described.progress, restored[PARAMS], restored[OPTIMIZER]
 
     def restore_params(self, step: int, abstract_params: Any) -> Any:
-        """The parameters alone.
+        """The parameters alone, in the abstract arrays' types, which may be wider than those that were saved.
 
         Raises:
             UserError: the checkpoint is damaged or has another shape.
@@ -236,11 +312,11 @@ class Checkpoints:
         return restored[PARAMS]
 
     def _described(self, step: int) -> Described:
-        return read_described(self._folder, step)
+        return read_described(self.folder, step)
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
-            return self._manager.restore(step, args=args)
+            return self._checkpointer.restore(self._path(step), args=args)
         except Exception as error:  # Orbax raises a plain Exception for an array that cannot be read.
             raise self._damaged(step, _first_line(error)) from error
 
@@ -255,41 +331,44 @@ class Checkpoints:
     def _damaged(self, step: int, what: str) -> UserError:
         steps = self.steps()
         if step not in steps:
-            return UserError(f"{self._folder} holds no checkpoint of step {step}; run the stage that wrote it again")
+            return UserError(f"{self.folder} holds no checkpoint of step {step}; run the stage that wrote it again")
         older = [other for other in steps if other < step]
         rest = f"to go on from step {max(older)}" if older else "to start anew"
-        return UserError(f"the checkpoint {self._folder}/{step} cannot be restored: {what}; delete that folder {rest}")
+        return UserError(f"the checkpoint {self.folder}/{step} cannot be restored: {what}; delete that folder {rest}")
 
     def wait(self) -> None:
-        """Returns when everything is on disk and older checkpoints are gone; raises what failed in the background.
+        """Returns when everything is on disk and outdated checkpoints are gone; raises what the newest save failed of.
 
         Raises:
             OSError: the disk is full, for example.
             UserError: what was saved is not found again; the older checkpoints then stay.
         """
-        with disk_errors(self._folder):
-            self._manager.wait_until_finished()
-        if self._is_janitor:
-            for step in sorted(self._saved):
-                self.refuse_unreadable(step)
-            self._saved.clear()
-            for step in self.steps()[: -self._kept]:
-                delete_checkpoint(self._folder, str(step))
+        self._end_of_save()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     @property
     def _is_janitor(self) -> bool:
         """Whether this is the process that deletes: one of those that write."""
-        return bool(self._kept) and jax.process_index() == 0
+        return self._writes and jax.process_index() == 0
 
     def close(self) -> None:
-        """Waits, then lets go of the folder."""
-        with disk_errors(self._folder):
-            self._manager.close()
+        """Waits, whatever comes of the save under way, then lets go of the folder."""
+        self._end_of_save()
+        self._checkpointer.close()
+
+
+def _kind(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    return f"{dtype.name}[{','.join(map(str, shape))}]"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
-def _save_args(stacked: bool) -> ocp.SaveArgs:
-    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if stacked else ())
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return _first_line(error)

@@ -5,6 +5,7 @@ depend on the order of addition, so that no array is gathered to compute one, ho
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
@@ -19,11 +20,20 @@ _PLACE_WEIGHT = 2654435762
 
 def fingerprint(tree: Any) -> dict[str, int]:
     """The fingerprint of each array of a tree, by its path."""
-    paths = [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    sums = jax.device_get(_weighted_sums(jax.tree_util.tree_leaves(tree)))
-    return dict(zip(paths, (int(value) for value in sums), strict=True))
+    return start_fingerprint(tree)()
+
+
+def start_fingerprint(tree: Any) -> Callable[[], dict[str, int]]:
+    """Starts the sums on the devices, whatever is done with the arrays afterwards; waits for them when it is called."""
+    paths = array_names(tree)
+    sums = _weighted_sums(jax.tree_util.tree_leaves(tree))
+    return lambda: dict(zip(paths, (int(value) for value in jax.device_get(sums)), strict=True))
+
+
+def array_names(tree: Any) -> list[str]:
+    """The path of each array of a tree, in their order."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
 
 
 @jax.jit

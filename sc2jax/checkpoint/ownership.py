@@ -7,13 +7,15 @@ its whole path. Other folders may have numbers for names too: they are no checkp
 import re
 from collections.abc import Callable
 
-from sc2jax import storage
+from sc2jax import storage, transfers
 from sc2jax.checkpoint.disk import OPTIMIZER, PARAMS, PROGRESS
 from sc2jax.checkpoint.progress import progress_path
 from sc2jax.errors import UserError
 from sc2jax.storage import join
 
-_TEMPORARY = r"\.orbax-checkpoint-tmp"
+_HALF = ".orbax-checkpoint-tmp"
+"""How the name of a folder ends in which Orbax has not finished."""
+_TEMPORARY = re.escape(_HALF)
 _NAME = re.compile(rf"(0|[1-9]\d*)({_TEMPORARY}(?:-\d+)?)?", re.ASCII)
 _ARRAYS = rf"(?:{PARAMS}|{OPTIMIZER})(?:{_TEMPORARY})?"
 _OCDBT = r"(?:ocdbt\.process_\d+/)?(?:manifest\.ocdbt|d/[0-9a-f]{32})"
@@ -48,13 +50,17 @@ def sweep(folder: str) -> None:
 def delete_checkpoint(folder: str, name: str) -> None:
     """Deletes the files of a checkpoint, whole or half-written, and all of it if nothing else lies in it.
 
-    What it says of itself goes last: of an interrupted deletion a checkpoint is left, which is deleted again.
+    It is made a half-written one first where that takes one step, so that what an interrupted deletion leaves is swept.
+    Elsewhere what it says of itself goes last: a checkpoint is left, which is deleted again.
     """
     path = join(folder, name)
     if not storage.is_folder(path):
         return
     files = storage.files_below(path)
-    ours = set(files).difference(_foreign_among(files))
+    foreign = _foreign_among(files)
+    if not _is_half_written(name) and not foreign:
+        path = transfers.try_rename(path, f"{path}{_HALF}")
+    ours = set(files).difference(foreign)
     for file in sorted(ours, key=lambda file: (file.startswith(PROGRESS), file)):
         storage.delete_file(join(path, file))
     storage.delete_empty_folders(path)

@@ -6,6 +6,7 @@ It is a small JSON beside the arrays, with a digest of itself, and is read witho
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.storage import join
 
-_FILE = "metadata"
+PROGRESS_FILE = "metadata"
 """The name that Orbax gives to a JSON."""
 
 
@@ -26,11 +27,17 @@ class Progress:
         step: the number of steps that were done.
         key: names the run's config and inputs.
         log_sha256: of the lines of the log up to here; "" where the run keeps none.
+        pending: what the steps since the newest of these lines came to, by metric.
+        counts: what was counted of their rows, by kind.
+        evaluation_loss: of the parameters as they were here; None where they were not evaluated.
     """
 
     step: int
     key: str
     log_sha256: str = ""
+    pending: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    counts: tuple[int, ...] = ()
+    evaluation_loss: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,23 +48,31 @@ class Described:
     key: str
     fingerprints: Mapping[str, Mapping[str, int]]
     log_sha256: str
+    pending: Mapping[str, float]
+    counts: tuple[int, ...]
+    evaluation_loss: float | None
     sha256: str
 
     @property
     def progress(self) -> Progress:
         """Where the run was."""
-        return Progress(self.step, self.key, self.log_sha256)
+        return Progress(
+            self.step, self.key, self.log_sha256, self.pending, self.counts, self.evaluation_loss
+        )
 
 
 def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """What is written of a checkpoint."""
+    loss = progress.evaluation_loss
+    if loss is not None and not math.isfinite(loss):  # JSON has no such number, and it is nothing to be chosen by
+        progress = dataclasses.replace(progress, evaluation_loss=None)
     said = dataclasses.asdict(progress) | {"fingerprints": fingerprints}
     return said | {"sha256": _digest(said)}
 
 
 def progress_path(folder: str, step: int) -> str:
     """Where the checkpoint of a step says what it is, whether there is one or not."""
-    return join(folder, f"{step}/{PROGRESS}/{_FILE}")
+    return join(folder, f"{step}/{PROGRESS}/{PROGRESS_FILE}")
 
 
 def read_progress(folder: str, step: int) -> Described:

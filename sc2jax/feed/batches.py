@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sc2jax.errors import UserError
-from sc2jax.feed.rows import LOSSES, Packed, Rows
+from sc2jax.feed.rows import COUNTS, Packed, Rows
 from sc2jax.feed.sources import FeedInputs
 
 _LAST_READ_SECONDS = 10.0
@@ -53,7 +53,7 @@ class Batches:
         self.rows = rows
         self._batch_size, self._chosen, self._prefetch = batch_size, chosen, prefetch
         self._step = 0
-        self._losses = np.zeros((batch_size, len(LOSSES)), np.int64)
+        self._counts = np.zeros((batch_size, len(COUNTS)), np.int64)
         self._background: _Background | None = None
         self._closed = False
         self.wait_seconds = 0.0
@@ -68,32 +68,30 @@ class Batches:
         if self._background is None:
             made = _make(self.rows, self._batch_size, self._chosen, self._step)
             self._background = _Background(made, self._prefetch)
-        batch, losses = self._background.take()
-        self._losses = np.zeros_like(self._losses)
-        self._losses[self._chosen] = losses
+        batch, counts = self._background.take()
+        self._counts = np.zeros_like(self._counts)
+        self._counts[self._chosen] = counts
         self._step += 1
         self.wait_seconds = time.perf_counter() - started
         return batch
 
-    def losses(self) -> np.ndarray:
-        """What the rows of the last batch lack: int64 (batch_size, `LOSSES`), zero in rows that are not read here.
+    def counts(self) -> np.ndarray:
+        """What is counted of the last batch: int64 (batch_size, `COUNTS`), zero in rows that are not read here.
 
         The element-wise maximum over all processes is that of the whole batch.
         """
-        return self._losses
+        return self._counts
 
-    def statistics(self, step: int, losses: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What all processes had read after `step` batches, and what rows have lacked since the first.
+    def statistics(self, step: int, counts: Sequence[int], before: Mapping[str, Any]) -> dict[str, Any]:
+        """What all processes had read after `step` batches, and what was counted of all rows.
 
         Args:
             step: the number of batches.
-            losses: of all processes since the statistics `before` were taken.
+            counts: of the rows of all processes since the statistics `before` were taken, by `COUNTS`.
             before: earlier statistics of the run, or nothing.
         """
-        lost = {
-            name: before.get(name, 0) + count for name, count in zip(LOSSES, losses.sum(axis=0).tolist(), strict=True)
-        }
-        return lost | {"sources": self.rows.statistics(step * self._batch_size)}
+        ever = {name: before.get(name, 0) + count for name, count in zip(COUNTS, counts, strict=True)}
+        return ever | {"sources": self.rows.statistics(step * self._batch_size)}
 
     def seek(self, step: int) -> None:
         """Continues after the first `step` batches; nothing before them is read."""

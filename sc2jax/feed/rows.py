@@ -28,9 +28,10 @@ from sc2jax.storage import join
 from sc2jax.text.fim import TransformedWindow, transform_window
 from sc2jax.text.formats import is_infilled
 
-LOSSES = ("cut_tokens", "padding", "replaced_characters", "damaged_rows")
-"""What rows lack: tokens that infilling at context level pushed out of them, padding in those that it made shorter,
-characters that a window's edge had split, and rows left empty because their tokens are damaged."""
+COUNTS = ("cut_tokens", "padding", "replaced_characters", "damaged_rows", "text_bytes")
+"""What is counted of rows: tokens that infilling at context level pushed out of them, padding in those that it made
+shorter, characters that a window's edge had split, rows left empty because their tokens are damaged, and the bytes of
+the text of the targets that count, which special tokens have none of."""
 
 
 class Place(NamedTuple):
@@ -44,10 +45,10 @@ class Place(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Rows: their features (`packing.FEATURES`), each (rows, row_length), and their losses (rows, `LOSSES`), int64."""
+    """Rows: their features (`packing.FEATURES`), each (rows, row_length), and their counts (rows, `COUNTS`), int64."""
 
     features: dict[str, np.ndarray]
-    losses: np.ndarray
+    counts: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Rows:
             ]
         self._inputs = inputs
         self._reported: set[int] = set()
+        self._token_bytes = inputs.tokenizer.sizes()
         self.sources = _open_sources(inputs, mixture)
         shares = [source.share.share for source in self.sources]
         self.schedule = Schedule(shares, [source.limit for source in self.sources])
@@ -174,20 +176,23 @@ class Rows:
                 self.sources[place.source].renderings[place.rendering].request(place.start, length + 1, batch)
                 for place in places
             ]
-        windows, losses = [], np.zeros((len(places), len(LOSSES)), np.int64)
-        for place, window, lost in zip(places, arriving, losses, strict=True):
-            windows.append(self._window(place, window, lost))
-        return Packed(pack_rows(windows, length, self._inputs.config.cross_document_attention), losses)
+        windows, counts = [], np.zeros((len(places), len(COUNTS)), np.int64)
+        for place, window, of_row in zip(places, arriving, counts, strict=True):
+            windows.append(self._window(place, window, of_row))
+        features = pack_rows(windows, length, self._inputs.config.cross_document_attention)
+        sizes = np.where(features["weights"], self._token_bytes[features["targets"]], 0)
+        counts[:, COUNTS.index("text_bytes")] = sizes.sum(axis=1)
+        return Packed(features, counts)
 
-    def _window(self, place: Place, arriving: Window, lost: np.ndarray) -> np.ndarray:
-        """The tokens of a row, of which there are none if they are damaged; counts in `lost`."""
+    def _window(self, place: Place, arriving: Window, counts: np.ndarray) -> np.ndarray:
+        """The tokens of a row, of which there are none if they are damaged; counts in `counts`."""
         try:
             window = arriving.result()
         except DamagedTokensError as error:
             if not self._inputs.skip_damaged:
                 raise
             self._report(place.source, error)
-            lost[LOSSES.index("damaged_rows")] = 1
+            counts[COUNTS.index("damaged_rows")] = 1
             return np.empty(0, np.int32)
         share = self.sources[place.source].share
         if window.max() >= self._inputs.tokenizer.vocab_size:
@@ -197,7 +202,7 @@ class Rows:
             )
         infilled, replaced = infill(self._inputs, share, place.epoch, place.window, window)
         longer = len(infilled) - len(window)
-        lost[:3] = max(0, longer), max(0, -longer), replaced
+        counts[:3] = max(0, longer), max(0, -longer), replaced
         return infilled
 
     def _report(self, source: int, error: DamagedTokensError) -> None:

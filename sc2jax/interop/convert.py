@@ -94,14 +94,12 @@ def import_model(source: Path, checkpoints_folder: str, how: ModelConfig) -> Imp
     """
     model, kept = read_architecture(source, how), kept_files(source)
     read_generation(kept, str(source), model.vocab_size)
-    files = read_layout(source, _shapes(tensor_parameters(model)), _shapes(copied_tensors(model)))
+    table = parameter_table(model)
+    files = read_layout(source, _shapes(tensor_parameters(table)), _shapes(copied_tensors(model)))
     tensors = {tensor.name: (file, tensor) for file in files for tensor in file.tensors}
     refuse_other_copies(model, source, tensors)
     bar = progress(total=len(tensors), desc="convert", unit="tensor")
-    arrays = {
-        parameter.path: streamed_parameter(parameter, model, source, tensors, bar.update)
-        for parameter in parameter_table(model)
-    }
+    arrays = {parameter.path: streamed_parameter(parameter, source, tensors, bar.update) for parameter in table}
     with bar:
         fingerprints = save_streamed(checkpoints_folder, 0, RUN_KEY, arrays)
     return Imported(model, fingerprints, kept | {LAYOUT: _layout_json(files)})
@@ -134,7 +132,7 @@ def export_model(
     Raises:
         UserError: the checkpoint is damaged, or a number is too large for the type asked for.
     """
-    parameters, copies = tensor_parameters(model), copied_tensors(model)
+    parameters, copies = tensor_parameters(parameter_table(model)), copied_tensors(model)
     if config.export_dtype == "as_imported" and LAYOUT in kept:
         files = _read_layout_json(kept[LAYOUT], target, _shapes(parameters), _shapes(copies))
         beside = {name: content for name, content in kept.items() if name != LAYOUT}

@@ -17,19 +17,18 @@ from sc2jax.checkpoint.streamed import StreamedArray
 from sc2jax.errors import UserError
 from sc2jax.interop.tensors import DTYPES, Tensor, TensorFile, read_rows
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Parameter, parameter_table
+from sc2jax.model.params import Parameter, Table, parameter_table
 
 _ROWS_COMPARED = 4096
 
 
-def tensor_parameters(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
+def tensor_parameters(table: Table) -> dict[str, tuple[Parameter, int]]:
     """By the name of each tensor, the parameter that it is part of and its layer (0 if it belongs to none)."""
     found: dict[str, tuple[Parameter, int]] = {}
-    table = parameter_table(config)
     first_layer = next(place for place, parameter in enumerate(table) if parameter.stacked)
     for parameter in table[:first_layer]:
         found[parameter.hf_name] = (parameter, 0)
-    for layer in range(config.num_layers):
+    for layer in range(table[first_layer].shape[0]):
         for parameter in table:
             if parameter.stacked:
                 found[parameter.hf_name.format(layer=layer)] = (parameter, layer)
@@ -43,9 +42,10 @@ def copied_tensors(config: ModelConfig) -> dict[str, tuple[Parameter, int]]:
     """Tensors that a file may hold although they repeat a parameter: the output projection of a tied model."""
     if not config.tie_embeddings:
         return {}
-    (embedding,) = (parameter for parameter in parameter_table(config) if parameter.path == ("embedding",))
-    untied = tensor_parameters(dataclasses.replace(config, tie_embeddings=False))
-    return dict.fromkeys(untied.keys() - tensor_parameters(config).keys(), (embedding, 0))
+    table = parameter_table(config)
+    (embedding,) = (parameter for parameter in table if parameter.path == ("embedding",))
+    untied = tensor_parameters(parameter_table(dataclasses.replace(config, tie_embeddings=False)))
+    return dict.fromkeys(untied.keys() - tensor_parameters(table).keys(), (embedding, 0))
 
 
 def refuse_other_copies(config: ModelConfig, folder: Path, tensors: Mapping[str, tuple[TensorFile, Tensor]]) -> None:
@@ -73,7 +73,6 @@ def refuse_other_copies(config: ModelConfig, folder: Path, tensors: Mapping[str,
 
 def streamed_parameter(
     parameter: Parameter,
-    config: ModelConfig,
     folder: Path,
     tensors: Mapping[str, tuple[TensorFile, Tensor]],
     tensor_done: Callable[[], object],
@@ -85,7 +84,7 @@ def streamed_parameter(
     Raises:
         UserError: while it is read, a number is not finite: a model with one has no answer to anything.
     """
-    layers = range(config.num_layers) if parameter.stacked else [0]
+    layers = range(parameter.shape[0]) if parameter.stacked else [0]
     names = [parameter.hf_name.format(layer=layer) for layer in layers]
     dtypes = {tensors[name][1].dtype for name in names}
     dtype = DTYPES[dtypes.pop()] if len(dtypes) == 1 else np.dtype(np.float32)

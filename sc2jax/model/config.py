@@ -20,6 +20,9 @@ MOST_DROPPED = 0.9
 WITHOUT_DROPOUT = ("pallas", "splash", "cudnn")
 """Attention kernels that cannot drop weights."""
 
+LINEAR_LAYERS = ("q", "k", "v", "o", "up", "down")
+"""The linear layers of a transformer layer, by their names in the parameter table."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
@@ -123,3 +126,26 @@ class ModelConfig(Computation):
         whole, part = getattr(self, whole_name), getattr(self, part_name)
         if whole % part:
             raise UserError(f"model.{whole_name} {whole} is not a multiple of model.{part_name} {part}")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """Low-rank adapters (LoRA, arXiv 2106.09685): trained in place of the parameters, which stay as they are.
+
+    A linear layer W then computes `x W + alpha / rank * (x A) B`, with A of `rank` columns and B of `rank` rows.
+    """
+
+    rank: int = setting(0, "Rank of the adapters; 0: none, all parameters are trained.", at_least=0, at_most=1024)
+    alpha: float = setting(32.0, "What adapters add is multiplied by alpha / rank.", at_least=1e-3, at_most=1e6)
+    targets: tuple[str, ...] = setting(
+        LINEAR_LAYERS, "The linear layers that get adapters, by name.", choices=LINEAR_LAYERS
+    )
+
+    def __post_init__(self) -> None:
+        """Puts the targets into one order, for it changes nothing.
+
+        Raises:
+            UserError: a value out of its range.
+        """
+        check_ranges("adapters", self)
+        object.__setattr__(self, "targets", tuple(name for name in LINEAR_LAYERS if name in self.targets))

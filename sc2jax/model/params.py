@@ -22,18 +22,27 @@ Params: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
+class Uniform:
+    """An initialisation: numbers between -bound and bound, all equally likely."""
+
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of a model; those of layers that are scanned have a leading layers dimension."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     axes: tuple[str, ...]  # logical names of the dimensions, see parallel/rules.py
-    init: float | Literal["zeros", "ones"]  # a number is the standard deviation of a normal distribution around 0
+    # A number is the standard deviation of a normal distribution around 0.
+    init: float | Uniform | Literal["zeros", "ones"]
     decayed: bool  # weight decay applies to it: to matrices, not to biases and norms
     hf_name: str = ""  # its name in Hugging Face's format; {layer} where there is one tensor a layer
     # For each dimension of Hugging Face's tensor, the dimensions of one layer's array that it flattens: heads and their
     # sizes are one dimension there, and a kernel is stored as (outputs, inputs).
     hf_dims: tuple[tuple[int, ...], ...] = ()
+    dtype: str = "float32"  # what it is held in
 
     @property
     def stacked(self) -> bool:
@@ -111,16 +120,39 @@ def map_table(table: Table, function: Callable[[Parameter], Any]) -> Params:
     return tree
 
 
+def join_trees(one: Params, other: Params) -> Params:
+    """The tree with the paths of both, which have none in common."""
+    joined = dict(one)
+    for name, node in other.items():
+        joined[name] = join_trees(joined[name], node) if name in joined else node
+    return joined
+
+
+def frozen_table(table: Table, compute_dtype: str) -> Table:
+    """The same parameters for a run that does not train them: held in the type they are computed in."""
+    return tuple(dataclasses.replace(each, dtype=computed_in(each.path, compute_dtype)) for each in table)
+
+
+def computed_in(path: tuple[str, ...], compute_dtype: str) -> str:
+    """The type that a parameter enters the computation in: those of norms stay float32."""
+    return "float32" if any(name.endswith("norm") for name in path) else compute_dtype
+
+
 def init_params(table: Table, key: jax.Array) -> Params:
-    """Random float32 parameters, each from a key derived from its path, so that adding one changes no other."""
+    """Random parameters, each from a key derived from its path, so that adding one changes no other."""
 
     def init(parameter: Parameter) -> jax.Array:
         if parameter.init == "ones":
-            return jnp.ones(parameter.shape, jnp.float32)
+            return jnp.ones(parameter.shape, parameter.dtype)
         if parameter.init == "zeros":
-            return jnp.zeros(parameter.shape, jnp.float32)
+            return jnp.zeros(parameter.shape, parameter.dtype)
         own_key = jax.random.fold_in(key, zlib.crc32("/".join(parameter.path).encode()))
-        return parameter.init * jax.random.normal(own_key, parameter.shape, jnp.float32)
+        if isinstance(parameter.init, Uniform):
+            bound = parameter.init.bound
+            drawn = jax.random.uniform(own_key, parameter.shape, jnp.float32, -bound, bound)
+        else:
+            drawn = parameter.init * jax.random.normal(own_key, parameter.shape, jnp.float32)
+        return drawn.astype(parameter.dtype)
 
     return map_table(table, init)
 
@@ -130,7 +162,7 @@ def abstract_params(table: Table, mesh: Mesh | None = None) -> Params:
 
     def abstract(parameter: Parameter) -> jax.ShapeDtypeStruct:
         placement = None if mesh is None else rules.sharding(mesh, parameter.axes, parameter.shape)
-        return jax.ShapeDtypeStruct(parameter.shape, jnp.float32, sharding=placement)
+        return jax.ShapeDtypeStruct(parameter.shape, parameter.dtype, sharding=placement)
 
     return map_table(table, abstract)
 

@@ -5,6 +5,7 @@ embeddings (StarCoder2 paper, section 6.1, and the released config.json). Layers
 batch, T position, D embed, N query heads, K key-value heads, H head size, F mlp, V vocabulary, L layers.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 from sc2jax.kernels.reference import dropout, rotary_angles, rotate
 from sc2jax.model.attention import attention
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import Params
+from sc2jax.model.params import Params, computed_in
 from sc2jax.parallel import rules
 
 Kept = TypeVar("Kept")
@@ -154,13 +155,22 @@ def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) ->
 def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1, *, flat: bool = True) -> jax.Array:
     """`x @ kernel + bias` over the last `input_dims` dimensions of x, as a product of two matrices if `flat`.
 
-    XLA's CPU backend computes a product of (tokens, in) and (in, out) faster than one with a batch dimension.
+    XLA's CPU backend computes a product of (tokens, in) and (in, out) faster than one with a batch dimension. Where
+    adapters lie beside the kernel (`model/adapters.py`), `(x @ lora_a) @ lora_b` is added.
     """
-    kernel, bias = params["kernel"], params["bias"]
+    product = partial(_product, flat=flat)
+    outputs = product(x, params["kernel"], input_dims)
+    if "lora_a" in params:
+        outputs = outputs + product(product(x, params["lora_a"], input_dims), params["lora_b"], 1)
+    bias = params["bias"]
+    return outputs + bias.reshape((1,) * (outputs.ndim - bias.ndim) + bias.shape)
+
+
+def _product(x: jax.Array, kernel: jax.Array, input_dims: int, *, flat: bool) -> jax.Array:
     if not flat:
-        return jnp.tensordot(x, kernel, axes=input_dims) + bias.reshape((1,) * (x.ndim - input_dims) + bias.shape)
-    outputs = kernel.shape[input_dims:]
-    product = x.reshape(-1, kernel.size // bias.size) @ kernel.reshape(-1, bias.size) + bias.reshape(1, -1)
+        return jnp.tensordot(x, kernel, axes=input_dims)
+    into, outputs = math.prod(kernel.shape[:input_dims]), kernel.shape[input_dims:]
+    product = x.reshape(-1, into) @ kernel.reshape(into, -1)
     return product.reshape(*x.shape[:-input_dims], *outputs)
 
 
@@ -178,8 +188,8 @@ def cast_params(params: Params, config: ModelConfig) -> Params:
     """The parameters in the computation's type, but those of norms in float32. No other place casts parameters."""
 
     def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
-        of_norm = any(str(entry.key).endswith("norm") for entry in path if isinstance(entry, jax.tree_util.DictKey))
-        return array if of_norm else array.astype(config.compute_dtype)
+        names = tuple(str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey))
+        return array.astype(computed_in(names, config.compute_dtype))
 
     return jax.tree_util.tree_map_with_path(cast, params)
 

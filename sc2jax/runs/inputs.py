@@ -84,10 +84,14 @@ def _refuse_changed(run: Run, inputs: Collection[str]) -> None:
 def stage_digest(manifest: Manifest) -> str:
     """The digest of a stage's outputs, and of the shape of the model where it left one.
 
-    A window longer than the rows that were trained on changes no parameter, but what becomes of longer texts.
+    A window longer than the rows that were trained on changes no parameter, but what becomes of longer texts. Of a
+    model that consists of adapters, what they are added to is a part as well.
     """
-    model = manifest.config.get("model")
-    return sha256_of({"outputs": manifest.digest, "model": model}) if model else manifest.digest
+    model, adapters = manifest.config.get("model"), manifest.config.get("adapters")
+    if not model:
+        return manifest.digest
+    added = {"adapters": adapters, "start": manifest.inputs.get("start")} if adapters else {}
+    return sha256_of({"outputs": manifest.digest, "model": model, **added})
 
 
 def _dataset_digests(run: Run) -> dict[str, str]:

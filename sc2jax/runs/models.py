@@ -3,19 +3,24 @@
 import dataclasses
 from typing import Any
 
+import jax
+from jax.sharding import Mesh
+
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.errors import UserError
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.interop.folder import HUGGINGFACE
 from sc2jax.interop.generation import GENERATION_FILES, read_generation
-from sc2jax.model.config import Computation, ModelConfig
-from sc2jax.model.params import abstract_params, parameter_table
+from sc2jax.model.adapters import adapter_table, merged
+from sc2jax.model.config import AdapterConfig, Computation, ModelConfig
+from sc2jax.model.params import Params, Table, abstract_params, param_shardings, parameter_table
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest, read_output
 from sc2jax.runs.inputs import refuse_mixed
 from sc2jax.runs.model_checkpoint import model_statistics
 from sc2jax.runs.run import Run
+from sc2jax.runs.starting_points import START, Origin, adapters_of, base_of, read_start
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.settings import part
 from sc2jax.storage import join
@@ -24,11 +29,16 @@ from sc2jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """Where a trained model lies: its shape, the folder of its checkpoints and the step of the one to use."""
+    """Where a trained model lies: its shape, the folder of its checkpoints and the step of the one to use.
+
+    Where it consists of adapters, `base` is what they are added to.
+    """
 
     config: ModelConfig
     checkpoints: str
     step: int
+    adapters: AdapterConfig | None = None
+    base: Origin | None = None
 
 
 def fitted_model(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -59,7 +69,13 @@ def trained_model(run: Run) -> TrainedModel:
         config = ModelConfig(**manifest.config["model"])
     except TypeError as error:
         raise UserError(f"{folder} holds a model of another version ({error}); make it again") from error
-    return TrainedModel(config, join(folder, CHECKPOINTS), step)
+    trained, adapters = TrainedModel(config, join(folder, CHECKPOINTS), step), adapters_of(manifest.config)
+    if adapters is None:
+        return trained
+    began = read_start(folder)
+    if began is None:
+        raise UserError(f"{join(folder, START)} is missing, which says what its adapters belong to; bring it back")
+    return dataclasses.replace(trained, adapters=adapters, base=base_of(run, began))
 
 
 def open_model(run: Run) -> LoadedModel:
@@ -71,12 +87,51 @@ def open_model(run: Run) -> LoadedModel:
     settings, trained = run.settings, trained_model(run)
     config = dataclasses.replace(trained.config, **dataclasses.asdict(part(settings.model, Computation)))
     mesh = create_mesh(settings.mesh)
-    checkpoints = Checkpoints(trained.checkpoints)
+    params = whole_params(trained, mesh)
+    return dataclasses.replace(LoadedModel(params, config, open_tokenizer(run), mesh), **_ways(run, config.vocab_size))
+
+
+def whole_params(trained: TrainedModel, mesh: Mesh) -> Params:
+    """A model's parameters, float32 on the mesh; adapters are merged into what they are added to.
+
+    Raises:
+        UserError: a checkpoint is damaged.
+    """
+    table = parameter_table(trained.config)
+    if trained.adapters is None or trained.base is None:
+        return restore_params(trained.checkpoints, trained.step, table, mesh)
+    base = restore_params(trained.base.checkpoints, trained.base.step, table, mesh)
+    adapters = restore_params(trained.checkpoints, trained.step, adapter_table(table, trained.adapters), mesh)
+    merge = jax.jit(merged, static_argnums=2, donate_argnums=0, out_shardings=param_shardings(table, mesh))
+    return merge(base, adapters, trained.adapters)
+
+
+def restore_params(checkpoints_folder: str, step: int, table: Table, mesh: Mesh) -> Params:
+    """Parameters of a checkpoint in the types and places of a table, whatever types they were saved in.
+
+    They are restored as they were saved, for only so can their fingerprints be compared, and then converted one by one.
+
+    Raises:
+        UserError: the checkpoint is damaged or has another shape.
+    """
+    checkpoints = Checkpoints(checkpoints_folder)
     try:
-        params = checkpoints.restore_params(trained.step, abstract_params(parameter_table(config), mesh))
+        saved = tuple(
+            dataclasses.replace(entry, dtype=checkpoints.open_array(step, entry.path).dtype.name) for entry in table
+        )
+        params = checkpoints.restore_params(step, abstract_params(saved, mesh))
     finally:
         checkpoints.close()
-    return dataclasses.replace(LoadedModel(params, config, open_tokenizer(run), mesh), **_ways(run, config.vocab_size))
+    return jax.tree.map(_converted, params, abstract_params(table, mesh))
+
+
+def _converted(array: jax.Array, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+    if array.dtype == wanted.dtype:
+        return array
+    converted = array.astype(wanted.dtype)
+    converted.block_until_ready()
+    array.delete()  # before the next is converted: both of all of them do not fit
+    return converted
 
 
 def _ways(run: Run, vocab_size: int) -> dict[str, Any]:

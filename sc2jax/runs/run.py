@@ -77,6 +77,8 @@ class Run:
         read = {name.partition("/")[0] for name in inputs}
         folders = {name: self.folder(name) for name in NAMED if name in read}
         source = ",".join(map(storage.absolute, source_folders(self.settings)))
+        start = self.settings.paths.start
+        folders["start"] = storage.absolute(start) if start else ""
         paths = dataclasses.replace(self.settings.paths, source=source, **folders)
         return settings_json(dataclasses.replace(self.settings, paths=paths)).encode()
 
@@ -92,6 +94,7 @@ def open_run(settings: Settings, workdir: str) -> Run:
         storage.refuse_unknown_kind(path)
         if not (name == "paths.tokenizer" and is_tokenizer(path)):
             storage.refuse_no_folder(path, name)
+    storage.refuse_unknown_kind(settings.paths.start)
     return run
 
 

@@ -146,6 +146,12 @@ class Tokenizer:
         """The UTF-8 that ids stand for; at the edges of a window it may hold a part of a character."""
         return b"".join(map(self._token_bytes.__getitem__, ids))
 
+    def sizes(self) -> np.ndarray:
+        """How many bytes of text each id stands for, int64 (vocabulary,); special tokens stand for none."""
+        sizes = np.array([len(text) for text in self._token_bytes], np.int64)
+        sizes[[int(special) for special in Special]] = 0
+        return sizes
+
     def _text(self, run: Sequence[int]) -> str:
         text = self.bytes_of(run).decode(errors="replace")
         return unescape(text) if self._escapes else text

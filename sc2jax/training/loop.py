@@ -1,16 +1,13 @@
-"""The training loop: restore or start, then batches, steps, log lines and checkpoints until the last step."""
+"""The training loop: restore or begin, then batches, steps, log lines and checkpoints until the last step."""
 
+import contextlib
 import dataclasses
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
@@ -18,40 +15,52 @@ from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.model.params import Table, stacked_mask
-from sc2jax.progress import progress
+from sc2jax.parallel.hosts import Hosts
+from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.metrics import MetricsLog
-from sc2jax.training.spoken_progress import SpokenProgress
-from sc2jax.training.step import (
-    Batch,
-    Loss,
-    Metrics,
-    TrainState,
-    batch_sharding,
-    compile_train_step,
-    init_state,
-    state_shardings,
-)
+from sc2jax.training.global_batch import local_rows, place_batch
+from sc2jax.training.goodput import Bucket, Stopwatch
+from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
+from sc2jax.training.profile import PROFILE, Profile
+from sc2jax.training.schedule import fitted_training
+from sc2jax.training.start import SCRATCH, Start, beside_params, new_state, resumed_state
+from sc2jax.training.step import Loss, TrainState, batch_sharding, compile_train_step
+from sc2jax.training.termination import postponed_termination
+from sc2jax.training.utilisation import UNKNOWN, Utilisation
+from sc2jax.training.watchdog import Watchdog
 
 
-class Feed(Protocol):
+class Feed(CountedFeed, Protocol):
     """What the loop needs from a feed: batches of this process's rows, from any step on."""
 
     wait_seconds: float
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
-    def losses(self) -> np.ndarray:
-        """What the rows of the newest batch lack, int64 (global rows, kinds); rows of other processes are zero."""
-        ...
-
-    def statistics(self, step: int, losses: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What was read up to a step, given what rows lacked since the statistics `before`, which may be empty."""
-        ...
-
     def seek(self, step: int) -> None:
         """Continues after a step."""
         ...
+
+
+ALONE = Hosts()
+"""A run of one process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is trained.
+
+    Attributes:
+        table: the parameters.
+        loss: what is minimised.
+        seed: of the parameters and of whatever the loss draws.
+        scaled: whether the loss is computed in float16, see `compile_train_step`.
+    """
+
+    table: Table
+    loss: Loss
+    seed: int
+    scaled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,186 +71,130 @@ class TrainingResult:
     fingerprints: dict[str, int]
 
 
-def local_rows(mesh: Mesh, batch_size: int, row_length: int) -> list[int]:
-    """The rows of the global batch that this process's devices hold, and that it therefore reads.
-
-    Raises:
-        UserError: the mesh does not divide the batch.
-    """
-    shape = (batch_size, row_length)
-    placement = batch_sharding(mesh, *shape)
-    slices = [index[0] for index in placement.addressable_devices_indices_map(shape).values() if index is not None]
-    return sorted({row for rows in slices for row in range(*rows.indices(batch_size))})
-
-
 def train(
     feed: Feed,
-    table: Table,
-    loss: Loss,
+    objective: Objective,
     training: TrainingConfig,
     mesh: Mesh,
     *,
     row_length: int,
     folder: str,
     key: str,
-    seed: int,
+    start: Start = SCRATCH,
+    hosts: Hosts = ALONE,
+    utilisation: Utilisation = UNKNOWN,
 ) -> TrainingResult:
-    """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
+    """Trains parameters to the last step, from the newest checkpoint in `folder` of the same `key`.
 
     Started again after an interruption at any moment, it ends with the same parameters and the same log.
 
     Args:
         feed: batches of rows of `row_length` positions.
-        table: the parameters.
-        loss: what is minimised.
+        objective: what is trained.
         training: optimizer, schedule and bookkeeping.
         mesh: where everything lives.
         row_length: positions of a row.
         folder: gets the checkpoints and the log.
         key: names the config and the inputs of the run.
-        seed: of the parameters and of whatever the loss draws.
+        start: where parameters come from that do not follow from the seed.
+        hosts: the processes that train together.
+        utilisation: how much of their peak the devices reach.
 
     Raises:
-        UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
+        UserError: the folder holds another run or a damaged checkpoint, the loss became infinite or not a number, or
+            the run was asked to end before its last step.
     """
-    size = training.batch_size
+    training, stopwatch = fitted_training(training, row_length), Stopwatch()
+    table, size = objective.table, training.batch_size
     placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
-    place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
-    checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
-    try:
-        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed)
-        first = int(state.step)
-        checkpoints.refuse_occupied(lambda step: first < step <= training.steps and _is_saved(step, training))
-        log = MetricsLog(folder, first, log_sha256) if jax.process_index() == 0 else None
-        step = compile_train_step(table, loss, training, mesh, row_length=row_length, seed=seed)
+    step_function = compile_train_step(
+        table,
+        objective.loss,
+        training,
+        mesh,
+        row_length=row_length,
+        seed=objective.seed,
+        frozen=start.frozen_table,
+        scaled=objective.scaled,
+    )
+    checkpoints = Checkpoints(
+        join(folder, CHECKPOINTS),
+        training.checkpoints_kept,
+        keep_every=training.keep_every,
+        keep_best=training.keep_best,
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.close)
+        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch)
+        feed.seek(reached.step)
+        remaining = range(reached.step + 1, training.steps + 1)
+        checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
+        positions = size * row_length
+        journal = stack.enter_context(
+            Journal(folder, feed, training, reached, positions, stopwatch, utilisation, writes=hosts.is_first)
+        )
+        profile = stack.enter_context(Profile(join(folder, PROFILE), training.profile_from, training.profile_steps))
+        watchdog = stack.enter_context(Watchdog(training.watchdog_minutes))
+        stack.enter_context(postponed_termination(hosts.ask_to_stop))
 
-        def save(state: TrainState) -> None:
-            reached = Progress(int(state.step), key, log.sha256 if log else "")
-            checkpoints.save(reached, state.params, state.optimizer_state, stacked_mask(table))
+        def save(step: int, state: TrainState) -> None:
+            journal.read()
+            with watchdog.paused(), stopwatch.spent(Bucket.SAVE):
+                checkpoints.save(journal.reached(step, key), state.params, beside_params(state), stacked_mask(table))
+            journal.say(checkpoints.failed())
 
-        state = _run(feed, state, step, place, save, log, training)
-        checkpoints.wait()
-    finally:
-        checkpoints.close()
-    return TrainingResult(int(state.step), fingerprint(state.params))
+        stack.enter_context(stopwatch.spent(Bucket.STEP))
+        for step in remaining:
+            with stopwatch.spent(Bucket.DATA):
+                batch = place_batch(next(feed), placement, rows, size)
+            profile.before(step)
+            if step == remaining.start:
+                with watchdog.paused(), stopwatch.spent(Bucket.COMPILATION):
+                    state, metrics = jax.block_until_ready(step_function(state, batch))
+            else:
+                state, metrics = step_function(state, batch)
+            profile.after(step, metrics)
+            journal.dispatched(step, metrics, feed.wait_seconds)
+            watchdog.step()
+            stops = hosts.stops_after(step)
+            if _is_saved(step, training) or stops:
+                save(step, state)
+            if stops and step < remaining[-1]:
+                break
+        with watchdog.paused(), stopwatch.spent(Bucket.SAVE):
+            checkpoints.wait()
+        step_reached = int(state.step)
+        if step_reached < training.steps:
+            hosts.gather("saved", step_reached)  # none ends the others before all is on the disk
+        else:
+            journal.complete(step_reached)
+    if step_reached < training.steps:
+        raise UserError(
+            f"the training was asked to end: it is saved up to step {step_reached:,}, and the same command goes on from "
+            "there"
+        )
+    return TrainingResult(step_reached, fingerprint(state.params))
 
 
-def _start(
+def _begin(
     checkpoints: Checkpoints,
-    feed: Feed,
-    table: Table,
+    objective: Objective,
     training: TrainingConfig,
     mesh: Mesh,
-    folder: str,
     key: str,
-    seed: int,
-) -> tuple[TrainState, str]:
-    """The state to go on from, and the digest of the log up to there."""
-    step = checkpoints.latest_step()
-    if step is None:
-        return init_state(table, training, mesh, seed), ""
-    abstract = jax.tree.map(
-        lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
-        jax.eval_shape(lambda: init_state(table, training, mesh, seed)),
-        state_shardings(table, training, mesh),
-    )
-    # All of them, for the oldest ones are deleted as new ones come.
-    other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
-    if other:
-        raise UserError(
-            f"{folder} holds checkpoints of a run with another config or other inputs (step {other[-1]}); give another "
-            f"--workdir, or delete {folder} to train anew"
-        )
-    reached, params, optimizer_state = checkpoints.restore(step, abstract.params, abstract.optimizer_state)
-    feed.seek(reached.step)
-    start = jax.device_put(np.int32(reached.step), abstract.step.sharding)
-    return TrainState(start, params, optimizer_state), reached.log_sha256
-
-
-def _run(
-    feed: Feed,
-    state: TrainState,
-    step_function: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    place: Callable[[Mapping[str, np.ndarray]], Batch],
-    save: Callable[[TrainState], None],
-    log: MetricsLog | None,
-    training: TrainingConfig,
-) -> TrainState:
-    first = int(state.step)
-    bar = progress(initial=first, total=training.steps, desc="train", unit="step")
-    spoken = SpokenProgress(first, training.steps) if bar.disable and log is not None else None
-    unread: tuple[Metrics, np.ndarray, float] | None = None
-    started, lost = time.monotonic(), np.zeros(1, np.int64)
-
-    def read(step: int, metrics: Metrics, losses: np.ndarray, waited: float) -> None:
-        nonlocal started, lost
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        _refuse_not_finite(step, values)
-        now = time.monotonic()
-        if log is not None:
-            log.add(values, now - started, waited)
-        started, lost = now, lost + losses
-        if step % training.log_every == 0 or step == training.steps:
-            # Other processes read other rows: all of them take part in putting together what these lacked.
-            statistics = feed.statistics(step, whole_losses(lost), log.feed if log is not None else {})
-            lost = np.zeros(1, np.int64)
-            if log is not None:
-                log.write(step, statistics)
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-        bar.update()
-        if spoken is not None:
-            spoken.step(step, values["loss"], values["tokens"])
-
-    for step in range(first + 1, training.steps + 1):
-        batch = place(next(feed))
-        losses, waited = feed.losses(), feed.wait_seconds
-        state, metrics = step_function(state, batch)
-        # The metrics of a step are read after the next step was dispatched, so that the devices never wait for us.
-        if unread is not None:
-            read(step - 1, *unread)
-        unread = metrics, losses, waited
-        if _is_saved(step, training):
-            read(step, *unread)
-            unread = None
-            save(state)
-    bar.close()
-    return state
+    start: Start,
+    stopwatch: Stopwatch,
+) -> tuple[TrainState, Progress]:
+    """The state to go on from, and how far it is."""
+    with stopwatch.spent(Bucket.RESTORE):
+        found = resumed_state(checkpoints, objective.table, training, mesh, key, start)
+    if found is not None:
+        return found
+    with stopwatch.spent(Bucket.PREPARATION):
+        state = new_state(objective.table, training, mesh, objective.seed, start, scaled=objective.scaled)
+    return state, Progress(0, key)
 
 
 def _is_saved(step: int, training: TrainingConfig) -> bool:
     """Whether a checkpoint is written after a step."""
     return step % training.checkpoint_every == 0 or step == training.steps
-
-
-def _refuse_not_finite(step: int, metrics: Mapping[str, float]) -> None:
-    loss, norm = metrics["loss"], metrics["gradient_norm"]
-    if not math.isfinite(loss + norm):
-        raise UserError(
-            f"the loss or its gradient is not finite at step {step} (loss {loss}, gradient norm {norm}); the newest "
-            "checkpoint is good: lower training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
-        )
-
-
-def place_batch(
-    batch: Mapping[str, np.ndarray], placement: NamedSharding, rows: Sequence[int], batch_size: int
-) -> dict[str, jax.Array]:
-    """Global arrays from the rows that this process read: its row i is row `rows[i]` of the global batch."""
-    local = {row: index for index, row in enumerate(rows)}
-
-    def place(array: np.ndarray) -> jax.Array:
-        def part(index: Any) -> np.ndarray:
-            return array[[local[row] for row in range(*index[0].indices(batch_size))]][:, index[1]]
-
-        return jax.make_array_from_callback((batch_size, *array.shape[1:]), placement, part)
-
-    return {name: place(array) for name, array in batch.items()}
-
-
-def whole_losses(losses: np.ndarray) -> np.ndarray:
-    """What the rows of the whole batch lacked, put together from each process's part."""
-    if jax.process_count() == 1:
-        return losses
-    # Rows of other processes are zero, so the maximum over all processes is the whole, even where two of them hold the
-    # same row. The integers travel as pairs of 32-bit words, because JAX without x64 mode would truncate them.
-    gathered: Any = multihost_utils.process_allgather(np.ascontiguousarray(losses).view(np.uint32))
-    return np.asarray(gathered).view(np.int64).max(axis=0)

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
 
 from sc2jax import storage
 from sc2jax.errors import UserError
@@ -19,8 +22,10 @@ class Row(TypedDict):
 
     step: Count
     loss: Amount
+    bits_per_byte: NotRequired[Amount]
     gradient_norm: Amount
     learning_rate: Amount
+    skipped_steps: Count
     tokens: Count
     feed: Mapping[str, Any]
 
@@ -50,15 +55,34 @@ def metrics_of(content: bytes, where: str) -> list[Row]:
     return rows
 
 
+def read_timing(folder: str) -> dict[int, dict[str, Any]]:
+    """The newest complete line of timing.jsonl for each step; steps that were done again have several.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path = inside(folder, TIMING)
+    lines = storage.read_bytes(path).split(b"\n")[:-1] if storage.is_there(path) else []
+    remedy = "delete that file; it only says how fast the steps were"
+    timed = [decode_json(line, _Timed, f"{path}, line {number},", remedy) for number, line in enumerate(lines, 1)]
+    return {line.step: json.loads(content) for line, content in zip(timed, lines, strict=True)}
+
+
+class _Timed(msgspec.Struct):
+    step: Count
+
+
 class MetricsLog:
-    """Averages the metrics of some steps into a line of metrics.jsonl, and their times into a line of timing.jsonl.
+    """Averages the metrics of some steps into a line of metrics.jsonl, beside a line of timing.jsonl.
 
     Losses are deterministic and times are not; kept apart, the first file can be compared byte for byte. `feed` in a
     line is what the whole feed has read and dropped since the start of the run.
     """
 
-    def __init__(self, folder: str, step: int, sha256: str = "") -> None:
+    def __init__(self, folder: str, step: int, sha256: str = "", pending: Mapping[str, float] | None = None) -> None:
         """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again.
+
+        `pending` is what the steps since the last line before `step` came to.
 
         Raises:
             UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint, or something
@@ -82,47 +106,56 @@ class MetricsLog:
         self._tokens = rows[kept - 1]["tokens"] if kept else 0
         self.feed: Mapping[str, Any] = rows[kept - 1]["feed"] if kept else {}
         """What the newest line says of the feed; nothing before the first."""
-        self._pending: list[dict[str, float]] = []
-        self._seconds = self._waited = 0.0
+        self.pending: dict[str, float] = dict(pending or {})
+        """Sums over the steps since the newest line, by metric; saved with a checkpoint between two lines."""
 
     @property
     def sha256(self) -> str:
         """The digest of all lines so far."""
         return self._sha256.hexdigest()
 
-    def add(self, metrics: dict[str, float], seconds: float, waited: float) -> None:
-        """Takes the metrics of one finished step, its wall time and how long it waited for its batch, in seconds."""
-        self._pending.append(metrics)
-        self._seconds += seconds
-        self._waited += waited
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one finished step."""
+        tokens, before = metrics["tokens"], self.pending
+        summed = {
+            "steps": 1.0,
+            "tokens": tokens,
+            "loss": metrics["loss"] * tokens,
+            "gradient_norm": metrics["gradient_norm"],
+        }
+        self.pending = {name: before.get(name, 0.0) + value for name, value in summed.items()}
+        self.pending |= {name: metrics[name] for name in _NEWEST}
 
-    def write(self, step: int, feed: Mapping[str, Any]) -> None:
-        """Writes the line of the steps since the last one, with what the feed has done up to this step.
+    def write(self, step: int, feed: Mapping[str, Any], timing: Mapping[str, Any]) -> Row:
+        """Writes the lines of the steps since the last ones, with what the feed has done up to this step.
 
-        The loss is the mean over their tokens, not over the steps.
+        The loss is the mean over their tokens, not over the steps. `timing` is whatever differs from run to run.
         """
-        tokens = sum(row["tokens"] for row in self._pending)
-        self._tokens += int(tokens)
-        row = {
+        summed = self.pending
+        self._tokens += int(summed["tokens"])
+        row: Row = {
             "step": step,
-            "loss": sum(row["loss"] * row["tokens"] for row in self._pending) / max(tokens, 1.0),
-            "gradient_norm": sum(row["gradient_norm"] for row in self._pending) / len(self._pending),
-            "learning_rate": self._pending[-1]["learning_rate"],
+            "loss": summed["loss"] / max(summed["tokens"], 1.0),
+            "gradient_norm": summed["gradient_norm"] / summed["steps"],
+            "learning_rate": summed["learning_rate"],
+            "skipped_steps": int(summed["skipped_steps"]),
             "tokens": self._tokens,
             "feed": feed,
         }
-        speed = {
-            "step": step,
-            "seconds": round(self._seconds, 4),
-            "tokens_per_second": round(tokens / max(self._seconds, 1e-9), 1),
-            "feed_wait_seconds": round(self._waited, 4),
-        }
-        for path, line in ((self._file, _line(row)), (self._timing, _line(speed))):
+        text_bytes = feed.get("text_bytes", 0) - self.feed.get("text_bytes", 0)
+        if text_bytes:
+            row["bits_per_byte"] = summed["loss"] / math.log(2) / text_bytes
+        for path, line in ((self._file, _line(row)), (self._timing, _line({"step": step, **timing}))):
             storage.append(path, line)
         self._sha256.update(_line(row))
         self.feed = feed
-        self._pending, self._seconds, self._waited = [], 0.0, 0.0
+        self.pending = {}
+        return row
 
 
-def _line(row: dict[str, Any]) -> bytes:
+_NEWEST = ("learning_rate", "skipped_steps")
+"""Metrics of which a line holds that of its last step."""
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, sort_keys=True).encode() + b"\n"

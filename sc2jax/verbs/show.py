@@ -9,6 +9,7 @@ from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.feed.show import PAGE_START, row_page, show_row
 from sc2jax.runs.inputs import feed_inputs, refuse_mixed
+from sc2jax.runs.model_of_start import with_model_of_start
 from sc2jax.runs.run import open_run, say
 
 
@@ -21,7 +22,7 @@ def run(settings: Settings, workdir: str) -> None:
     page_path = storage.absolute(shown.html) if shown.html else ""
     if page_path and storage.exists(page_path) and not storage.read_bytes(page_path).startswith(PAGE_START.encode()):
         raise UserError(f"{shown.html} exists and is no page of `show`; name another file, or delete it")
-    this = open_run(settings, workdir)
+    this = with_model_of_start(open_run(settings, workdir))
     refuse_mixed(this, "show")
     inputs = feed_inputs(this)
     which = {"row": shown.row, "step": shown.step, "source": shown.source}

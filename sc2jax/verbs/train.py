@@ -15,8 +15,9 @@ from sc2jax.config import CONFIG_FILE, Settings, differing_keys
 from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.outlook import outlook
+from sc2jax.model.adapters import adapted
 from sc2jax.model.loss import next_token_loss
-from sc2jax.model.params import count_params, parameter_table
+from sc2jax.model.params import count_params
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
@@ -27,13 +28,18 @@ from sc2jax.runs.model_checkpoint import (
     refuse_other_checkpoint,
     training_statistics,
 )
+from sc2jax.runs.model_of_start import refuse_misfit, with_model_of_start
 from sc2jax.runs.models import fitted_model
 from sc2jax.runs.run import Run, open_run, saved_config, say
+from sc2jax.runs.start_parameters import trained_table, training_start
+from sc2jax.runs.starting_points import START, StartingPoint, read_start, start_json, starting_point
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.runs.tokens import ready_tokens
 from sc2jax.storage import join
-from sc2jax.training.loop import local_rows, train
+from sc2jax.training.global_batch import local_rows
+from sc2jax.training.loop import train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
+from sc2jax.training.schedule import fitted_training
 
 VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -42,22 +48,35 @@ SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 
 def run(settings: Settings, workdir: str) -> None:
     """Trains the run's model."""
-    this = open_run(settings, workdir)
-    folder = this.folder("train")
+    this = with_model_of_start(open_run(settings, workdir))
+    settings, folder = this.settings, this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
     refuse_misread_path(join(folder, CHECKPOINTS), merged=True)
     ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
-    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
+    training = fitted_training(settings.training, model.context_length)
+    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model, training=training))
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
+    sections |= {"adapters": settings.adapters} if settings.adapters.rank else {}
+    point = starting_point(this)
+    if point is not None:
+        refuse_misfit(this, point)
+        inputs |= {"start": point.fingerprint}
+    elif settings.adapters.rank:
+        raise UserError(
+            "adapters are added to a model that is there: name it with --config.paths.start=DIR, a folder that "
+            "`train` or `convert` wrote, or train all parameters with --config.adapters.rank=0"
+        )
 
     def write(unfinished: str) -> Written:
         holds_this_run(folder, stage)
         # From now on, so that a run that goes on can say which setting is another one.
         storage.write_whole(join(folder, CONFIG_FILE), this.config_json(inputs))
-        return _train(this, folder, unfinished, stage.key)
+        if point is not None:
+            storage.write_whole(join(folder, START), start_json(point))
+        return _train(this, point, folder, unfinished, stage.key)
 
     def intact(manifest: Manifest) -> bool:
         if model_statistics(folder, manifest)["steps"] not in own_steps(join(folder, CHECKPOINTS)):
@@ -65,7 +84,7 @@ def run(settings: Settings, workdir: str) -> None:
         refuse_other_checkpoint(folder, manifest)
         return True
 
-    keeps = (CHECKPOINTS, CONFIG_FILE, METRICS, TIMING, PARAMETERS)
+    keeps = (CHECKPOINTS, CONFIG_FILE, METRICS, TIMING, PARAMETERS, START)
     stage = Stage(
         "train",
         VERSION,
@@ -85,13 +104,15 @@ def run(settings: Settings, workdir: str) -> None:
     )
 
 
-def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
+def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, key: str) -> Written:
     """Trains in `folder`, whose log people follow; what is to be committed goes into `unfinished`."""
     settings = run.settings
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
-    table = parameter_table(settings.model)
-    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
+    table = trained_table(run)
+    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
+    if settings.adapters.rank:
+        loss = adapted(loss, settings.adapters)
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
     for line in outlook(feed.rows, settings.training.steps, size):
         say(line)
@@ -106,6 +127,8 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
             folder=folder,
             key=key,
             seed=settings.seed,
+            scaled=settings.model.compute_dtype == "float16",
+            start=training_start(run, point, mesh),
         )
     finally:
         feed.close()
@@ -115,6 +138,8 @@ def _train(run: Run, folder: str, unfinished: str, key: str) -> Written:
         write_output(unfinished, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
         write_output(unfinished, TIMING, storage.read_bytes(join(folder, TIMING)), result=False),
     ]
+    if point is not None:
+        outputs.append(write_output(unfinished, START, start_json(point), result=False))
     last = metrics_of(log, METRICS)[-1]
     if last["feed"]["damaged_rows"]:
         say(f"{last['feed']['damaged_rows']:,} rows were left empty, for their tokens are damaged")
@@ -139,6 +164,8 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
         return bool(keys)
     theirs = saved_config(folder)
     differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
+    began = read_start(folder)
+    differing += ["start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
     if not differing and is_finished(folder):
         inputs = read_manifest(folder).inputs
         differing = [name for name, digest in stage.inputs.items() if inputs.get(name) != digest]

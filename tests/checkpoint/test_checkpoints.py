@@ -1,7 +1,6 @@
 """Checkpoints of a run: exact on any mesh, the newest ones kept, damage named, failures in the background raised."""
 
 import contextlib
-import resource
 import shutil
 
 import jax
@@ -104,6 +103,25 @@ def test_a_shape_that_was_not_saved_is_refused(saved, mesh):
         checkpoints.restore_params(4, wrong)
 
 
+def test_training_goes_on_with_the_types_and_shapes_that_were_saved_and_no_others(saved, mesh):
+    params, optimizer = arrays(mesh)
+    like = abstract(params, mesh), abstract(optimizer, mesh)
+    narrow = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16 if x.ndim == 3 else x.dtype, sharding=x.sharding), like
+    )
+    wide = abstract(optimizer | {"count": jnp.ones((), jnp.float32)}, mesh)
+    long = abstract(params | {"scale": jnp.ones(8)}, mesh)
+    with opened(saved) as checkpoints:
+        for wanted, message in (
+            ((narrow[0], like[1]), r"params/layers/kernel as float32\[2,4,8\], and bfloat16\[2,4,8\] is wanted"),
+            ((like[0], narrow[1]), r"optimizer/mu/layers/kernel as float32\[2,4,8\], and bfloat16"),
+            ((like[0], wide), r"optimizer/count as int32\[\], and float32\[\] is wanted"),
+            ((long, like[1]), r"params/scale as float32\[4\], and float32\[8\] is wanted"),
+        ):
+            with pytest.raises(UserError, match=message):
+                checkpoints.restore(4, *wanted)
+
+
 @pytest.mark.parametrize("part", ["params", "optimizer"])
 def test_an_array_that_was_exchanged_is_named(saved, mesh, tmp_path, part):
     """Each array is read without an error and is none of those that were saved: the fingerprints alone can tell."""
@@ -114,25 +132,6 @@ def test_an_array_that_was_exchanged_is_named(saved, mesh, tmp_path, part):
     message = {"params": "2 arrays of its params .* layers/kernel among", "optimizer": "3 arrays of its optimizer"}
     with opened(tmp_path / "copy") as checkpoints, pytest.raises(UserError, match=message[part]):
         checkpoints.restore(4, abstract(params, mesh), abstract(optimizer, mesh))
-
-
-def test_what_the_disk_refuses_in_the_background_is_raised(tmp_path, mesh):
-    """The limit on a file's size stands for a full disk."""
-    params = {"layers": {"kernel": jax.random.normal(jax.random.key(0), (1, 600, 600))}, "scale": jnp.ones(4)}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    checkpoints = Checkpoints(str(tmp_path), 2)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        with pytest.raises(OSError, match="too large") as raised:
-            checkpoints.save(Progress(1, "key"), params, {"count": jnp.int32(0)}, STACKED)
-            checkpoints.wait()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert raised.value.filename == str(tmp_path)
-    with contextlib.suppress(OSError):
-        checkpoints.close()
-    with opened(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() is None
 
 
 def test_a_checkpoint_without_its_json_is_damaged(saved, tmp_path):

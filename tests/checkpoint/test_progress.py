@@ -1,5 +1,6 @@
 """What a checkpoint says of itself is read as it was saved, or refused."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sc2jax.checkpoint.progress import Progress, describe, read_progress
 from sc2jax.errors import UserError
 
-SAVED = Progress(20, "a key", "of the log")
+SAVED = Progress(20, "a key", "of the log", 1.25)
 
 
 @pytest.fixture
@@ -43,3 +44,9 @@ def test_that_of_another_step_is_refused(tmp_path, file):
         read_progress(str(tmp_path), 40)
     with pytest.raises(UserError, match="holds no checkpoint of step 20"):
         read_progress(str(tmp_path), 20)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
+def test_a_loss_that_is_no_number_is_none(tmp_path, file, loss):
+    file.write_text(json.dumps(describe(dataclasses.replace(SAVED, evaluation_loss=loss), {"params": {}})))
+    assert read_progress(str(tmp_path), 20).progress == dataclasses.replace(SAVED, evaluation_loss=None)

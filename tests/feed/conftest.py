@@ -95,12 +95,13 @@ def flat(untokenized: FeedInputs, tmp_path: Path) -> Callable[..., FeedInputs]:
         **changes: Any,
     ) -> FeedInputs:
         folder = tmp_path / f"flat{len(list(tmp_path.iterdir()))}"
+        texts = [*untokenized.tokenizer._token_bytes, *[b""] * (vocab_size - untokenized.tokenizer.vocab_size)]
         mixture, outputs, statistics = write_flat(folder, tokens, shares, caps, part=part, vocab_size=vocab_size)
         fields: dict[str, Any] = {
             "tokens": str(folder),
             "corpus": str(folder / "corpus"),
             "config": dataclasses.replace(untokenized.config, mixture=mixture, cross_document_attention=True),
-            "tokenizer": dataclasses.replace(untokenized.tokenizer, vocab_size=vocab_size),
+            "tokenizer": dataclasses.replace(untokenized.tokenizer, vocab_size=vocab_size, _token_bytes=texts),
             "fim": FimConfig(level="off"),
         }
         inputs = dataclasses.replace(untokenized, **(fields | changes))

@@ -201,12 +201,12 @@ class Row(NamedTuple):
     """The features of one row, and what it lacks."""
 
     features: dict[str, np.ndarray]
-    losses: tuple[int, ...]
+    counts: tuple[int, ...]
 
 
 def each(packed: Packed) -> list[Row]:
     """Rows one by one."""
     return [
-        Row({name: values[row] for name, values in packed.features.items()}, tuple(losses))
-        for row, losses in enumerate(packed.losses.tolist())
+        Row({name: values[row] for name, values in packed.features.items()}, tuple(counts))
+        for row, counts in enumerate(packed.counts.tolist())
     ]

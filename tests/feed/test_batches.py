@@ -15,7 +15,7 @@ from sc2jax.errors import UserError
 from sc2jax.feed.batches import open_batches
 from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.packing import FEATURES
-from sc2jax.feed.rows import LOSSES, Rows
+from sc2jax.feed.rows import COUNTS, Rows
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
@@ -65,12 +65,12 @@ def test_a_feed_goes_on_from_any_step_bit_for_bit(lay: Lay, open_feed: Open, lev
     options = {"tokens": lay(fim=FimConfig(level=level)).tokens, "fim": FimConfig(level=level)}
     feed = open_feed(**options)
     take(feed, at)
-    expected, losses = take(feed, 20), feed.losses()
+    expected, counts = take(feed, 20), feed.counts()
     again = open_feed(**options)
     take(again, 3)  # it may have been used before
     again.seek(at)
     assert_equal(take(again, 20), expected)
-    np.testing.assert_array_equal(again.losses(), losses)
+    np.testing.assert_array_equal(again.counts(), counts)
     again.seek(at + 7)
     assert_equal(take(again, 3), expected[7:10])
 
@@ -121,38 +121,44 @@ def test_some_rows_of_a_batch_are_as_in_the_whole(flat: Flat, rows: list[int]) -
         assert_equal(take(some, 40), part_of(take(whole, 40), rows))
 
 
-def test_what_rows_lack_is_told_by_whoever_reads_them(open_feed: Open) -> None:
+def test_what_is_counted_of_rows_is_told_by_whoever_reads_them(open_feed: Open, inputs: FeedInputs) -> None:
     """The greatest of the hosts' counts is that of the whole."""
     whole = open_feed()
     hosts = [open_feed(rows=rows) for rows in ([0, 1, 3], [2], [2, 3])]
-    assert not whole.losses().any()
-    total = np.zeros((4, len(LOSSES)), np.int64)
+    assert not whole.counts().any()
+    total = np.zeros((4, len(COUNTS)), np.int64)
     for step in range(30):
         next(whole)
         for host in hosts:
             next(host)
-        assert whole.losses().dtype == np.int64
-        np.testing.assert_array_equal(np.max([host.losses() for host in hosts], axis=0), whole.losses())
+        assert whole.counts().dtype == np.int64
+        np.testing.assert_array_equal(np.max([host.counts() for host in hosts], axis=0), whole.counts())
         rows = whole.rows.read(whole.rows.places(4 * step, 4 * step + 4))
-        np.testing.assert_array_equal(whole.losses(), rows.losses)
-        total += whole.losses()
-    assert not hosts[1].losses()[[0, 1, 3]].any()
-    statistics = whole.statistics(30, total, {})
-    assert statistics == dict(zip(LOSSES, total.sum(axis=0).tolist(), strict=True)) | {
-        "sources": whole.rows.statistics(120)
-    }
-    assert all(host.statistics(30, total, {}) == statistics for host in hosts)
+        np.testing.assert_array_equal(whole.counts(), rows.counts)
+        for targets, weights, counts in zip(
+            rows.features["targets"], rows.features["weights"], rows.counts, strict=True
+        ):
+            text = inputs.tokenizer.bytes_of(
+                [token for token in targets[weights > 0].tolist() if token > Special.PASSWORD]
+            )
+            assert counts[COUNTS.index("text_bytes")] == len(text) > 0
+        total += whole.counts()
+    assert not hosts[1].counts()[[0, 1, 3]].any()
+    counts = total.sum(axis=0).tolist()
+    statistics = whole.statistics(30, counts, {})
+    assert statistics == dict(zip(COUNTS, counts, strict=True)) | {"sources": whole.rows.statistics(120)}
+    assert all(host.statistics(30, counts, {}) == statistics for host in hosts)
     assert statistics["cut_tokens"] > 0
     assert statistics["sources"]["source_code"]["tokens"] == 120 * 64
-    later = whole.statistics(60, total, statistics)
-    assert [later[name] for name in LOSSES] == [2 * statistics[name] for name in LOSSES]
+    later = whole.statistics(60, counts, statistics)
+    assert [later[name] for name in COUNTS] == [2 * statistics[name] for name in COUNTS]
     json.dumps(statistics)
 
 
 def test_how_many_batches_are_made_ahead_changes_nothing(open_feed: Open) -> None:
     slow, fast = open_feed(config=FeedConfig(prefetch=1)), open_feed(config=FeedConfig(prefetch=8))
     assert_equal(take(slow, 9), take(fast, 9))
-    np.testing.assert_array_equal(slow.losses(), fast.losses())
+    np.testing.assert_array_equal(slow.counts(), fast.counts())
 
 
 def test_equal_seeds_give_equal_batches(lay: Lay, open_feed: Open) -> None:

@@ -62,14 +62,14 @@ def test_the_greatest_numbers_of_the_feed_can_be_used(open_feed: Open, inputs: A
 def test_the_least_and_the_greatest_rates_can_be_used(lay: Lay, field: str, value: Any) -> None:
     inputs = lay(formats=FormatConfig(**{field: value}))
     rows = Rows(inputs)
-    assert rows.read(rows.places(0, 4)).losses.shape == (4, 4)
+    assert rows.read(rows.places(0, 4)).counts.shape == (4, 5)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-320, 1.0])
 def test_the_least_and_the_greatest_rates_of_infilling_can_be_used(lay: Lay, value: float) -> None:
     for level in ("context", "document"):
         rows = Rows(lay(fim=FimConfig(level=level, rate=value, file_rate=value, spm_rate=value)))
-        assert rows.read(rows.places(0, 4)).losses.shape == (4, 4)
+        assert rows.read(rows.places(0, 4)).counts.shape == (4, 5)
 
 
 def test_the_numbers_of_the_tokenizer_at_their_limits() -> None:

@@ -133,7 +133,7 @@ def test_a_pipe_in_the_place_of_tokens_is_missing(flat: Any) -> None:
         Rows(inputs)
     rows = Rows(dataclasses.replace(inputs, config=dataclasses.replace(inputs.config, damaged="skip")))
     made = rows.read(rows.places(0, 6))
-    assert made.losses[:, 3].tolist() == [1] * 6
+    assert made.counts[:, 3].tolist() == [1] * 6
     assert not np.any(made.features["weights"])
 
 

@@ -16,7 +16,7 @@ from sc2jax.errors import UserError
 from sc2jax.feed import flat_tokens
 from sc2jax.feed.keyed_random import KeyedPermutation, keyed_generator
 from sc2jax.feed.packing import FEATURES, pack_row
-from sc2jax.feed.rows import LOSSES, Rows
+from sc2jax.feed.rows import COUNTS, Rows
 from sc2jax.feed.schedule import ENDLESS
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig
@@ -89,7 +89,7 @@ def test_rows_are_those_of_the_rule(flat: Flat, seed: int) -> None:
     assert [(names[place.source], place.epoch, place.window) for place in places] == [row[:3] for row in expected]
     for row, (*_, window) in zip(each(made.read(places)), expected, strict=True):
         np.testing.assert_array_equal(windows_of(row), window)
-        assert row.losses == (0, 0, 0, 0)
+        assert row.counts[:4] == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -274,7 +274,7 @@ def test_infilling_of_a_window_is_drawn_anew_in_every_epoch(lay: Lay, renderings
         for name in FEATURES:
             np.testing.assert_array_equal(infilled.features[name], expected[name])
         grown = len(ids) - len(whole)
-        assert infilled.losses == (max(grown, 0), max(-grown, 0), replaced, 0)
+        assert infilled.counts[:4] == (max(grown, 0), max(-grown, 0), replaced, 0)
         changed[len(ids) != len(whole)] += 1
     assert min(changed.values()) > 20
     assert all(len({tuple(numbers) for numbers in of}) == len(of) > 1 for of in drawn.values())
@@ -284,7 +284,7 @@ def test_infilling_of_a_window_is_drawn_anew_in_every_epoch(lay: Lay, renderings
 def test_without_infilling_of_windows_there_is_none(lay: Lay, level: str) -> None:
     inputs = lay(fim=FimConfig(level=level, rate=1.0, file_rate=1.0))
     for row in read(inputs, 0, 60):
-        assert row.losses == (0, 0, 0, 0)
+        assert row.counts[:4] == (0, 0, 0, 0)
         assert (Special.FIM_PAD not in row.features["tokens"]) and (row.features["segment_ids"] > 0).all()
     tokens = np.concatenate([row.features["tokens"] for row in read(inputs, 0, 60)])
     assert (Special.FIM_PREFIX in tokens) == (level == "document")
@@ -310,14 +310,15 @@ def test_rows_that_become_shorter_or_longer_are_padded_or_cut_and_it_is_counted(
     ]
     options: dict[str, Any] = {"vocab_size": 400, "fim": always, "row_length": 32}
     rows = read(flat({"a": [np.array(letters, np.int32)]}, **options), 0, 20)
-    lost = dict(zip(LOSSES, np.sum([row.losses for row in rows], axis=0).tolist(), strict=True))
+    lost = dict(zip(COUNTS, np.sum([row.counts for row in rows], axis=0).tolist(), strict=True))
     padding = sum(int((row.features["targets"] == Special.FIM_PAD).sum()) for row in rows)
+    assert lost.pop("text_bytes") > 0
     assert lost == {"cut_tokens": 0, "padding": padding, "replaced_characters": 0, "damaged_rows": 0}
     assert padding > 20
     for row in rows:
         assert (row.features["weights"][row.features["targets"] == Special.FIM_PAD] == 0).all()
     words = tokenizer.encode_text("a b c d e f g h " * 100)
-    lost = np.sum([row.losses for row in read(flat({"a": [np.array(words, np.int32)]}, **options), 0, 10)], axis=0)
+    lost = np.sum([row.counts for row in read(flat({"a": [np.array(words, np.int32)]}, **options), 0, 10)], axis=0)
     # Three sentinels a row, and what the cuts add.
     assert lost[0] >= 30
     assert lost[1] == 0
@@ -335,7 +336,7 @@ def test_characters_that_the_edges_of_windows_cut_apart_are_counted(lay: Lay, fl
         text = tokenizer.bytes_of(windows_of(row).tolist()).decode(errors="replace")
         written += text.count("\ufffd")
     # Tails are cut off after the counting: the greater part is still to be seen.
-    replaced = sum(row.losses[2] for row in rows)
+    replaced = sum(row.counts[2] for row in rows)
     assert written / 2 < replaced <= 20 * 6
 
 
@@ -364,12 +365,12 @@ def test_rows_whose_tokens_are_damaged_stop_the_run_or_are_empty_and_counted(
         hit = np.isin(windows_of(before), np.arange(400, 464)).any()
         if hit:
             damaged += 1
-            assert row.losses == (0, 0, 0, 1)
+            assert row.counts == (0, 0, 0, 1, 0)
             assert not row.features["weights"].any()
             assert not row.features["segment_ids"].any()
             assert (row.features["tokens"] == Special.FIM_PAD).all()
         else:
-            assert row.losses == (0, 0, 0, 0)
+            assert row.counts[:4] == (0, 0, 0, 0)
             for name in FEATURES:
                 np.testing.assert_array_equal(row.features[name], before.features[name])
     assert damaged > 5
@@ -383,7 +384,7 @@ def test_a_part_that_is_missing_is_found_before_the_first_row_or_leaves_its_rows
         Rows(inputs)
     skipping = dataclasses.replace(inputs, config=dataclasses.replace(inputs.config, damaged="skip"))
     rows = read(skipping, 0, 62)
-    assert 18 <= sum(row.losses[3] for row in rows) <= 21
+    assert 18 <= sum(row.counts[3] for row in rows) <= 21
 
 
 def test_a_read_that_fails_is_no_damage_that_may_be_skipped(flat: Flat, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.feed.sources import FeedInputs
 from sc2jax.text.config import FimConfig, FormatConfig
 from sc2jax.text.tokenizer import load_tokenizer
-from sc2jax.training.loop import local_rows, place_batch, whole_losses
+from sc2jax.training.global_batch import local_rows, place_batch, whole_counts
 from sc2jax.training.step import batch_sharding
 
 LENGTH, BATCH = 64, 8
@@ -49,10 +49,10 @@ def main(number: int, port: str, folder: Path) -> None:
         feed.seek(task["step"])
         for step in range(task["batches"]):
             batch = place_batch(next(feed), batch_sharding(mesh, BATCH, LENGTH), rows, BATCH)
-            lost = lost + feed.losses()
+            lost = lost + feed.counts()
             for shard in batch["tokens"].addressable_shards:
                 held[f"{step}/{shard.device.id}/{shard.index[0].start or 0}"] = np.asarray(shard.data)
-        statistics = feed.statistics(task["step"] + task["batches"], whole_losses(lost), {})
+        statistics = feed.statistics(task["step"] + task["batches"], whole_counts(lost), {})
     np.savez(folder / f"{number}.npz", allow_pickle=False, **held)
     (folder / f"{number}.json").write_text(json.dumps(statistics))
 

@@ -23,6 +23,7 @@ from sc2jax.interop.generation import read_generation
 from sc2jax.interop.tensors import read_layout
 from sc2jax.interop.weights import tensor_parameters
 from sc2jax.model.config import ModelConfig
+from sc2jax.model.params import parameter_table
 
 INDEX = "model.safetensors.index.json"
 
@@ -139,7 +140,7 @@ def test_nothing_that_was_kept_is_written_elsewhere(source, name):
 
 
 def layout(folder: Path) -> None:
-    shapes = {name: parameter.hf_shape for name, (parameter, _) in tensor_parameters(MODEL).items()}
+    shapes = {name: parameter.hf_shape for name, (parameter, _) in tensor_parameters(parameter_table(MODEL)).items()}
     files = read_layout(folder, shapes, {})
     assert sorted((tensor.name, tensor.shape) for file in files for tensor in file.tensors) == sorted(shapes.items())
 

@@ -104,7 +104,7 @@ def test_loss_and_gradients(case):
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(case.params)
     np.testing.assert_allclose(value, case.expected["loss"][0], rtol=1e-5)
-    for name, (parameter, layer) in tensor_parameters(case.config).items():
+    for name, (parameter, layer) in tensor_parameters(parameter_table(case.config)).items():
         ours: Any = gradients
         for key in parameter.path:
             ours = ours[key]

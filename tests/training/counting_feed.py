@@ -34,14 +34,14 @@ class CountingFeed:
             "weights": weights,
         }
 
-    def losses(self):
-        """Each row lacks its number in the whole batch."""
-        losses = np.zeros((self.batch_size, 1), np.int64)
-        losses[self.rows, 0] = self.rows
-        return losses
+    def counts(self):
+        """Each row counts its number in the whole batch."""
+        counts = np.zeros((self.batch_size, 1), np.int64)
+        counts[self.rows, 0] = self.rows
+        return counts
 
-    def statistics(self, step, losses, before):
-        return {"batches": step, "losses": losses.tolist(), "ever": before.get("ever", 0) + int(losses.sum())}
+    def statistics(self, step, counts, before):
+        return {"batches": step, "counts": list(counts), "ever": before.get("ever", 0) + sum(counts)}
 
     def seek(self, step):
         self.count = step

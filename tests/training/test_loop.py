@@ -50,10 +50,10 @@ def whole(finished, tmp_path):
 
 
 def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, training, mesh, make_feed):
-    """The last step ends neither a line nor the steps between checkpoints, and leaves both all the same."""
-    training = dataclasses.replace(training, steps=7, log_every=2, checkpoint_every=4)
+    """Checkpoints fall between two lines; the last step ends neither a line nor those between checkpoints."""
+    training = dataclasses.replace(training, steps=7, log_every=3, checkpoint_every=2)
     whole = run(tmp_path / "whole", make_feed(), model, training, mesh)
-    for stop_after in (1, 5):
+    for stop_after in (1, 3, 5):
         feed = make_feed()
         feed.stop_after = stop_after
         folder = tmp_path / f"stopped after {stop_after}"
@@ -63,12 +63,13 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
         assert again == whole
         assert (folder / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
     lines = read_metrics(str(tmp_path / "whole"))
-    assert [row["step"] for row in lines] == [2, 4, 6, 7]
-    assert [row["feed"]["batches"] for row in lines] == [2, 4, 6, 7]
-    # What the rows lacked in the steps since the last line, each row by itself.
-    rows = np.arange(training.batch_size)[:, None]
-    assert [row["feed"]["losses"] for row in lines] == [(steps * rows).tolist() for steps in (2, 2, 2, 1)]
-    assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["4", "7"]
+    assert [row["step"] for row in lines] == [3, 6, 7]
+    assert [row["feed"]["batches"] for row in lines] == [3, 6, 7]
+    # What was counted in the steps since the last line.
+    once = sum(range(training.batch_size))
+    assert [row["feed"]["counts"] for row in lines] == [[steps * once] for steps in (3, 3, 1)]
+    assert lines[-1]["feed"]["ever"] == 7 * once
+    assert sorted(path.name for path in (tmp_path / "whole/checkpoints").iterdir()) == ["6", "7"]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -77,7 +78,7 @@ def test_without_a_terminal_lines_say_how_far_it_is(
 ):
     monkeypatch.setattr("sc2jax.training.spoken_progress._AT_MOST_EVERY", 0.0)
     monkeypatch.setattr(
-        "sc2jax.training.loop.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
+        "sc2jax.training.journal.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
     )
     run(tmp_path, make_feed(), model, dataclasses.replace(training, steps=4, log_every=1), mesh)
     lines = capsys.readouterr().out.splitlines()
@@ -174,7 +175,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, model
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed):
-    diverging = dataclasses.replace(training, warmup_steps=0)
+    diverging = dataclasses.replace(training, warmup_tokens=0)
     object.__setattr__(diverging, "peak_learning_rate", 1e30)  # no rate that is accepted diverges within a few steps
     with pytest.raises(UserError, match="not finite at step"):
         run(tmp_path, make_feed(), model, diverging, mesh)
@@ -188,8 +189,10 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
     assert not read_metrics(str(tmp_path))  # taking a step writes nothing
     log.write(3, {"padding": 3})
     log.add({"loss": 1.0, "tokens": 5.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
-    log.write(4, {"padding": 4})
-    first, second = read_metrics(str(tmp_path))
+    log.write(4, {"padding": 4, "text_bytes": 50})
+    log.add({"loss": 3.0, "tokens": 20.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
+    log.write(5, {"text_bytes": 80})
+    first, second, third = read_metrics(str(tmp_path))
     assert first == {
         "step": 3,
         "loss": 2.5,
@@ -199,6 +202,9 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
         "feed": {"padding": 3},
     }
     assert (second["loss"], second["tokens"], second["gradient_norm"]) == (1.0, 45, 9.0)
+    assert "bits_per_byte" not in first
+    assert second["bits_per_byte"] == pytest.approx(5 / 50 / np.log(2))
+    assert third["bits_per_byte"] == pytest.approx(3 * 20 / 30 / np.log(2))
     times = [json.loads(line) for line in Path(tmp_path, TIMING).read_text().splitlines()]
     assert times[0] == {"step": 3, "seconds": 6.0, "tokens_per_second": 6.7, "feed_wait_seconds": 0.75}
     assert times[1] == {"step": 4, "seconds": 1.0, "tokens_per_second": 5.0, "feed_wait_seconds": 0.0}
@@ -276,9 +282,8 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"steps": 0},
-        {"warmup_steps": 100, "steps": 100},
-        {"log_every": 3, "checkpoint_every": 10},
+        {"steps": -1},
+        {"warmup_tokens": 100, "horizon_tokens": 100},
         {"batch_size": 0},
         {"loss_chunk": -1},
         {"peak_learning_rate": -1.0},

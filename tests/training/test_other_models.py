@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc2jax.model.loss import next_token_loss
-from sc2jax.model.params import Parameter, count_params, init_params, parameter_table
+from sc2jax.model.params import Parameter, count_params, frozen_table, init_params, parameter_table
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
@@ -55,7 +55,7 @@ def test_a_token_classifier_trains_on_a_mesh(tmp_path, training):
         Parameter(("head", "bias"), (LABELS,), (rules.HEAD_DIM,), "zeros", False),
     )
 
-    def loss(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = params["embedding"][batch["tokens"]] @ params["head"]["kernel"] + params["head"]["bias"][None, None]
         chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch["labels"][..., None], axis=-1)[..., 0]
         return -jnp.sum(chosen * batch["weights"]), jnp.sum(batch["weights"])
@@ -77,26 +77,28 @@ def test_low_rank_adapters_train_and_the_model_stays_as_it_is(model, training, m
         Parameter(("into",), (L, F, RANK), (rules.LAYERS, rules.MLP, rules.HEAD_DIM), 0.1, False),
         Parameter(("out",), (L, RANK, D), (rules.LAYERS, rules.HEAD_DIM, rules.EMBED), "zeros", False),
     )
-    base = init_params(parameter_table(model), jax.random.key(4))
+    frozen = frozen_table(parameter_table(model), model.compute_dtype)
+    base = init_params(frozen, jax.random.key(4))
     whole_loss = next_token_loss(model, training.loss_chunk)
 
-    def adapted(params: Any) -> Any:
+    def adapted(params: Any, base: Any) -> Any:
         mlp = base["layers"]["mlp"]
         kernel = mlp["down"]["kernel"] + params["into"] @ params["out"]
         return base | {"layers": base["layers"] | {"mlp": mlp | {"down": mlp["down"] | {"kernel": kernel}}}}
 
-    def loss(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return whole_loss(adapted(params), batch, key)
+    def loss(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return whole_loss(adapted(params, frozen), {}, batch, key)
 
     mesh = create_mesh(MeshConfig(), jax.devices()[:1])
     training = dataclasses.replace(training, steps=20, peak_learning_rate=0.1)
-    state = init_state(table, training, mesh, seed=1)
+    state = init_state(table, training, mesh, seed=1, frozen=jax.tree.map(jnp.array, base))
     assert sum(array.size for array in jax.tree.leaves(state.params)) == count_params(table) == L * RANK * (D + F)
-    step = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=1)
+    step = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=1, frozen=frozen)
     batch, losses = next(make_feed()), []
     for _ in range(20):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
-    total, tokens = whole_loss(base, batch, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, base)
+    total, tokens = whole_loss(base, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(losses[0], total / tokens, rtol=1e-5)  # adapters begin as no change at all
     assert losses[-1] < losses[0] - 0.3

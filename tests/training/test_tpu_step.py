@@ -37,7 +37,7 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
     from sc2jax.training.config import TrainingConfig
-    from sc2jax.training.step import batch_sharding, compile_train_step, init_state, state_shardings
+    from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
 
     devices = topologies.get_topology_desc(topology, "tpu", **options).devices
     mesh = create_mesh(MeshConfig(**sizes), devices)
@@ -45,12 +45,7 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     model = dataclasses.replace(model, num_layers=layers, vocab_size=49152, rematerialization="full")
     training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1))
     table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
-    shapes = jax.eval_shape(lambda: init_state(table, training, mesh, seed=0))
-    state = jax.tree.map(
-        lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
-        shapes,
-        state_shardings(table, training, mesh),
-    )
+    state = abstract_state(table, training, mesh)
     rows = (training.batch_size, model.context_length)
     batch = {
         name: jax.ShapeDtypeStruct(

@@ -1,0 +1,81 @@
+"""What Orbax is given to save, and the JSON that it writes when all else of a checkpoint is known."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import future
+
+from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS
+from sc2jax.checkpoint.fingerprints import start_fingerprint
+from sc2jax.checkpoint.progress import PROGRESS_FILE, Progress, describe
+
+TIMEOUT_SECONDS = 600
+"""How long a process waits for the others to have written their parts."""
+
+
+def background_checkpointer() -> ocp.AsyncCheckpointer:
+    """Orbax's writer and reader of the parts of a checkpoint; what is saved is written on threads of its own."""
+    handlers: dict[str, Any] = {
+        PARAMS: ocp.StandardCheckpointHandler(),
+        OPTIMIZER: ocp.StandardCheckpointHandler(),
+        PROGRESS: _ProgressHandler(),
+    }
+    return ocp.AsyncCheckpointer(
+        ocp.CompositeCheckpointHandler(**handlers),
+        async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS),
+    )
+
+
+def to_save(
+    progress: Progress, params: Any, optimizer_state: Any, stacked: Any, before: Callable[[], None]
+) -> ocp.args.Composite:
+    """The parts of a checkpoint; their fingerprints are computed on the devices while they are copied."""
+    fingerprints = {PARAMS: start_fingerprint(params), OPTIMIZER: start_fingerprint(optimizer_state)}
+
+    def described() -> dict[str, Any]:
+        before()
+        return describe(progress, {part: known() for part, known in fingerprints.items()})
+
+    args = {
+        PARAMS: ocp.args.StandardSave(params, jax.tree.map(_save_args, stacked)),
+        OPTIMIZER: ocp.args.StandardSave(optimizer_state),
+        PROGRESS: _ProgressSave(described),
+    }
+    return ocp.args.Composite(**args)
+
+
+def _save_args(stacked: bool) -> ocp.SaveArgs:
+    return ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if stacked else ())
+
+
+class _ProgressHandler(ocp.AsyncCheckpointHandler):
+    """Writes what a checkpoint says of itself, which is known only in the background."""
+
+    async def async_save(self, directory: epath.Path, args: "_ProgressSave") -> list[future.Future]:
+        """Starts the writing."""
+        return [future.CommitFutureAwaitingContractedSignals(_write(directory, args.described), name="progress")]
+
+    def save(self, directory: epath.Path, args: "_ProgressSave") -> None:
+        """Writes it now."""
+        asyncio.run(_write(directory, args.described))
+
+    def restore(self, directory: epath.Path, args: Any = None) -> Any:
+        """Nothing: it is read without Orbax."""
+
+
+@ocp.args.register_with_handler(_ProgressHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _ProgressSave(ocp.args.CheckpointArgs):
+    described: Callable[[], dict[str, Any]]
+
+
+async def _write(directory: epath.Path, described: Callable[[], dict[str, Any]]) -> None:
+    content = json.dumps(described())
+    if jax.process_index() == 0:
+        (directory / PROGRESS_FILE).write_text(content)

@@ -1,0 +1,89 @@
+"""What a run begins with: its own newest checkpoint, parameters from elsewhere, or random ones."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sc2jax.checkpoint.checkpoints import Checkpoints
+from sc2jax.checkpoint.progress import Progress
+from sc2jax.errors import UserError
+from sc2jax.model.params import Params, Table
+from sc2jax.training.config import TrainingConfig
+from sc2jax.training.step import TrainState, abstract_state, init_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where parameters come from that are not the run's own; by default there are none.
+
+    Attributes:
+        frozen_table: parameters that the run does not train.
+        frozen: gives them, placed as their table says; called at every start of the run.
+        params: gives those that a new run begins with, placed as its table says; None: random ones.
+        state: the folder of another run's checkpoints and the step of that whose parameters and optimizer a new run
+            begins with; then `params` gives none.
+    """
+
+    frozen_table: Table = ()
+    frozen: Callable[[], Params] = dict
+    params: Callable[[], Params] | None = None
+    state: tuple[str, int] | None = None
+
+
+SCRATCH = Start()
+"""A run whose parameters are all trained, and random at first."""
+
+
+def resumed_state(
+    checkpoints: Checkpoints, table: Table, training: TrainingConfig, mesh: Mesh, key: str, start: Start
+) -> tuple[TrainState, Progress] | None:
+    """The state of the newest checkpoint, and where the run was then; None where there is no checkpoint.
+
+    Raises:
+        UserError: a checkpoint is of a run with another `key`, or is damaged.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        return None
+    # All of them, for the oldest ones are deleted as new ones come.
+    other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
+    if other:
+        raise UserError(
+            f"{checkpoints.folder} holds checkpoints of a run with another config or other inputs (step {other[-1]}); "
+            f"give another --workdir, or delete {checkpoints.folder} to train anew"
+        )
+    abstract = abstract_state(table, training, mesh)
+    reached, params, beside = checkpoints.restore(step, abstract.params, beside_params(abstract))
+    placed_step = jax.device_put(np.int32(reached.step), abstract.step.sharding)
+    return TrainState(placed_step, params, frozen=start.frozen(), **beside), reached
+
+
+def new_state(
+    table: Table, training: TrainingConfig, mesh: Mesh, seed: int, start: Start, *, scaled: bool
+) -> TrainState:
+    """The state of a new run, by its starting point, or by the seed where that has none.
+
+    Raises:
+        UserError: what it begins with is missing, damaged or of another shape.
+    """
+    if start.state is None:
+        params = start.params() if start.params else None
+        return init_state(table, training, mesh, seed, start.frozen(), params, scaled=scaled)
+    abstract = abstract_state(table, training, mesh)
+    folder, step = start.state
+    others = Checkpoints(folder)
+    try:
+        _, params, beside = others.restore(step, abstract.params, beside_params(abstract))
+    finally:
+        others.close()
+    state = init_state(table, training, mesh, seed, start.frozen(), params, scaled=scaled)
+    return dataclasses.replace(state, optimizer_state=beside["optimizer_state"])
+
+
+def beside_params(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds in its optimizer's part."""
+    return {"optimizer_state": state.optimizer_state, "health": state.health}
