@@ -56,9 +56,7 @@ class Described:
     @property
     def progress(self) -> Progress:
         """Where the run was."""
-        return Progress(
-            self.step, self.key, self.log_sha256, self.pending, self.counts, self.evaluation_loss
-        )
+        return Progress(self.step, self.key, self.log_sha256, self.pending, self.counts, self.evaluation_loss)
 
 
 def describe(progress: Progress, fingerprints: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Hosts:
     """Which of them this one is."""
 
     count = 1
+    name = "this process"
+    """What messages call this one."""
 
     def __init__(self) -> None:
         self._wants_stop = False
@@ -92,7 +94,7 @@ class Hosts:
 class _Several(Hosts):
     def __init__(self, us: Process, count: int, membership: Membership) -> None:
         super().__init__()
-        self.index, self.count = us.index, count
+        self.index, self.count, self.name = us.index, count, str(us)
         self._membership = membership
         self._uses: Counter[str] = Counter()
 

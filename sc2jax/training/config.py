@@ -108,7 +108,12 @@ class TrainingConfig:
         decides=False,
     )
     log_every: int = setting(
-        10, "Steps that a line of metrics.jsonl stands for.", unit="steps", at_least=1, at_most=MOST_STEPS, decides=False
+        10,
+        "Steps that a line of metrics.jsonl stands for.",
+        unit="steps",
+        at_least=1,
+        at_most=MOST_STEPS,
+        decides=False,
     )
     checkpoint_every: int = setting(
         1000,
