@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,7 +23,7 @@ from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
 from sc2jax.training.profile import PROFILE, Profile
 from sc2jax.training.schedule import fitted_training
 from sc2jax.training.start import SCRATCH, Start, beside_params, new_state, resumed_state
-from sc2jax.training.step import Loss, TrainState, batch_sharding, compile_train_step
+from sc2jax.training.step import Batch, Loss, Metrics, TrainState, batch_sharding, compile_train_step
 from sc2jax.training.termination import postponed_termination
 from sc2jax.training.utilisation import UNKNOWN, Utilisation
 from sc2jax.training.watchdog import Watchdog
@@ -105,10 +104,124 @@ def train(
             the run was asked to end before its last step.
     """
     training, stopwatch = fitted_training(training, row_length), Stopwatch()
-    table, size = objective.table, training.batch_size
-    placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
-    step_function = compile_train_step(
-        table,
+    checkpoints = Checkpoints(
+        join(folder, CHECKPOINTS),
+        training.checkpoints_kept,
+        keep_every=training.keep_every,
+        keep_best=training.keep_best,
+    )
+    positions = training.batch_size * row_length
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.close)
+        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch)
+        feed.seek(reached.step)
+        remaining = range(reached.step + 1, training.steps + 1)
+        checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
+        journal = Journal(folder, feed, training, reached, positions, stopwatch, utilisation, writes=hosts.is_first)
+        profile = Profile(join(folder, PROFILE), training.profile_from, training.profile_steps)
+        loop = _Loop(
+            feed=feed,
+            place=_placing(mesh, training.batch_size, row_length),
+            step=_compiled(objective, training, mesh, row_length, start),
+            stacked=stacked_mask(objective.table),
+            training=training,
+            key=key,
+            hosts=hosts,
+            checkpoints=checkpoints,
+            stopwatch=stopwatch,
+            journal=stack.enter_context(journal),
+            profile=stack.enter_context(profile),
+            watchdog=stack.enter_context(Watchdog(training.watchdog_minutes)),
+        )
+        stack.enter_context(postponed_termination(hosts.ask_to_stop))
+        try:
+            state = loop.run(state, remaining)
+        except NotFiniteError as error:
+            newest = checkpoints.latest_step()
+            raise UserError(
+                f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: lower "
+                "training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
+            ) from error
+    return TrainingResult(training.steps, fingerprint(state.params))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The steps of a run, and what goes on around each."""
+
+    feed: Feed
+    place: Callable[[Mapping[str, np.ndarray]], Batch]
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    stacked: Any
+    training: TrainingConfig
+    key: str
+    hosts: Hosts
+    checkpoints: Checkpoints
+    stopwatch: Stopwatch
+    journal: Journal
+    profile: Profile
+    watchdog: Watchdog
+
+    def run(self, state: TrainState, remaining: range) -> TrainState:
+        """Goes through the remaining steps; returns the state after the last one."""
+        with self.stopwatch.spent(Bucket.STEP):
+            for step in remaining:
+                with self.stopwatch.spent(Bucket.DATA):
+                    batch = self.place(next(self.feed))
+                self.profile.before(step)
+                with self._compiling() if step == remaining.start else contextlib.nullcontext():
+                    state, metrics = self.step(state, batch)
+                self.profile.after(step, metrics)
+                self.journal.dispatched(step, metrics, self.feed.wait_seconds)
+                self.watchdog.step()
+                stops = self.hosts.stops_after(step)
+                if _is_saved(step, self.training) or stops:
+                    self._save(step, state)
+                if stops and step < remaining[-1]:
+                    self._end_early(step)
+        with self._saving():
+            self.checkpoints.wait()
+        self.journal.complete(self.training.steps)
+        return state
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """The first step, which is compiled before it is begun, and may take as long as that takes."""
+        with self.watchdog.paused(), self.stopwatch.spent(Bucket.COMPILATION):
+            yield
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        with self.watchdog.paused(), self.stopwatch.spent(Bucket.SAVE):
+            yield
+
+    def _save(self, step: int, state: TrainState) -> None:
+        self.journal.read()
+        with self._saving():
+            reached = self.journal.reached(step, self.key)
+            self.checkpoints.save(reached, state.params, beside_params(state), self.stacked)
+        self.journal.say(self.checkpoints.failed())
+
+    def _end_early(self, step: int) -> None:
+        with self._saving():
+            self.checkpoints.wait()
+            self.hosts.gather("saved", step)  # none ends the others before all is on the disk
+        raise UserError(
+            f"the training was asked to end: it is saved up to step {step:,}, and the same command goes on from there"
+        )
+
+
+def _placing(mesh: Mesh, batch_size: int, row_length: int) -> Callable[[Mapping[str, np.ndarray]], Batch]:
+    """How the rows that this process reads become global arrays."""
+    placement, rows = batch_sharding(mesh, batch_size, row_length), local_rows(mesh, batch_size, row_length)
+    return lambda batch: place_batch(batch, placement, rows, batch_size)
+
+
+def _compiled(
+    objective: Objective, training: TrainingConfig, mesh: Mesh, row_length: int, start: Start
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    return compile_train_step(
+        objective.table,
         objective.loss,
         training,
         mesh,
@@ -117,63 +230,6 @@ def train(
         frozen=start.frozen_table,
         scaled=objective.scaled,
     )
-    checkpoints = Checkpoints(
-        join(folder, CHECKPOINTS),
-        training.checkpoints_kept,
-        keep_every=training.keep_every,
-        keep_best=training.keep_best,
-    )
-    with contextlib.ExitStack() as stack:
-        stack.callback(checkpoints.close)
-        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch)
-        feed.seek(reached.step)
-        remaining = range(reached.step + 1, training.steps + 1)
-        checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
-        positions = size * row_length
-        journal = stack.enter_context(
-            Journal(folder, feed, training, reached, positions, stopwatch, utilisation, writes=hosts.is_first)
-        )
-        profile = stack.enter_context(Profile(join(folder, PROFILE), training.profile_from, training.profile_steps))
-        watchdog = stack.enter_context(Watchdog(training.watchdog_minutes))
-        stack.enter_context(postponed_termination(hosts.ask_to_stop))
-
-        def save(step: int, state: TrainState) -> None:
-            journal.read()
-            with watchdog.paused(), stopwatch.spent(Bucket.SAVE):
-                checkpoints.save(journal.reached(step, key), state.params, beside_params(state), stacked_mask(table))
-            journal.say(checkpoints.failed())
-
-        stack.enter_context(stopwatch.spent(Bucket.STEP))
-        for step in remaining:
-            with stopwatch.spent(Bucket.DATA):
-                batch = place_batch(next(feed), placement, rows, size)
-            profile.before(step)
-            if step == remaining.start:
-                with watchdog.paused(), stopwatch.spent(Bucket.COMPILATION):
-                    state, metrics = jax.block_until_ready(step_function(state, batch))
-            else:
-                state, metrics = step_function(state, batch)
-            profile.after(step, metrics)
-            journal.dispatched(step, metrics, feed.wait_seconds)
-            watchdog.step()
-            stops = hosts.stops_after(step)
-            if _is_saved(step, training) or stops:
-                save(step, state)
-            if stops and step < remaining[-1]:
-                break
-        with watchdog.paused(), stopwatch.spent(Bucket.SAVE):
-            checkpoints.wait()
-        step_reached = int(state.step)
-        if step_reached < training.steps:
-            hosts.gather("saved", step_reached)  # none ends the others before all is on the disk
-        else:
-            journal.complete(step_reached)
-    if step_reached < training.steps:
-        raise UserError(
-            f"the training was asked to end: it is saved up to step {step_reached:,}, and the same command goes on from "
-            "there"
-        )
-    return TrainingResult(step_reached, fingerprint(state.params))
 
 
 def _begin(

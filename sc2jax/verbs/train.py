@@ -47,7 +47,7 @@ from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.runs.tokens import ready_tokens, refuse_other_tokens
 from sc2jax.storage import join
 from sc2jax.training.global_batch import local_rows
-from sc2jax.training.loop import train
+from sc2jax.training.loop import Objective, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.schedule import fitted_training
 
@@ -157,15 +157,12 @@ def _train(run: Run, point: StartingPoint | None, folder: str, key: str, hosts: 
     try:
         return train(
             feed,
-            table,
-            loss,
+            Objective(table, loss, settings.seed, scaled=settings.model.compute_dtype == "float16"),
             settings.training,
             mesh,
             row_length=row_length,
             folder=folder,
             key=key,
-            seed=settings.seed,
-            scaled=settings.model.compute_dtype == "float16",
             start=training_start(run, point, mesh),
             hosts=hosts,
         )

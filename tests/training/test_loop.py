@@ -20,8 +20,8 @@ from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.loop import train
-from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics
+from sc2jax.training.loop import Objective, train
+from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics, read_timing
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def mesh():
 
 def run(folder, feed, model, training, mesh, key="a key"):
     loss = next_token_loss(model, training.loss_chunk, mesh)
-    where = {"row_length": model.context_length, "folder": str(folder), "key": key, "seed": 5}
-    return train(feed, parameter_table(model), loss, training, mesh, **where)
+    objective = Objective(parameter_table(model), loss, seed=5)
+    return train(feed, objective, training, mesh, row_length=model.context_length, folder=str(folder), key=key)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def test_interrupted_runs_end_like_an_uninterrupted_one(tmp_path, model, trainin
 def test_without_a_terminal_lines_say_how_far_it_is(
     tmp_path, model, training, mesh, make_feed, monkeypatch, capsys, terminal
 ):
-    monkeypatch.setattr("sc2jax.training.spoken_progress._AT_MOST_EVERY", 0.0)
+    monkeypatch.setattr("sc2jax.training.live_progress._AT_MOST_EVERY", 0.0)
     monkeypatch.setattr(
-        "sc2jax.training.journal.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
+        "sc2jax.training.live_progress.progress", lambda **how: tqdm(**how, file=io.StringIO(), disable=not terminal)
     )
     run(tmp_path, make_feed(), model, dataclasses.replace(training, steps=4, log_every=1), mesh)
     lines = capsys.readouterr().out.splitlines()
@@ -174,44 +174,62 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, model
     assert run(folder, make_feed(), model, training, mesh) == result
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed):
-    diverging = dataclasses.replace(training, warmup_tokens=0)
-    object.__setattr__(diverging, "peak_learning_rate", 1e30)  # no rate that is accepted diverges within a few steps
-    with pytest.raises(UserError, match="not finite at step"):
-        run(tmp_path, make_feed(), model, diverging, mesh)
+@pytest.mark.parametrize(("bad", "good"), [(1, "there is no checkpoint yet"), (5, "the checkpoint of step 4 is good")])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed, bad, good):
+    """In its very step, which ends no line of the log, and before the next checkpoint."""
+    feed, training = make_feed(), dataclasses.replace(training, log_every=8)
+    draw = type(feed).__next__
+
+    class Poisoned(type(feed)):
+        def __next__(self):
+            batch = draw(self)
+            return batch | {"weights": batch["weights"] * (np.nan if self.count == bad else 1)}
+
+    feed.__class__ = Poisoned
+    with pytest.raises(UserError, match=rf"not finite at step {bad} \(loss nan.*; {good}: lower"):
+        run(tmp_path, feed, model, training, mesh)
+    assert Checkpoints(str(tmp_path / "checkpoints")).latest_step() == (4 if bad == 5 else None)
+
+
+def metrics(loss: float, tokens: float, gradient_norm: float = 9.0, learning_rate: float = 0.2) -> dict[str, float]:
+    figures = {"gradient_norm": gradient_norm, "learning_rate": learning_rate, "skipped_steps": gradient_norm}
+    return {"loss": loss, "tokens": tokens, **figures}
 
 
 def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
     log = MetricsLog(str(tmp_path), step=0)
     for step, (loss, tokens) in enumerate([(2.0, 30.0), (4.0, 10.0), (7.0, 0.0)], start=1):
-        metrics = {"loss": loss, "tokens": tokens, "gradient_norm": float(step), "learning_rate": 0.1 * step}
-        log.add(metrics, seconds=2.0, waited=0.25)
+        log.add(metrics(loss, tokens, gradient_norm=float(step), learning_rate=0.1 * step))
     assert not read_metrics(str(tmp_path))  # taking a step writes nothing
-    log.write(3, {"padding": 3})
-    log.add({"loss": 1.0, "tokens": 5.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
-    log.write(4, {"padding": 4, "text_bytes": 50})
-    log.add({"loss": 3.0, "tokens": 20.0, "gradient_norm": 9.0, "learning_rate": 0.2}, seconds=1.0, waited=0.0)
-    log.write(5, {"text_bytes": 80})
+    log.write(3, {"padding": 3}, {"seconds": 6.0})
+    log.add(metrics(1.0, 5.0))
+    log.write(4, {"padding": 4, "text_bytes": 50}, {"seconds": 1.0})
+    log.add(metrics(3.0, 20.0))
+    log.write(5, {"text_bytes": 80}, {"seconds": 2.0})
     first, second, third = read_metrics(str(tmp_path))
     assert first == {
         "step": 3,
         "loss": 2.5,
         "gradient_norm": 2.0,
         "learning_rate": pytest.approx(0.3),
+        "skipped_steps": 3,
         "tokens": 40,
         "feed": {"padding": 3},
     }
     assert (second["loss"], second["tokens"], second["gradient_norm"]) == (1.0, 45, 9.0)
-    assert "bits_per_byte" not in first
-    assert second["bits_per_byte"] == pytest.approx(5 / 50 / np.log(2))
-    assert third["bits_per_byte"] == pytest.approx(3 * 20 / 30 / np.log(2))
-    times = [json.loads(line) for line in Path(tmp_path, TIMING).read_text().splitlines()]
-    assert times[0] == {"step": 3, "seconds": 6.0, "tokens_per_second": 6.7, "feed_wait_seconds": 0.75}
-    assert times[1] == {"step": 4, "seconds": 1.0, "tokens_per_second": 5.0, "feed_wait_seconds": 0.0}
+    assert second.get("bits_per_byte") == pytest.approx(5 / 50 / np.log(2))
+    assert third.get("bits_per_byte") == pytest.approx(3 * 20 / 30 / np.log(2))
+    Path(tmp_path, TIMING).open("a").write('{"step": 5, "seconds": 4.0}\n{"step": 6, "sec')
+    assert read_timing(str(tmp_path)) == {
+        3: {"step": 3, "seconds": 6.0},
+        4: {"step": 4, "seconds": 1.0},
+        5: {"step": 5, "seconds": 4.0},  # done again
+    }
 
 
 def row(step: int) -> dict:
-    return {"step": step, "tokens": 10 * step, "loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "feed": {}}
+    figures = {"loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "skipped_steps": 0}
+    return {"step": step, "tokens": 10 * step, "feed": {}, **figures}
 
 
 @pytest.mark.parametrize("kept", ["2 4", "4", "2", "4 2", ""])
@@ -259,8 +277,8 @@ def test_only_files_are_read_as_logs_and_added_to(tmp_path, name, kind):
 def test_a_new_run_begins_a_new_log(tmp_path):
     Path(tmp_path, METRICS).write_text("garbage\n")
     log = MetricsLog(str(tmp_path), 0)
-    log.add({"loss": 1.0, "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}, seconds=1.0, waited=0.0)
-    log.write(1, {})
+    log.add(metrics(1.0, 10.0))
+    log.write(1, {}, {})
     content = Path(tmp_path, METRICS).read_bytes()
     assert json.loads(content)["step"] == 1
     assert log.sha256 == hashlib.sha256(content).hexdigest()
@@ -271,9 +289,8 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
     Path(tmp_path, METRICS).write_text("\n".join(rows) + '\n{"step": 8, "tok')
     log = MetricsLog(str(tmp_path), step=4)
     for step in (5, 6):
-        metrics = {"loss": float(step), "tokens": 10.0, "gradient_norm": 1.0, "learning_rate": 0.1}
-        log.add(metrics, seconds=1.0, waited=0.0)
-    log.write(6, {"padding": 3})
+        log.add(metrics(float(step), 10.0))
+    log.write(6, {"padding": 3}, {})
     assert [(row["step"], row["tokens"]) for row in read_metrics(str(tmp_path))] == [(2, 20), (4, 40), (6, 60)]
     assert read_metrics(str(tmp_path))[-1]["loss"] == 5.5
     assert read_metrics(str(tmp_path))[-1]["feed"] == {"padding": 3}

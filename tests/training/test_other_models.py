@@ -12,7 +12,7 @@ from sc2jax.model.params import Parameter, count_params, frozen_table, init_para
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.training.loop import train
+from sc2jax.training.loop import Objective, train
 from sc2jax.training.metrics import read_metrics
 from sc2jax.training.step import compile_train_step, init_state
 
@@ -63,7 +63,8 @@ def test_a_token_classifier_trains_on_a_mesh(tmp_path, training):
     training = dataclasses.replace(training, steps=60, peak_learning_rate=0.1, checkpoint_every=30)
     mesh = create_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
     feed = LabelFeed(training.batch_size, length, vocab)
-    result = train(feed, table, loss, training, mesh, row_length=length, folder=str(tmp_path), key="key", seed=1)
+    objective = Objective(table, loss, seed=1)
+    result = train(feed, objective, training, mesh, row_length=length, folder=str(tmp_path), key="key")
     lines = read_metrics(str(tmp_path))
     assert abs(lines[0]["loss"] - np.log(LABELS)) < 0.2
     assert lines[-1]["loss"] < 0.1
