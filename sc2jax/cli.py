@@ -179,6 +179,9 @@ def console() -> None:
                 sys.stdout.flush()
             os._exit(int(end.code))
         raise
+    except Exception:  # a defect of this program
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from sc2jax.inference.config import CompletionConfig
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.json_files import read_json
 from sc2jax.model.config import AdapterConfig, ModelConfig
-from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.config import HostsConfig, MeshConfig
 from sc2jax.settings import check_ranges, setting
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.training.config import TrainingConfig
@@ -76,6 +76,7 @@ class Settings:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     adapters: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    hosts: HostsConfig = dataclasses.field(default_factory=HostsConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     tokenize: TokenizeConfig = dataclasses.field(default_factory=TokenizeConfig)
     show: ShowConfig = dataclasses.field(default_factory=ShowConfig)

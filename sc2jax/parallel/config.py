@@ -74,7 +74,7 @@ MOST_PROCESSES = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class HostsConfig:
-    """The processes of one run, one a host. By default they are found as JAX does on TPU VMs, GKE, Slurm and Open MPI."""
+    """The processes of one run, one a host; by default found as JAX does on TPU VMs, GKE, Slurm and Open MPI."""
 
     coordinator: str = setting(
         "",
@@ -126,8 +126,8 @@ class HostsConfig:
         if any(given.values()) and not all(given.values()):
             missing = " and ".join(f"hosts.{name}" for name, is_given in given.items() if not is_given)
             raise UserError(
-                f"{missing} is missing: give hosts.coordinator, hosts.count and hosts.index, each process its own index, "
-                "or none of them where the machines say it (TPU VMs, GKE, Slurm, Open MPI)"
+                f"{missing} is missing: give hosts.coordinator, hosts.count and hosts.index, each process its own "
+                "index, or none of them where the machines say it (TPU VMs, GKE, Slurm, Open MPI)"
             )
         if self.coordinator:
             split_address(self.coordinator)

@@ -11,6 +11,7 @@ Python handler it replaces.
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import time
 from collections import Counter
@@ -29,6 +30,10 @@ _JAX_SECONDS = 100
 """JAX's own limits, beyond ours, which find whatever it is first."""
 
 
+class AgreedError(UserError):
+    """What all processes find out alike and raise at the same point: each says it by itself, and none is at fault."""
+
+
 class Hosts:
     """A run's processes as one of them sees them. This one is alone; `_Several` is not."""
 
@@ -36,6 +41,8 @@ class Hosts:
     """Which of them this one is."""
 
     count = 1
+    name = "this process"
+    """What messages call this one."""
 
     def __init__(self) -> None:
         self._wants_stop = False
@@ -87,7 +94,7 @@ class Hosts:
 class _Several(Hosts):
     def __init__(self, us: Process, count: int, membership: Membership) -> None:
         super().__init__()
-        self.index, self.count = us.index, count
+        self.index, self.count, self.name = us.index, count, str(us)
         self._membership = membership
         self._uses: Counter[str] = Counter()
 
@@ -118,6 +125,9 @@ class _Several(Hosts):
     def ending_together(self) -> Iterator[None]:
         try:
             yield
+        except AgreedError:
+            self._membership.leave(_ANSWER_SECONDS)
+            raise
         except BaseException as error:
             self._membership.tell_failure(_said(error), is_sure=_is_sure(error))
             raise
@@ -197,17 +207,16 @@ def together(place: Place, config: HostsConfig, end: Callable[[str, int], None] 
     connection = _reached(host, port, config.join_seconds) if place.index else _listening(port)
     membership = Membership(us, place.count, connection, config.silent_seconds, end)
     hosts = _Several(us, place.count, membership)
-    with membership.watching_signals():
-        membership.start()
-        try:
-            with hosts.ending_together():
-                if place.index:
-                    membership.say(hello(us, place.count))
-                membership.wait_for_all(config.join_seconds)
-                yield hosts
-                membership.leave(_ANSWER_SECONDS)
-        finally:
-            membership.close()
+    membership.start()
+    try:
+        with membership.watching_signals(), hosts.ending_together():
+            if place.index:
+                membership.say(hello(us, place.count))
+            membership.wait_for_all(config.join_seconds)
+            yield hosts
+            membership.leave(_ANSWER_SECONDS)
+    finally:
+        membership.close()
 
 
 def _reached(host: str, port: int, seconds: float) -> socket.socket:
@@ -221,7 +230,7 @@ def _reached(host: str, port: int, seconds: float) -> socket.socket:
             if left < _RETRY_SECONDS:
                 raise UserError(
                     f"the coordinator {host}:{port} cannot be reached within {seconds:,.0f} s (hosts.join_seconds): "
-                    f"{error.strerror or error}; is process 0 running there, and does a firewall let port {port} through?"
+                    f"{error.strerror or error}; start process 0 there, and let port {port} through any firewall"
                 ) from error
         time.sleep(_RETRY_SECONDS)
 
@@ -235,8 +244,8 @@ def _listening(port: int) -> socket.socket:
             listener = socket.create_server(("", port))
     except OSError as error:
         raise UserError(
-            f"process 0 cannot listen at port {port}: {error.strerror}; name another one in hosts.coordinator, the same "
-            "for all processes"
+            f"process 0 cannot listen at port {port}: {os.strerror(error.errno or 0)}; name another one in "
+            "hosts.coordinator, the same for all processes"
         ) from error
     listener.setblocking(False)
     return listener

@@ -122,7 +122,7 @@ class Membership:
             missing = ", ".join(map(str, self._hub.missing)) if self._hub is not None else ""
             raise UserError(
                 f"not all processes have joined within {seconds:,.0f} s (hosts.join_seconds)"
-                f"{f'; these are missing: {missing}' if missing else ''}; start one a host, each with its own hosts.index"
+                f"{f'; these are missing: {missing}' if missing else ''}; start all, each with its own hosts.index"
             )
         if self._told:
             raise UserError(self._told)
@@ -162,7 +162,7 @@ class Membership:
         )
 
     def leave(self, seconds: float) -> None:
-        """Waits until all processes leave, and ends the thread.
+        """Waits until all processes leave.
 
         Raises:
             UserError: one does not in that time.
@@ -170,13 +170,14 @@ class Membership:
         self.say({"kind": "leaving"})
         if not self.wait_for(lambda: self._is_over, seconds):
             raise UserError(f"{self._us} has waited {seconds:,.0f} s in vain for the others to end too")
-        self.close()
 
     def close(self) -> None:
         """Ends the thread."""
         self._is_closed = True
         self.wake()
         self._thread.join(_PARTING_SECONDS)
+        for pipe in (self._wake_up, self._waker):
+            os.close(pipe)
 
     @contextlib.contextmanager
     def watching_signals(self) -> Iterator[None]:

@@ -73,7 +73,7 @@ class Wire:
             raise EOFError
         if lines:
             self.heard = time.monotonic()
-        return [_decoded(line) for line in lines]
+        return [_decoded(bytes(line)) for line in lines]
 
     def close(self) -> None:
         """Lets go of the connection."""

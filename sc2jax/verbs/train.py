@@ -1,7 +1,8 @@
 """Trains the model to its last step; run again, it goes on from the newest checkpoint.
 
 Reads `tokenize/`, which it has written first where that is missing, and `tokenizer/`; writes `train/`: checkpoints,
-metrics.jsonl, timing.jsonl.
+metrics.jsonl, timing.jsonl. On several hosts the same command is started on each, with a folder that all of them share;
+process 0 does for all what is done once, and the others read, train, and write their parts of the checkpoints.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ from sc2jax.feed.outlook import outlook
 from sc2jax.model.adapters import adapted
 from sc2jax.model.loss import next_token_loss
 from sc2jax.model.params import count_params
+from sc2jax.parallel.config import HostsConfig
+from sc2jax.parallel.hosts import Hosts, joined
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
@@ -30,11 +33,18 @@ from sc2jax.runs.model_checkpoint import (
 )
 from sc2jax.runs.model_of_start import refuse_misfit, with_model_of_start
 from sc2jax.runs.models import fitted_model
+from sc2jax.runs.on_all_hosts import (
+    first_alone_speaks,
+    held_folder,
+    refuse_other_folder,
+    refuse_other_inputs,
+    refuse_other_settings,
+)
 from sc2jax.runs.run import Run, open_run, saved_config, say
 from sc2jax.runs.start_parameters import trained_table, training_start
 from sc2jax.runs.starting_points import START, StartingPoint, read_start, start_json, starting_point
 from sc2jax.runs.tokenizer_file import open_tokenizer
-from sc2jax.runs.tokens import ready_tokens
+from sc2jax.runs.tokens import ready_tokens, refuse_other_tokens
 from sc2jax.storage import join
 from sc2jax.training.global_batch import local_rows
 from sc2jax.training.loop import Objective, train
@@ -43,18 +53,32 @@ from sc2jax.training.schedule import fitted_training
 from sc2jax.training.step import refuse_indivisible
 
 VERSION = 6
+_TOKENIZE_SECONDS = 30 * 86_400.0
+"""How long the others wait while process 0 lays the tokens of a whole corpus, which says how far it is."""
+
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 """What a training run depends on, beside its inputs."""
 
 
 def run(settings: Settings, workdir: str) -> None:
     """Trains the run's model."""
+    with joined(settings.hosts) as hosts, first_alone_speaks(hosts):
+        refuse_other_settings(hosts, settings)
+        # Where the processes were is no part of the run, whose config may be run again elsewhere.
+        _run(dataclasses.replace(settings, hosts=HostsConfig()), workdir, hosts)
+
+
+def _run(settings: Settings, workdir: str, hosts: Hosts) -> None:
     this = with_model_of_start(open_run(settings, workdir))
     settings, folder = this.settings, this.folder("train")
     if storage.is_url(folder):
         raise UserError(f"{folder}: train writes its log to a local disk; give a local --workdir")
     refuse_misread_path(join(folder, CHECKPOINTS), merged=True)
-    ready_tokens(this)
+    if hosts.is_first:
+        ready_tokens(this)
+    hosts.share("tokens", None, within=_TOKENIZE_SECONDS)
+    if not hosts.is_first:
+        refuse_other_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
     training = fitted_training(settings.training, model.context_length)
@@ -71,13 +95,19 @@ def run(settings: Settings, workdir: str) -> None:
             "`train` or `convert` wrote, or train all parameters with --config.adapters.rank=0"
         )
 
+    refuse_other_inputs(hosts, inputs)
+    is_begun = False
+
     def write(unfinished: str) -> Written:
+        nonlocal is_begun
         holds_this_run(folder, stage)
         # From now on, so that a run that goes on can say which setting is another one.
         storage.write_whole(join(folder, CONFIG_FILE), this.config_json(inputs))
         if point is not None:
             storage.write_whole(join(folder, START), start_json(point))
-        return _train(this, point, folder, unfinished, stage.key)
+        is_begun = True
+        hosts.share("folder to work in", held_folder(folder))
+        return _written(this, point, folder, unfinished, _train(this, point, folder, stage.key, hosts))
 
     def intact(manifest: Manifest) -> bool:
         if model_statistics(folder, manifest)["steps"] not in own_steps(join(folder, CHECKPOINTS)):
@@ -97,7 +127,15 @@ def run(settings: Settings, workdir: str) -> None:
         adopts=lambda unmarked: holds_this_run(unmarked, stage),
         keeps=keeps,
     )
+    if not hosts.is_first:
+        held = hosts.share("folder to work in", None)
+        if held:
+            refuse_other_folder(folder, held)
+            _train(this, point, folder, stage.key, hosts)
+        return
     statistics = training_statistics(folder, this.do(stage))
+    if not is_begun:
+        hosts.share("folder to work in", "")
     say(
         f"{statistics['parameters']:,} parameters, {statistics['steps']:,} steps, {statistics['tokens']:,} tokens, "
         f"loss {statistics['loss']:.3f}",
@@ -105,8 +143,8 @@ def run(settings: Settings, workdir: str) -> None:
     )
 
 
-def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, key: str) -> Written:
-    """Trains in `folder`, whose log people follow; what is to be committed goes into `unfinished`."""
+def _train(run: Run, point: StartingPoint | None, folder: str, key: str, hosts: Hosts) -> TrainingResult:
+    """Trains in `folder`, whose log people follow."""
     settings = run.settings
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
@@ -119,7 +157,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
     for line in outlook(feed.rows, settings.training.steps, size):
         say(line)
     try:
-        result = train(
+        return train(
             feed,
             Objective(table, loss, settings.seed, scaled=settings.model.compute_dtype == "float16"),
             settings.training,
@@ -128,9 +166,14 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
             folder=folder,
             key=key,
             start=training_start(run, point, mesh),
+            hosts=hosts,
         )
     finally:
         feed.close()
+
+
+def _written(run: Run, point: StartingPoint | None, folder: str, unfinished: str, result: TrainingResult) -> Written:
+    """What is to be committed of a training, which goes into `unfinished`."""
     log = storage.read_bytes(join(folder, METRICS))
     outputs = [
         write_output(unfinished, METRICS, log),
@@ -143,7 +186,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
     if last["feed"]["damaged_rows"]:
         say(f"{last['feed']['damaged_rows']:,} rows were left empty, for their tokens are damaged")
     statistics = {
-        "parameters": count_params(table),
+        "parameters": count_params(trained_table(run)),
         "steps": result.steps,
         "tokens": last["tokens"],
         "loss": last["loss"],

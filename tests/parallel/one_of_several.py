@@ -3,6 +3,7 @@
 python one_of_several.py '{"hosts": {...}, "who": 1, "when": "training", "how": "kill"}'
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import traceback
 from sc2jax.errors import UserError
 from sc2jax.parallel.config import HostsConfig
 from sc2jax.parallel.hosts import Hosts, joined
+from sc2jax.process import describe, watch_signals
 
 STEPS = 20
 
@@ -52,9 +54,12 @@ def work(hosts: Hosts, task: dict) -> None:
         assert float(total) == sum(range(hosts.count)) + hosts.count * step
         time.sleep(task.get("pause", 0.0) * hosts.index)
     if hosts.index == task.get("who") and task.get("when") == "compiling":
-        # A call into native code that no signal's handler gets into, as long as a compilation may take.
-        jax.block_until_ready(jax.jit(lambda n: jax.lax.fori_loop(0, n, lambda _, x: x * 1.0001, 1.0))(2**31 - 1))
-    print(json.dumps({"step": step, "devices": jax.device_count(), "slowest": hosts.share("slowest", step)}))
+        # A call into native code that no signal interrupts, as a compilation is one: a mutex that nobody opens.
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+    said = {"step": step, "devices": jax.device_count(), "slowest": hosts.share("slowest", step)}
+    sys.stdout.write(json.dumps(said) + "\n")
     reach("end")
 
 
@@ -64,11 +69,12 @@ def main() -> int:
         with joined(HostsConfig(**task["hosts"])) as hosts:
             work(hosts, task)
     except (UserError, OSError) as error:
-        print(f"one: {error}", file=sys.stderr)
+        sys.stderr.write(f"one: {error}\n")
         return 2
-    except KeyboardInterrupt:
-        print("one: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        message, status = describe(error) or ("", 1)
+        sys.stderr.write(f"one: {message}\n")
+        return status
     except Exception:
         traceback.print_exc()
         return 1
@@ -76,6 +82,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    watch_signals()
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,0 +1,99 @@
+"""What the processes of one run must have in common: settings, inputs, and the folder that they write to.
+
+They are compared before anything is done, for what differs would show as a hang, or as a model that nobody can make
+again.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sc2jax.config import Settings, settings_json
+from sc2jax.config_values import leaves
+from sc2jax.errors import UserError
+from sc2jax.json_files import decode_json
+from sc2jax.locks import holder
+from sc2jax.parallel.hosts import AgreedError, Hosts
+from sc2jax.records.stage_folder import LOCK
+from sc2jax.settings import shown
+from sc2jax.storage import join
+
+_OF_EACH_HOST = ("hosts", "paths")
+"""The sections that may differ: the inputs that paths lead to are compared themselves."""
+
+_NAMED_AT_MOST = 3
+_SEEN_WITHIN = 30.0
+"""Seconds that NFS may take to show a file that another host wrote."""
+
+
+def refuse_other_settings(hosts: Hosts, settings: Settings) -> None:
+    """Makes sure that all processes were started with the same settings, those of the operation included.
+
+    Raises:
+        AgreedError: naming those that differ, and where.
+    """
+    sections = decode_json(settings_json(settings).encode(), dict[str, Any], "the config", "")
+    ours = {name: section for name, section in sections.items() if name not in _OF_EACH_HOST}
+    _refuse_differing(hosts, "settings", dict(leaves(ours)))
+
+
+def refuse_other_inputs(hosts: Hosts, inputs: Mapping[str, str]) -> None:
+    """Makes sure that what all processes read is the same, by its digests.
+
+    Raises:
+        AgreedError: naming the inputs that differ, and where.
+    """
+    _refuse_differing(hosts, "inputs", inputs)
+
+
+def _refuse_differing(hosts: Hosts, what: str, ours: Mapping[str, Any]) -> None:
+    firsts = hosts.share(what, dict(ours))
+    keys = sorted(key for key in {*ours, *firsts} if ours.get(key) != firsts.get(key))
+    differing = [
+        f"{key} is {shown(ours.get(key))} on {hosts.name} and {shown(firsts.get(key))} at process 0" for key in keys
+    ]
+    found = [text for texts in hosts.gather(f"other {what}", differing[:_NAMED_AT_MOST]) for text in texts]
+    if found:
+        more = f" and {len(found) - _NAMED_AT_MOST} more" if len(found) > _NAMED_AT_MOST else ""
+        raise AgreedError(
+            f"the processes of this run have different {what}: {'; '.join(found[:_NAMED_AT_MOST])}{more}; start all of "
+            "them with the same command, on the same data"
+        )
+
+
+def held_folder(folder: str) -> str:
+    """What tells apart the folder that this process holds from another host's folder of the same name."""
+    found = holder(join(folder, LOCK))
+    assert found is not None  # `records/stage.py` holds it while it writes
+    return found.token
+
+
+def refuse_other_folder(folder: str, held: str) -> None:
+    """Makes sure that a folder is the very one that process 0 holds.
+
+    Raises:
+        UserError: it is another one of the same name, on this host's own disk.
+    """
+    until = time.monotonic() + _SEEN_WITHIN
+    while True:
+        found = holder(join(folder, LOCK))
+        if found is not None and found.token == held:
+            return
+        if time.monotonic() > until:
+            raise UserError(
+                f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on "
+                "NFS or in an object store"
+            )
+        time.sleep(1.0)
+
+
+@contextlib.contextmanager
+def first_alone_speaks(hosts: Hosts) -> Iterator[None]:
+    """A block in which nothing is printed but by process 0; errors are."""
+    if hosts.is_first:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
