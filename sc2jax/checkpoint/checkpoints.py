@@ -78,7 +78,7 @@ class Checkpoints:
             storage.make_folder(folder)
             sweep(folder)
             name_foreign(folder, foreign_entries(folder))
-        self._checkpointer = background_checkpointer()
+        self._checkpointer = background_checkpointer(folder)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
