@@ -35,9 +35,7 @@ def background_checkpointer(folder: str) -> ocp.AsyncCheckpointer:
     }
     how = atomicity(folder)
     return ocp.AsyncCheckpointer(
-        ocp.CompositeCheckpointHandler(
-            composite_options=ocp.CompositeOptions(atomicity_options=how), **handlers
-        ),
+        ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(atomicity_options=how), **handlers),
         async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS),
         atomicity_options=how,
     )
