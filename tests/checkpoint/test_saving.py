@@ -197,6 +197,6 @@ def test_a_store_that_refuses_ends_nothing_but_the_save(monkeypatch):
         patched.setattr(MemoryFileSystem, "isdir", refuse)
         save(opened, 2)
         assert "step 2 could not be saved" in opened.failed()
-    with pytest.raises(UserError, match="cannot be reached .*403 quota"):
+    with pytest.raises(UserError, match=r"cannot be reached .*403 quota"):
         opened.wait()
     opened.close()
