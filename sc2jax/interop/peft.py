@@ -47,7 +47,11 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "alpha_pattern": ({}, None),
     "target_parameters": (None, []),
     "trainable_token_indices": (None, []),
-    "megatron_config": (None,),
+    "use_qalora": (False,),
+    "use_bdlora": (False, None),
+    **dict.fromkeys(
+        ("alora_invocation_tokens", "arrow_config", "kasa_config", "megatron_config", "monteclora_config"), (None,)
+    ),
     # The others change the weights that the adapters are added to.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
