@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.training.steps = 420
     config.training.batch_size = 8
     config.training.peak_learning_rate = 2e-3
-    config.training.warmup_steps = 40
+    config.training.warmup_tokens = 40 * 8 * 256  # 40 steps
     config.training.checkpoint_every = 60
     config.training.checkpoints_kept = 2
 

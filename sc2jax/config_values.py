@@ -15,6 +15,7 @@ GONE = {
     "feed.long_documents": "a document goes on from row to row, as in StarCoder2's training",
     "feed.streams_per_row": "rows are drawn from all of a source at once",
     "feed.tokenized": "training always reads the tokens that `sc2jax tokenize` wrote",
+    "training.warmup_steps": "it is training.warmup_tokens, so many steps x training.batch_size x model.context_length",
     "tokenize.epochs": "it is tokenize.renderings",
 }
 """Keys of configs that were saved before, and what became of them."""

@@ -35,7 +35,10 @@ def test_version(capsys):
 def test_a_verb_lists_its_config(capsys, help_flag):
     status, out, _ = run(capsys, "train", help_flag, "--config.training.steps=41")
     assert status == 0
-    assert "training.steps: 41  (steps; at least 1 and at most 1,000,000,000)\n    Length of the run." in out
+    assert (
+        "training.steps: 41  (steps; at least 0 and at most 1,000,000,000)\n    How far to run; 0: to the horizon."
+        in out
+    )
     assert sentence("train") in out
 
 
@@ -51,7 +54,7 @@ def test_nothing_is_an_error(capsys):
         (["trian"], "did you mean train?"),
         (["train", "--config=nowhere"], "there is no config 'nowhere'"),
         (["train", "--config.training.stepz=1"], "did you mean training.steps"),
-        (["train", "--config.training.steps=0"], "training.steps is 0"),
+        (["train", "--config.training.batch_size=0"], "training.batch_size is 0"),
         (["train", "--workdir=foo://bar"], "foo://bar cannot be opened"),
         (
             ["train", "--workdir", "--config.training.steps=7"],
@@ -61,7 +64,7 @@ def test_nothing_is_an_error(capsys):
         (["train", "--workdir=a", "--workdir", "b"], "--workdir is given 2 times: 'a', 'b'; give it once"),
         (["train", "somewhere"], "unknown argument 'somewhere'"),
         (["train", "\x1b[2J\u202e"], "unknown argument '\\x1b[2J\\u202e'"),
-        (["train", "--config.training.steps=0", "--workdir=\x1b[2J"], "training.steps is 0"),
+        (["train", "--config.training.batch_size=0", "--workdir=\x1b[2J"], "training.batch_size is 0"),
         (["tokenizer", "--workdir=/nowhere/\x1b[2J\u202e"], "/nowhere/\u241b[2J<U+202E>/corpus holds no manifest.json"),
         (["curate", "--workdir=memory://x"], "memory://x cannot be opened: memory keeps no files"),
         (["curate", "--workdir=simplecache::memory://x"], "'::' chains file systems"),

@@ -55,7 +55,7 @@ def test_overrides_take_the_type_of_their_default():
             "--config.model.tie_embeddings=false",
             "--config.corpus.keep_license_types=permissive,, no_license,",
             "--config.training.batch_size=0x10",
-            "--config.training.warmup_steps=1_0",
+            "--config.training.warmup_tokens=1_0",
             "--workdir=/somewhere",
         ],
     )
@@ -63,7 +63,7 @@ def test_overrides_take_the_type_of_their_default():
     assert (settings.training.steps, settings.training.peak_learning_rate) == (70, 1.0)
     assert settings.model.tie_embeddings is False
     assert settings.corpus.keep_license_types == ("permissive", "no_license")
-    assert (settings.training.batch_size, settings.training.warmup_steps) == (16, 10)
+    assert (settings.training.batch_size, settings.training.warmup_tokens) == (16, 10)
     assert workdir == "/somewhere"
 
 
@@ -171,7 +171,7 @@ def test_a_config_file_that_fails_is_one_error(tmp_path, body, hint):
 def test_ranges_hold_for_python_configs_too(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(python_config("config.training.steps = 10**5000"))
-    with pytest.raises(UserError, match=r"training\.steps is a value of type int; it must be at least 1 and at most"):
+    with pytest.raises(UserError, match=r"training\.steps is a value of type int; it must be at least 0 and at most"):
         to_settings(load_config(str(path)))
 
 
@@ -241,7 +241,7 @@ def test_a_saved_config_that_is_missing_is_named(tmp_path):
 
 
 def test_a_section_is_no_key():
-    assert value_of(default_config(), "training.steps") == 1_200_000
+    assert value_of(default_config(), "training.steps") == 1_478_196
     with pytest.raises(UserError, match="no config key 'training'"):
         value_of(default_config(), "training")
 

@@ -13,7 +13,7 @@ from sc2jax.config_help import declarations, explain
 from sc2jax.config_values import leaves, override, value_of
 from sc2jax.errors import UserError
 from sc2jax.model.params import count_params, parameter_table
-from sc2jax.training.optimizer import learning_rate_schedule
+from sc2jax.training.schedule import fitted_training, learning_rate_schedule, tokens_per_step
 
 WRITTEN = (
     "100000000000000000000", "1099511627776", "4294967296", "1e-320", "1e38", "nan", "inf", "-inf", "0", "-1", "1",
@@ -24,6 +24,7 @@ HELD = (
     10**20, 2**40, -(2**63), 10**400, 10**5000, 1e-320, 1e308, math.nan, math.inf, -math.inf, 0, -1, 0.5, True, None,
     [], {}, (), ("a",), (1,), b"x", "", "\0", "\ud800", 1j, np.int64(3), np.float32(0.5), object(),
 )  # fmt: skip
+ROW = 4096
 TINY = np.finfo(np.float32).tiny
 NUMBERS = [key for key, value in leaves(default_config().to_dict()) if type(value) in (int, float)]
 
@@ -81,10 +82,12 @@ def serves(key: str, settings: Settings | None) -> None:
 
 
 def serves_training(training: Any) -> None:
-    schedule = learning_rate_schedule(training)
-    rates = [
-        float(np.asarray(schedule(step))) for step in (0, training.warmup_steps, training.steps - 1, training.steps)
-    ]
+    try:
+        training = fitted_training(training, ROW)
+    except UserError:
+        return
+    schedule, warmup = learning_rate_schedule(training, ROW), training.warmup_tokens // tokens_per_step(training, ROW)
+    rates = [float(np.asarray(schedule(step))) for step in (0, warmup, warmup + 1, training.steps - 1, training.steps)]
     assert all(0 <= rate <= 1 for rate in rates)
     assert max(rates) > TINY
     for beta in map(np.float32, (training.beta1, training.beta2)):
@@ -107,7 +110,10 @@ def test_neither_limit_of_a_number_is_beyond_what_its_type_can_hold():
         ({"corpus.near_permutations": "60"}, "across the split 89% of the pairs at corpus.near_threshold (0.7)"),
         ({"corpus.near_threshold": "0.0", "corpus.heldout_similarity": "0.0"}, "across the split 0% of the pairs"),
         ({"corpus.heldout_similarity": "0.71"}, "more than corpus.near_threshold (0.7)"),
-        ({"training.steps": "1000"}, "training.warmup_steps is 1000; it must lie below training.steps = 1000"),
+        (
+            {"training.horizon_tokens": "1000"},
+            "training.warmup_tokens is 2,097,152,000; it must lie below the horizon, 1,000",
+        ),
         ({"training.log_every": "300"}, "is not a multiple of training.log_every 300"),
         ({"model.num_kv_heads": "5"}, "model.num_heads 24 is not a multiple of model.num_kv_heads 5"),
         ({"model.num_heads": "7"}, "model.embed_dim 3072 is not a multiple of model.num_heads 7"),

@@ -66,7 +66,7 @@ def test_the_ablation_trains(trained_by_quickstart, tmp_path, monkeypatch, capsy
     (arguments,) = [line for line in commands(README, "sc2jax") if "--config.model.num_kv_heads=1" in line]
     monkeypatch.chdir(trained_by_quickstart)
     tiny = {"context_length": 32, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "window": 16}
-    short = {"steps": 2, "batch_size": 8, "warmup_steps": 1}
+    short = {"steps": 2, "batch_size": 8, "warmup_tokens": 8 * 32}
     more = [f"--config.model.{key}={value}" for key, value in tiny.items()]
     more += [f"--config.training.{key}={value}" for key, value in short.items()]
     assert cli.run([*arguments, *more]) == 0

@@ -138,8 +138,9 @@ def test_what_says_only_how_the_work_is_done():
         "corpus.max_distribution_bytes", "corpus.damaged",
         "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",
-        "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
-        "training.loss_chunk", "training.checkpoint_every", "training.checkpoints_kept",
+        "mesh.slices", "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
+        "training.steps", "training.accumulation", "training.loss_chunk",
+        "training.checkpoint_every", "training.checkpoints_kept",
         "evaluation.score_batch", "evaluation.infill_batch",
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ TINY = {
     "model.window": 32,
     "training.steps": 20,
     "training.batch_size": 8,
-    "training.warmup_steps": 2,
+    "training.warmup_tokens": 2 * 8 * 64,
     "training.log_every": 5,
     "training.checkpoint_every": 10,
     "corpus.heldout_fraction": 0.2,

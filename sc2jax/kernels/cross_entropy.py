@@ -14,7 +14,10 @@ import jax.numpy as jnp
 
 
 class LossAndGradients(NamedTuple):
-    """The weighted sum of the losses, the losses, and the gradients of the sum; float32 but for the hidden states'."""
+    """The weighted sum of the losses, the losses, and the gradients of the sum; float32 but for the hidden states'.
+
+    With a z-loss the gradients are those of the sum of both; the values are without it.
+    """
 
     total: jax.Array
     losses_M: jax.Array
@@ -38,6 +41,7 @@ def chunked_cross_entropy(
     weights_M: jax.Array,
     chunk: int,
     vocab_axes: tuple[str, ...] = (),
+    z_loss: float = 0.0,
 ) -> LossAndGradients:
     """The loss and its gradients, `chunk` tokens at a time (the last chunk is padded).
 
@@ -48,8 +52,9 @@ def chunked_cross_entropy(
         weights_M: how much each target counts.
         chunk: how many tokens' logits exist at a time.
         vocab_axes: the mesh axes that the vocabulary is split over.
+        z_loss: weight of the square of the logarithm of the softmax's sum.
     """
-    chunked = partial(_chunked, chunk=chunk, vocab_axes=vocab_axes)
+    chunked = partial(_chunked, chunk=chunk, vocab_axes=vocab_axes, z_loss=z_loss)
     return jax.lax.platform_dependent(
         hidden_MD,
         output_VD,
@@ -70,6 +75,7 @@ def _chunked(
     *,
     chunk: int,
     vocab_axes: tuple[str, ...],
+    z_loss: float,
     embed_first: bool,
 ) -> LossAndGradients:
     """The same; the gradient of the output projection is summed as (D, V) if `embed_first`, else as (V, D)."""
@@ -94,7 +100,10 @@ def _chunked(
         )
         is_target_CV = jnp.arange(V)[None, :] + first_word == targets_C[:, None]
         losses_C = log_sum_C1[:, 0] - over_vocab(jnp.sum(jnp.where(is_target_CV, logits_CV, 0.0), axis=-1))
-        d_logits_CV = (jnp.exp(logits_CV - log_sum_C1) - is_target_CV) * weights_C[:, None]
+        shares_CV = jnp.exp(logits_CV - log_sum_C1)
+        if z_loss:
+            shares_CV *= 1 + 2 * z_loss * log_sum_C1
+        d_logits_CV = (shares_CV - is_target_CV) * weights_C[:, None]
         d_logits_CV = d_logits_CV.astype(hidden_MD.dtype)
         d_hidden_CD = over_vocab(jnp.einsum("CV,VD->CD", d_logits_CV, cast_VD, preferred_element_type=jnp.float32))
         if embed_first:

@@ -26,7 +26,7 @@ OUTPUT = (rules.VOCAB, rules.EMBED)
 
 
 def next_token_loss(
-    config: ModelConfig, chunk: int, mesh: Mesh | None = None
+    config: ModelConfig, chunk: int, mesh: Mesh | None = None, z_loss: float = 0.0
 ) -> Callable[[Params, Params, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
     """The loss of a batch as the train step takes it: weighted sum of the cross-entropies, and sum of the weights.
 
@@ -37,6 +37,8 @@ def next_token_loss(
         config: the model.
         chunk: tokens whose logits exist at a time on each device; 0: all of them.
         mesh: where the arrays live, if sharded.
+        z_loss: weight of log(Z)^2, where Z is the sum of the softmax (PaLM, arXiv 2204.02311, section 5). Its gradient
+            is added to that of the sum, its value is not.
     """
 
     def loss(
@@ -46,9 +48,14 @@ def next_token_loss(
         targets_BT, weights_BT = batch["targets"], batch["weights"]
         if chunk:
             hidden_BTD, output_VD = _hidden(params, batch, config, mesh, key), output_projection(params, config)
-            total: Any = total_loss(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh)
+            total: Any = total_loss(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh, z_loss)
         else:
-            total = jnp.sum(token_losses(params, batch, config, mesh, key) * weights_BT)
+            logits_BTV = output_logits(params, _hidden(params, batch, config, mesh, key), config)
+            losses_BT = optax.softmax_cross_entropy_with_integer_labels(logits_BTV, targets_BT)
+            total = jnp.sum(losses_BT * weights_BT)
+            if z_loss:
+                z = z_loss * jnp.sum(jnp.square(jax.nn.logsumexp(logits_BTV, axis=-1)) * weights_BT)
+                total += z - jax.lax.stop_gradient(z)
         return total, jnp.sum(weights_BT)
 
     return loss
@@ -77,7 +84,7 @@ def _hidden(
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def total_loss(
     hidden_BTD: jax.Array,
     output_VD: jax.Array,
@@ -85,6 +92,7 @@ def total_loss(
     weights_BT: jax.Array,
     chunk: int,
     mesh: Mesh | None = None,
+    z_loss: float = 0.0,
 ) -> jax.Array:
     """The weighted sum of the targets' cross-entropies in nats, float32.
 
@@ -99,8 +107,9 @@ def total_loss(
         weights_BT: how much each target counts; no gradient flows to them.
         chunk: tokens whose logits exist at a time on each device.
         mesh: where the arrays live, if sharded.
+        z_loss: as in `next_token_loss`.
     """
-    return _forward(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh)[0]
+    return _forward(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, mesh, z_loss)[0]
 
 
 def _forward(
@@ -110,12 +119,15 @@ def _forward(
     weights_BT: jax.Array,
     chunk: int,
     mesh: Mesh | None,
+    z_loss: float,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     if mesh is None or mesh.size == 1:
-        total, d_hidden_BTD, d_output_VD = _local(hidden_BTD, output_VD, targets_BT, weights_BT, chunk, None)
+        total, d_hidden_BTD, d_output_VD = _local(
+            hidden_BTD, output_VD, targets_BT, weights_BT, chunk=chunk, mesh=None, z_loss=z_loss
+        )
     else:
         mapped = rules.map_shards(
-            partial(_local, chunk=chunk, mesh=mesh),
+            partial(_local, chunk=chunk, mesh=mesh, z_loss=z_loss),
             mesh,
             [HIDDEN, OUTPUT, TOKENS, TOKENS],
             [((), ()), (HIDDEN, hidden_BTD.shape), (OUTPUT, output_VD.shape)],
@@ -124,8 +136,10 @@ def _forward(
     return total, (d_hidden_BTD, d_output_VD)
 
 
-def _backward(chunk: int, mesh: Mesh | None, gradients: tuple[jax.Array, jax.Array], scale: jax.Array) -> Any:
-    del chunk, mesh
+def _backward(
+    chunk: int, mesh: Mesh | None, z_loss: float, gradients: tuple[jax.Array, jax.Array], scale: jax.Array
+) -> Any:
+    del chunk, mesh, z_loss
     return *((gradient * scale).astype(gradient.dtype) for gradient in gradients), None, None
 
 
@@ -137,8 +151,10 @@ def _local(
     output_VD: jax.Array,
     targets_BT: jax.Array,
     weights_BT: jax.Array,
+    *,
     chunk: int,
     mesh: Mesh | None,
+    z_loss: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Total, and gradients of hidden states and output projection, of the part of the arrays that is here."""
 
@@ -152,7 +168,7 @@ def _local(
         gathered_VD = jax.lax.all_gather(gathered_VD, embed, axis=1, tiled=True)
     hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
     total, _, d_hidden_MD, d_output_VD = chunked_cross_entropy(
-        hidden_MD, gathered_VD, targets_BT.reshape(-1), weights_BT.reshape(-1), chunk, vocab
+        hidden_MD, gathered_VD, targets_BT.reshape(-1), weights_BT.reshape(-1), chunk, vocab, z_loss
     )
     if tokens:
         total = jax.lax.psum(total, tokens)

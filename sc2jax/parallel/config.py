@@ -13,9 +13,18 @@ MOST_DEVICES = 1_000_000
 class MeshConfig:
     """Sizes of the mesh axes; their product is the number of devices. One of them may be 0: all devices that remain."""
 
+    slices: int = setting(
+        1,
+        "TPU slices, joined by the data-centre network alone: each has copies of the parameters and its part of the "
+        "batch.",
+        unit="slices",
+        at_least=1,
+        at_most=MOST_DEVICES,
+        decides=False,
+    )
     data: int = setting(
         1,
-        "Copies of the parameters, each with its part of the batch.",
+        "Copies of the parameters within a slice, each with its part of the batch.",
         unit="devices",
         at_least=0,
         at_most=MOST_DEVICES,

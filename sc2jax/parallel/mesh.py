@@ -1,5 +1,6 @@
 """The device mesh."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -7,20 +8,22 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from sc2jax.errors import UserError
 from sc2jax.parallel.config import MeshConfig
 
 
 def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of all devices with the axes data, fsdp, sequence and tensor; neighbours in it are neighbours in hardware.
+    """A mesh of all devices with the axes slices, data, fsdp, sequence and tensor; neighbours are so in hardware.
+
+    Its axes are of type Auto: the compiler spreads arrays between those whose places are stated.
 
     Raises:
-        UserError: the sizes do not multiply to the number of devices.
+        UserError: the sizes do not multiply to the number of devices, or the slices are not those of the hardware.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = {"data": config.data, "fsdp": config.fsdp, "sequence": config.sequence, "tensor": config.tensor}
+    sizes = dataclasses.asdict(config)
     fixed = math.prod(size for size in sizes.values() if size)
     rest, remainder = divmod(len(devices), fixed)
     if remainder or (rest != 1 and 0 not in sizes.values()):
@@ -30,6 +33,16 @@ def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mes
             "one of them"
         )
     shape = tuple(size or rest for size in sizes.values())
+    return Mesh(_arranged(devices, shape), tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _arranged(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1 and slices != shape[0]:
+        raise UserError(f"the devices are in {slices} slices; set mesh.slices to {slices} (now {shape[0]})")
     if len(devices) == 1:
-        return Mesh(np.array(devices).reshape(shape), tuple(sizes))
-    return Mesh(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), tuple(sizes))
+        return np.array(devices).reshape(shape)
+    if slices == 1:  # one slice, which may be divided into several to try them, or hardware that knows none
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    inside, between = (1, *shape[1:]), (slices, *[1] * (len(shape) - 1))
+    return mesh_utils.create_hybrid_device_mesh(inside, between, devices, allow_split_physical_axes=True)

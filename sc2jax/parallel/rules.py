@@ -17,6 +17,7 @@ from sc2jax.errors import UserError
 BATCH = "batch"  # rows of an activation
 LENGTH = "length"  # positions of an activation
 ACTIVATION_EMBED = "activation_embed"
+PART = "part"  # parts that a batch is computed in, one after the other
 STREAM = "stream"  # rows of the feed's saved position
 LAYERS = "layers"
 EMBED = "embed"
@@ -28,7 +29,8 @@ VOCAB = "vocab"
 RANK = "rank"  # of adapters
 
 RULES: dict[str, tuple[str, ...]] = {
-    BATCH: ("data", "fsdp"),
+    PART: (),
+    BATCH: ("slices", "data", "fsdp"),
     LENGTH: ("sequence",),
     ACTIVATION_EMBED: (),
     STREAM: (),
@@ -69,9 +71,10 @@ def partition_spec(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> Par
         names, parts = mesh_axes(mesh, axis), shard_count(mesh, axis)
         if size % parts:
             if axis not in REPLICABLE:
+                sizes, divisors = nearest_multiples(size, parts), nearest_divisors(size, parts)
                 raise UserError(
-                    f"the {axis} dimension has {size} elements, which mesh axes {' x '.join(names)} = {parts} do not "
-                    f"divide; use a multiple of {parts} or another mesh"
+                    f"the {axis} dimension has {size:,} elements, which mesh axes {' x '.join(names)} = {parts} do not "
+                    f"divide; they would divide {listed(sizes)}, and {listed(divisors)} would divide it"
                 )
             names = ()
         if used & set(names):
@@ -96,6 +99,43 @@ def constrain(x: jax.Array, mesh: Mesh | None, axes: Sequence[str]) -> jax.Array
     if mesh is None:
         return x
     return jax.lax.with_sharding_constraint(x, sharding(mesh, axes, x.shape))
+
+
+def in_parts(x_BT: jax.Array, parts: int, mesh: Mesh | None) -> jax.Array:
+    """The rows of a batch in parts of equally many, (parts, B / parts, T): each device has its share of every part.
+
+    A part takes some of the rows that each device already has, so that no row moves between devices.
+
+    Raises:
+        UserError: the rows are not divisible by the parts on each device.
+    """
+    B, T = x_BT.shape
+    shards = 1 if mesh is None else shard_count(mesh, BATCH)
+    if B % (shards * parts):
+        raise UserError(
+            f"training.accumulation {parts} does not divide the {B // shards} rows that each of {shards} shards of the "
+            f"batch has; use {listed(nearest_divisors(B // shards, parts))}"
+        )
+    x_PSBT = x_BT.reshape(shards, parts, B // (shards * parts), T).swapaxes(0, 1)
+    return constrain(x_PSBT.reshape(parts, B // parts, T), mesh, (PART, BATCH, LENGTH))
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers as a message lists those to choose from."""
+    return " or ".join(f"{number:,}" for number in numbers)
+
+
+def nearest_multiples(size: int, parts: int) -> list[int]:
+    """The multiples of `parts` around `size` that are not 0."""
+    below = size // parts * parts
+    return sorted({below or parts, below + parts})
+
+
+def nearest_divisors(size: int, parts: int) -> list[int]:
+    """The divisors of `size` around `parts`: the greatest below it and the smallest above it, where there is one."""
+    below = next(number for number in range(min(parts, size), 0, -1) if size % number == 0)
+    above = next((number for number in range(max(parts, 1), size + 1) if size % number == 0), below)
+    return sorted({below, above})
 
 
 def map_shards(

@@ -7,6 +7,10 @@ from sc2jax.settings import check_ranges, setting
 
 MOST_STEPS = 1_000_000_000
 """The step is counted in 32 bits."""
+MOST_TOKENS = 10**15
+"""Far beyond any run, and still exact as a float."""
+COSINE, PLATEAU = "cosine", "plateau"
+MOMENTS_DTYPES = ("float32", "bfloat16")
 NEAREST_TO_ONE = 0.99999
 """A decay of moments at most: closer to 1, float32 cannot hold the correction of their bias."""
 
@@ -15,15 +19,50 @@ NEAREST_TO_ONE = 0.99999
 class TrainingConfig:
     """Optimizer, schedule and bookkeeping; the defaults are StarCoder2-3B's base stage (paper, section 6.2)."""
 
-    steps: int = setting(1_200_000, "Length of the run.", unit="steps", at_least=1, at_most=MOST_STEPS)
+    steps: int = setting(
+        1_478_196,
+        "How far to run; 0: to the horizon. It may change at any restart, but lies beyond no horizon.",
+        unit="steps",
+        at_least=0,
+        at_most=MOST_STEPS,
+        decides=False,
+    )
     batch_size: int = setting(
-        640, "Rows of a step over all devices: 2.6 M tokens at context 4096.", unit="rows", at_least=1, at_most=1 << 20
+        512, "Rows of a step over all devices: 2.1 M tokens at context 4096.", unit="rows", at_least=1, at_most=1 << 20
+    )
+    accumulation: int = setting(
+        1,
+        "Parts that the rows of a step are computed in, one after the other, for want of memory; their gradients are "
+        "summed over tokens.",
+        unit="micro-batches",
+        at_least=1,
+        at_most=1 << 20,
+        decides=False,
+    )
+    schedule: str = setting(
+        COSINE,
+        "The learning rate after the warm-up: cosine (falls up to the horizon), plateau (stays at its peak, and falls "
+        "linearly over the last decay_tokens before the horizon).",
+        choices=(COSINE, PLATEAU),
+    )
+    horizon_tokens: int = setting(
+        0,
+        "Positions of rows, padding included, that the schedule is laid out over; 0: as many as training.steps come to "
+        "(without decay_tokens a plateau has no horizon).",
+        unit="tokens",
+        at_least=0,
+        at_most=MOST_TOKENS,
     )
     peak_learning_rate: float = setting(3e-4, "Learning rate at the end of the warm-up.", at_least=1e-12, at_most=1)
     final_learning_rate_fraction: float = setting(
-        0.1, "Where the cosine ends, as a fraction of the peak.", at_least=0, at_most=1
+        0.1, "Learning rate at the horizon, as a fraction of the peak.", at_least=0, at_most=1
     )
-    warmup_steps: int = setting(1000, "Linear warm-up from 0.", unit="steps", at_least=0, at_most=MOST_STEPS)
+    warmup_tokens: int = setting(
+        2_097_152_000, "Linear warm-up from 0: 1000 steps.", unit="tokens", at_least=0, at_most=MOST_TOKENS
+    )
+    decay_tokens: int = setting(
+        0, "Length of the decay that ends a plateau; 0: none.", unit="tokens", at_least=0, at_most=MOST_TOKENS
+    )
     beta1: float = setting(0.9, "Decay of Adam's first moment.", at_least=0, at_most=NEAREST_TO_ONE)
     beta2: float = setting(0.95, "Decay of Adam's second moment.", at_least=0, at_most=NEAREST_TO_ONE)
     epsilon: float = setting(1e-8, "Added to the root of Adam's second moment.", at_least=1e-16, at_most=1)
@@ -41,6 +80,24 @@ class TrainingConfig:
         "Whether the model has the shape and the tokenizer of that in paths.start, and rows at most as long as its "
         "context.",
         decides=False,
+    )
+    moments_dtype: str = setting(
+        "float32", "Type that Adam's moments are held in; they are computed in float32.", choices=MOMENTS_DTYPES
+    )
+    z_loss: float = setting(
+        0.0,
+        "Weight of the squared logarithm of the softmax's sum, which keeps logits near 0 (PaLM, arXiv 2204.02311: "
+        "1e-4); the loss that is reported is without it.",
+        at_least=0,
+        at_most=1,
+    )
+    skip_spikes: float = setting(
+        0.0,
+        "Skip the update of a step whose loss or gradient norm lies more than so many standard deviations above the "
+        "mean of the 128 steps before it (OLMo: 6); 0: never.",
+        unit="standard deviations",
+        at_least=0,
+        at_most=1000,
     )
     loss_chunk: int = setting(
         2048,
@@ -69,7 +126,7 @@ class TrainingConfig:
         """Refuses what cannot be.
 
         Raises:
-            UserError: a value out of its range, or a warm-up that leaves no step.
+            UserError: a value out of its range, or a schedule whose parts do not fit together.
         """
         check_ranges("training", self)
         if self.checkpoint_every % self.log_every:
@@ -77,7 +134,23 @@ class TrainingConfig:
                 f"training.checkpoint_every {self.checkpoint_every} is not a multiple of training.log_every "
                 f"{self.log_every}: a restored run could not complete the log line it was in"
             )
-        if not self.warmup_steps < self.steps:
+        self._refuse_misfit_schedule()
+
+    def _refuse_misfit_schedule(self) -> None:
+        if self.schedule == COSINE and self.decay_tokens:
             raise UserError(
-                f"training.warmup_steps is {self.warmup_steps}; it must lie below training.steps = {self.steps}"
+                f"training.decay_tokens is {self.decay_tokens:,}, but a cosine decays all the way; set it to 0, or "
+                f"training.schedule to {PLATEAU}"
+            )
+        if self.schedule == PLATEAU and self.horizon_tokens and not self.decay_tokens:
+            raise UserError(
+                f"training.horizon_tokens is {self.horizon_tokens:,}, but a plateau without a decay has no horizon; "
+                "set it to 0 and training.steps to how far to run, or set training.decay_tokens"
+            )
+        before = self.warmup_tokens + self.decay_tokens
+        if self.horizon_tokens and not before <= self.horizon_tokens - (self.schedule == COSINE):
+            what = "training.warmup_tokens" + (" + training.decay_tokens" if self.decay_tokens else "")
+            raise UserError(
+                f"{what} is {before:,}; it must {'not exceed' if self.decay_tokens else 'lie below'} the horizon, "
+                f"{self.horizon_tokens:,} tokens (training.horizon_tokens, or what training.steps come to)"
             )

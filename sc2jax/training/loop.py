@@ -21,6 +21,7 @@ from sc2jax.model.params import Table, stacked_mask
 from sc2jax.progress import progress
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.metrics import MetricsLog
+from sc2jax.training.schedule import fitted_training
 from sc2jax.training.spoken_progress import SpokenProgress
 from sc2jax.training.start import SCRATCH, Start
 from sc2jax.training.step import (
@@ -87,6 +88,7 @@ def train(
     key: str,
     seed: int,
     start: Start = SCRATCH,
+    scaled: bool = False,
 ) -> TrainingResult:
     """Trains the parameters of a table to the last step, from the newest checkpoint in `folder` of the same `key`.
 
@@ -103,21 +105,30 @@ def train(
         key: names the config and the inputs of the run.
         seed: of the parameters and of whatever the loss draws.
         start: where parameters come from that do not follow from the seed.
+        scaled: whether the loss is computed in float16, see `compile_train_step`.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, or the loss became infinite or not a number.
     """
+    training = fitted_training(training, row_length)
     size = training.batch_size
     placement, rows = batch_sharding(mesh, size, row_length), local_rows(mesh, size, row_length)
     place = partial(place_batch, placement=placement, rows=rows, batch_size=size)
     checkpoints = Checkpoints(f"{folder}/{CHECKPOINTS}", training.checkpoints_kept)
     try:
-        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed, start)
+        state, log_sha256 = _start(checkpoints, feed, table, training, mesh, folder, key, seed, start, scaled)
         first = int(state.step)
         checkpoints.refuse_occupied(lambda step: first < step <= training.steps and _is_saved(step, training))
         log = MetricsLog(folder, first, log_sha256) if jax.process_index() == 0 else None
         step = compile_train_step(
-            table, loss, training, mesh, row_length=row_length, seed=seed, frozen=start.frozen_table
+            table,
+            loss,
+            training,
+            mesh,
+            row_length=row_length,
+            seed=seed,
+            frozen=start.frozen_table,
+            scaled=scaled,
         )
 
         def save(state: TrainState) -> None:
@@ -141,11 +152,12 @@ def _start(
     key: str,
     seed: int,
     start: Start,
+    scaled: bool,
 ) -> tuple[TrainState, str]:
     """The state of the own checkpoint, or of what the run begins with, and the digest of the log up to there."""
     abstract, step = abstract_state(table, training, mesh), checkpoints.latest_step()
     if step is None:
-        return _begin(abstract, table, training, mesh, seed, start), ""
+        return _begin(abstract, table, training, mesh, seed, start, scaled), ""
     # All of them, for the oldest ones are deleted as new ones come.
     other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
     if other:
@@ -160,19 +172,19 @@ def _start(
 
 
 def _begin(
-    abstract: TrainState, table: Table, training: TrainingConfig, mesh: Mesh, seed: int, start: Start
+    abstract: TrainState, table: Table, training: TrainingConfig, mesh: Mesh, seed: int, start: Start, scaled: bool
 ) -> TrainState:
     """The state of a new run, by the starting point, or by the seed where that has none."""
     if start.state is None:
         params = start.params() if start.params else None
-        return init_state(table, training, mesh, seed, start.frozen(), params)
+        return init_state(table, training, mesh, seed, start.frozen(), params, scaled=scaled)
     folder, step = start.state
     others = Checkpoints(folder)
     try:
         _, params, beside = others.restore(step, abstract.params, _beside_params(abstract))
     finally:
         others.close()
-    state = init_state(table, training, mesh, seed, start.frozen(), params)
+    state = init_state(table, training, mesh, seed, start.frozen(), params, scaled=scaled)
     return dataclasses.replace(state, optimizer_state=beside["optimizer_state"])
 
 

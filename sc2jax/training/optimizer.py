@@ -1,23 +1,14 @@
 """AdamW (StarCoder2 paper, section 6.2)."""
 
+from typing import Any
+
 import jax
 import optax
 from jax.sharding import Mesh
 
-from sc2jax.model.params import Table, abstract_params, decay_mask, param_shardings
+from sc2jax.model.params import Params, Table, abstract_params, decay_mask, param_shardings
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
-
-
-def learning_rate_schedule(config: TrainingConfig) -> optax.Schedule:
-    """Linear warm-up from 0 to the peak, then a cosine down to its last fraction at the last step."""
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.peak_learning_rate,
-        warmup_steps=config.warmup_steps,
-        decay_steps=config.steps,
-        end_value=config.peak_learning_rate * config.final_learning_rate_fraction,
-    )
 
 
 def create_optimizer(config: TrainingConfig, table: Table) -> optax.GradientTransformation:
@@ -28,9 +19,26 @@ def create_optimizer(config: TrainingConfig, table: Table) -> optax.GradientTran
     """
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon),
+        _held_in(config.moments_dtype, optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon)),
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask(table)),
     )
+
+
+def _held_in(dtype: str, adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Adam that computes its moments in float32 and holds them in another type between steps."""
+
+    def cast(state: Any, dtype: str) -> optax.ScaleByAdamState:
+        mu, nu = (jax.tree.map(lambda moment: moment.astype(dtype), moments) for moments in (state.mu, state.nu))
+        return optax.ScaleByAdamState(state.count, mu, nu)
+
+    def init(params: Params) -> optax.OptState:
+        return cast(adam.init(params), dtype)
+
+    def update(updates: Params, state: optax.OptState, params: Params | None = None) -> tuple[Any, optax.OptState]:
+        updates, state = adam.update(updates, cast(state, "float32"), params)
+        return updates, cast(state, dtype)
+
+    return optax.GradientTransformation(init, update)
 
 
 def optimizer_shardings(optimizer: optax.GradientTransformation, table: Table, mesh: Mesh) -> optax.OptState:

@@ -16,8 +16,9 @@ from jax.sharding import Mesh, NamedSharding
 from sc2jax.model.params import Params, Table, init_params, param_shardings
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.health import Health, init_health
-from sc2jax.training.optimizer import create_optimizer, learning_rate_schedule, optimizer_shardings
+from sc2jax.training.health import Health, after_step, init_health, overflowed, spiked
+from sc2jax.training.optimizer import create_optimizer, optimizer_shardings
+from sc2jax.training.schedule import learning_rate_schedule, tokens_per_step
 
 Batch: TypeAlias = Mapping[str, jax.Array]
 """The arrays that the loss reads, rows along their first dimension and positions along the second."""
@@ -42,36 +43,102 @@ class TrainState:
 
 
 def train_step(
-    state: TrainState, batch: Batch, table: Table, loss: Loss, training: TrainingConfig, seed: int
+    state: TrainState,
+    batch: Batch,
+    table: Table,
+    loss: Loss,
+    training: TrainingConfig,
+    *,
+    row_length: int,
+    seed: int,
+    mesh: Mesh | None = None,
+    scaled: bool = False,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step on the weighted mean of the losses of the whole batch.
 
-    Metrics: `loss` (the mean), `gradient_norm` (before clipping), `learning_rate`, `tokens` (the sum of the weights).
+    Metrics: `loss` (the mean), `gradient_norm` (before clipping; 0 for an overflow), `learning_rate`, `tokens` (the sum
+    of the weights), `overflowed` and `spiked` (1 where the update was skipped for that, see `health.py`),
+    `skipped_steps` (of both kinds since the start), and `loss_scale` (of the next step).
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
+    # A fixed number near the sum of the weights, which is known at the end only: in float16 it is for the scale to say
+    # how large gradients are, and not for the batch.
+    positions = tokens_per_step(training, row_length)
+    factor = (state.health.loss_scale if scaled else 1.0) / positions
 
-    def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        total, tokens = loss(params, state.frozen, batch, key)
-        return total / jnp.maximum(tokens, 1.0), tokens
+    def part_loss(params: Params, part: Batch, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        total, tokens = loss(params, state.frozen, part, key)
+        return total * factor, (total, tokens)
 
-    (mean, tokens), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    learning_rate = jnp.asarray(learning_rate_schedule(training)(state.step))
-    updates, optimizer_state = create_optimizer(training, table).update(gradients, state.optimizer_state, state.params)
+    gradients, total, tokens = _accumulated(part_loss, state.params, batch, key, training.accumulation, table, mesh)
+    unscaled = 1.0 / (factor * jnp.maximum(tokens, 1.0))
+    gradients = jax.tree.map(lambda gradient: gradient * unscaled, gradients)
+    mean, norm = total / jnp.maximum(tokens, 1.0), optax.tree_utils.tree_norm(gradients)
+
+    health, never = state.health, jnp.bool(False)
+    overflow = overflowed(health, mean, norm) if scaled else never
+    spike = spiked(health, mean, norm, training.skip_spikes) if training.skip_spikes else never
+    learning_rate = jnp.asarray(learning_rate_schedule(training, row_length)(state.step))
+    updates, moments = create_optimizer(training, table).update(gradients, state.optimizer_state, state.params)
     params = jax.tree.map(lambda array, update: array - learning_rate * update, state.params, updates)
+    if scaled or training.skip_spikes:
+        params, moments = jax.tree.map(
+            lambda new, old: jnp.where(overflow | spike, old, new),
+            (params, moments),
+            (state.params, state.optimizer_state),
+        )
+    health = after_step(health, mean, norm, overflow, spike, scaled=scaled)
     metrics = {
         "loss": mean,
-        "gradient_norm": optax.tree_utils.tree_norm(gradients),
+        "gradient_norm": jnp.where(overflow, 0.0, norm),
         "learning_rate": learning_rate,
         "tokens": tokens,
+        "overflowed": overflow,
+        "spiked": spike,
+        "skipped_steps": health.overflows + health.spikes,
+        "loss_scale": health.loss_scale,
     }
-    return TrainState(state.step + 1, params, optimizer_state, state.frozen, state.health), metrics
+    return TrainState(state.step + 1, params, moments, state.frozen, health), metrics
+
+
+def _accumulated(
+    part_loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, tuple[jax.Array, jax.Array]]],
+    params: Params,
+    batch: Batch,
+    key: jax.Array,
+    parts: int,
+    table: Table,
+    mesh: Mesh | None,
+) -> tuple[Params, jax.Array, jax.Array]:
+    """The sums, over the parts of a batch, of the gradients of `part_loss` and of the two values beside it."""
+    gradient_of = jax.grad(part_loss, has_aux=True)
+
+    def placed(gradients: Params) -> Params:
+        if mesh is None:
+            return gradients
+        return jax.lax.with_sharding_constraint(gradients, param_shardings(table, mesh))
+
+    if parts == 1:
+        gradients, (total, tokens) = gradient_of(params, batch, key)
+        return placed(gradients), total, tokens
+
+    def add(sums: Any, scanned: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        part, index = scanned
+        gradients, values = gradient_of(params, part, jax.random.fold_in(key, index))
+        gradients, values = jax.tree.map(jnp.add, sums, (gradients, values))
+        return (placed(gradients), values), None
+
+    nothing = placed(jax.tree.map(jnp.zeros_like, params)), (jnp.zeros(()), jnp.zeros(()))
+    split = {name: rules.in_parts(array, parts, mesh) for name, array in batch.items()}
+    (gradients, (total, tokens)), _ = jax.lax.scan(add, nothing, (split, jnp.arange(parts)))
+    return gradients, total, tokens
 
 
 def state_shardings(table: Table, training: TrainingConfig, mesh: Mesh, frozen: Table = ()) -> Any:
     """Where each array of the state lives: a `TrainState` of shardings."""
     everywhere: Any = rules.replicated(mesh)
     moments = optimizer_shardings(create_optimizer(training, table), table, mesh)
-    health = jax.tree.map(lambda _: everywhere, jax.eval_shape(init_health))
+    health = jax.tree.map(lambda _: everywhere, jax.eval_shape(lambda: init_health(scaled=False)))
     return TrainState(everywhere, param_shardings(table, mesh), moments, param_shardings(frozen, mesh), health)
 
 
@@ -79,7 +146,8 @@ def abstract_state(table: Table, training: TrainingConfig, mesh: Mesh, frozen: T
     """Shapes, types and shardings of the state; nothing is allocated."""
 
     def init() -> TrainState:
-        return _init(table, training, *(init_params(each, jax.random.key(0)) for each in (table, frozen)))
+        params, others = (init_params(each, jax.random.key(0)) for each in (table, frozen))
+        return _init(table, training, params, others, scaled=False)
 
     return jax.tree.map(
         lambda shape, placement: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement),
@@ -95,6 +163,8 @@ def init_state(
     seed: int,
     frozen: Params | None = None,
     params: Params | None = None,
+    *,
+    scaled: bool = False,
 ) -> TrainState:
     """The state before the first step, made in place on the mesh: no device ever holds more than its part.
 
@@ -105,19 +175,20 @@ def init_state(
         seed: of the parameters.
         frozen: parameters without gradient, already placed, which become a part of the state as they are.
         params: those that are trained, already placed; by default random ones that follow from the seed.
+        scaled: whether the loss is computed in float16, whose gradients need a scale.
     """
 
     def init(params: Params | None) -> TrainState:
         random = init_params(table, jax.random.key(seed)) if params is None else params
-        return _init(table, training, random, {})
+        return _init(table, training, random, {}, scaled)
 
     place = jax.jit(init, out_shardings=state_shardings(table, training, mesh), donate_argnums=0)
     return dataclasses.replace(place(params), frozen=frozen or {})
 
 
-def _init(table: Table, training: TrainingConfig, params: Params, frozen: Params) -> TrainState:
+def _init(table: Table, training: TrainingConfig, params: Params, frozen: Params, scaled: bool) -> TrainState:
     moments = create_optimizer(training, table).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, moments, frozen, init_health())
+    return TrainState(jnp.zeros((), jnp.int32), params, moments, frozen, init_health(scaled))
 
 
 def batch_sharding(mesh: Mesh, batch_size: int, row_length: int) -> NamedSharding:
@@ -138,11 +209,29 @@ def compile_train_step(
     row_length: int,
     seed: int,
     frozen: Table = (),
+    scaled: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted step; it reuses the memory of the state that it is given."""
+    """The jitted step; it reuses the memory of the state that it is given.
+
+    Args:
+        table: the parameters that are trained.
+        loss: what is minimised.
+        training: optimizer and schedule.
+        mesh: where everything lives.
+        row_length: positions of a row.
+        seed: of whatever the loss draws.
+        frozen: the parameters of the state that have no gradient.
+        scaled: whether the loss is computed in float16: gradients are then taken of the loss times the state's scale,
+            and a step whose gradients overflow is skipped.
+
+    Raises:
+        UserError: the mesh does not divide the batch or a parameter, or the schedule does not fit the steps.
+    """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return train_step(state, batch, table, loss, training, seed)
+        return train_step(
+            state, batch, table, loss, training, row_length=row_length, seed=seed, mesh=mesh, scaled=scaled
+        )
 
     placements = state_shardings(table, training, mesh, frozen)
     rows = batch_sharding(mesh, training.batch_size, row_length)

@@ -38,6 +38,7 @@ from sc2jax.runs.tokens import ready_tokens
 from sc2jax.storage import join
 from sc2jax.training.loop import local_rows, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
+from sc2jax.training.schedule import fitted_training
 
 VERSION = 6
 SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
@@ -54,7 +55,8 @@ def run(settings: Settings, workdir: str) -> None:
     ready_tokens(this)
     inputs = input_digests(this, "train")
     model = fitted_model(settings.model, open_tokenizer(this))
-    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model))
+    training = fitted_training(settings.training, model.context_length)
+    this = dataclasses.replace(this, settings=dataclasses.replace(settings, model=model, training=training))
     sections = {name: getattr(this.settings, name) for name in SECTIONS} | {"mesh": settings.mesh}
     sections |= {"adapters": settings.adapters} if settings.adapters.rank else {}
     point = starting_point(this)
@@ -107,7 +109,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
     table = trained_table(run)
-    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh)
+    loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     if settings.adapters.rank:
         loss = adapted(loss, settings.adapters)
     feed = open_batches(feed_inputs(run), size, rows=local_rows(mesh, size, row_length))
@@ -125,6 +127,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, unfinished: str, 
             key=key,
             seed=settings.seed,
             start=training_start(run, point, mesh),
+            scaled=settings.model.compute_dtype == "float16",
         )
     finally:
         feed.close()

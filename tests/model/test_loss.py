@@ -76,6 +76,7 @@ def test_either_order_of_the_gradient_is_the_same():
             weights.reshape(-1),
             chunk=7,
             vocab_axes=(),
+            z_loss=0.0,
             embed_first=embed_first,
         )
         for embed_first in (True, False)

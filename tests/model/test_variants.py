@@ -31,7 +31,7 @@ BASE = ModelConfig(
     init_stddev=0.1,
     compute_dtype="float32",
 )
-TRAINING = TrainingConfig(steps=40, batch_size=4, peak_learning_rate=3e-2, warmup_steps=2)
+TRAINING = TrainingConfig(steps=40, batch_size=4, peak_learning_rate=3e-2, warmup_tokens=2 * 4 * 16)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_it_learns_to_count(change):
         "positions": jnp.broadcast_to(jnp.arange(16), (4, 16)),
         "weights": ones.astype(jnp.float32),
     }
-    step = jax.jit(partial(train_step, table=table, loss=loss, training=TRAINING, seed=0))
+    step = jax.jit(partial(train_step, table=table, loss=loss, training=TRAINING, row_length=16, seed=0))
     losses = []
     for _ in range(TRAINING.steps):
         state, metrics = step(state, batch)

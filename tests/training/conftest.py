@@ -29,7 +29,7 @@ def training() -> TrainingConfig:
         steps=8,
         batch_size=8,
         peak_learning_rate=1e-2,
-        warmup_steps=2,
+        warmup_tokens=2 * 8 * 16,
         log_every=2,
         checkpoint_every=2,
         checkpoints_kept=2,

@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, model
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh, make_feed):
-    diverging = dataclasses.replace(training, warmup_steps=0)
+    diverging = dataclasses.replace(training, warmup_tokens=0)
     object.__setattr__(diverging, "peak_learning_rate", 1e30)  # no rate that is accepted diverges within a few steps
     with pytest.raises(UserError, match="not finite at step"):
         run(tmp_path, make_feed(), model, diverging, mesh)
@@ -276,8 +276,8 @@ def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"steps": 0},
-        {"warmup_steps": 100, "steps": 100},
+        {"steps": -1},
+        {"warmup_tokens": 100, "horizon_tokens": 100},
         {"log_every": 3, "checkpoint_every": 10},
         {"batch_size": 0},
         {"loss_chunk": -1},

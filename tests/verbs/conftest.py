@@ -17,7 +17,7 @@ SMALL = {
     "model.window": 16,
     "training.steps": 5,
     "training.batch_size": 8,
-    "training.warmup_steps": 1,
+    "training.warmup_tokens": 8 * 32,
     "training.log_every": 2,
     "training.checkpoint_every": 4,
     "corpus.heldout_fraction": 0.3,
