@@ -140,6 +140,7 @@ def test_what_says_only_how_the_work_is_done():
         "model.attention", "model.rematerialization", "model.scan_unroll",
         "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
         "training.loss_chunk", "training.checkpoint_every", "training.checkpoints_kept",
+        "training.keep_every", "training.keep_best", "training.checkpoints_local",
         "evaluation.score_batch", "evaluation.infill_batch",
     }  # fmt: skip
 

@@ -71,6 +71,12 @@ class TrainingConfig:
         at_most=10_000,
         decides=False,
     )
+    checkpoints_local: str = setting(
+        "",
+        "A local folder, the same for all hosts, where checkpoints are written first and copied to the run's folder "
+        'behind the training; "": they are written to the run\'s folder.',
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.
