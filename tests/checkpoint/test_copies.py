@@ -21,7 +21,7 @@ STACKED = {"layers": {"kernel": True}, "scale": False}
 
 @pytest.fixture(params=["store", "disk"])
 def store(request, tmp_path):
-    """Where the run lies: behind a URL, where no folder is renamed, or on another disk, such as one over the network."""
+    """Where the run lies: behind a URL, where no folder is renamed, or on another disk, as one over the network."""
     folder = f"file://{tmp_path}/far" if request.param == "store" else str(tmp_path / "far")
     yield folder
     storage.delete_folder(folder)
