@@ -143,6 +143,7 @@ def test_what_says_only_how_the_work_is_done():
         "training.evaluate_every", "training.evaluation_tokens", "training.profile_from", "training.profile_steps",
         "training.watchdog_minutes",
         "mesh.slices", "training.steps", "training.accumulation", "evaluation.score_batch", "evaluation.infill_batch",
+        "training.keep_every", "training.keep_best", "training.checkpoints_local", "training.log_every",
     }  # fmt: skip
 
 
