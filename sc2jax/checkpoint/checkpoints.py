@@ -60,10 +60,20 @@ for _name in ("absl", "asyncio"):
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: str, kept: int = 0, *, keep_every: int = 0, keep_best: int = 0, local: str = "") -> None:
+    def __init__(
+        self,
+        folder: str,
+        kept: int = 0,
+        *,
+        keep_every: int = 0,
+        keep_best: int = 0,
+        local: str = "",
+        protected: int = 0,
+    ) -> None:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
 
-        So do all whose step is a multiple of `keep_every`, and the `keep_best` with the lowest evaluation loss. With a
+        So do all whose step is a multiple of `keep_every`, the `keep_best` with the lowest evaluation loss, and that of
+        the step `protected`. With a
         `local` folder they are written there first, and copied behind the training; the newest of both is found.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
@@ -73,7 +83,7 @@ class Checkpoints:
             UserError: the folder's path means something else to Orbax, or something else than files is among them.
         """
         self.folder = local or folder
-        self._writes, self._retention = bool(kept), Retention(kept, keep_every, keep_best)
+        self._writes, self._retention = bool(kept), Retention(kept, keep_every, keep_best, protected)
         refuse_misread_path(self.folder, merged=self._writes)
         refuse_irregular(self.folder)
         self._thread: threading.Thread | None = None
@@ -139,7 +149,7 @@ class Checkpoints:
         Raises:
             UserError: something that is not ours lies in its place.
         """
-        waited = self._end_of_save()
+        waited = self.settle()
         try:
             with reaching(self.folder), disk_errors(self.folder):
                 if self._failure is not None and self._is_janitor:
@@ -151,11 +161,11 @@ class Checkpoints:
         except (OSError, StoreError) as error:
             self._fail(progress.step, error)
             return waited
-        self._thread = threading.Thread(target=self._settle, args=(progress.step,), name="sc2jax-save")
+        self._thread = threading.Thread(target=self._finish, args=(progress.step,), name="sc2jax-save")
         self._thread.start()
         return waited
 
-    def _settle(self, step: int) -> None:
+    def _finish(self, step: int) -> None:
         """Waits for a save, then makes sure that it is there, then deletes what it outdates."""
         try:
             with disk_errors(self.folder):
@@ -187,7 +197,7 @@ class Checkpoints:
             return self._untold.pop(0)
         return self._copies.failed() if self._copies is not None else ""
 
-    def _end_of_save(self) -> float:
+    def settle(self) -> float:
         """Waits until no save is under way, for as many seconds as it returns."""
         started = time.monotonic()
         if self._thread is not None:
@@ -357,7 +367,7 @@ class Checkpoints:
             OSError: the disk is full, for example.
             UserError: what was saved is not found again; the older checkpoints then stay.
         """
-        self._end_of_save()
+        self.settle()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -371,7 +381,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits, whatever comes of the save under way, then lets go of the folder."""
-        self._end_of_save()
+        self.settle()
         if self._copies is not None:
             self._copies.close()
         self._checkpointer.close()

@@ -2,19 +2,20 @@
 
 import math
 import os
-import secrets
 import time
 from typing import Any
 
 import jax
 
 from sc2jax import storage
+from sc2jax.checkpoint.disk import COMMITTED
+from sc2jax.checkpoint.ownership import HALF, delete_checkpoint
 from sc2jax.storage import join
 
 WARNING_SECONDS = 30
 """What spot machines of Google's cloud give between the warning and their end."""
 
-_PROBE_BYTES = 64 * 2**20
+PROBE_BYTES = 64 * 2**20
 _MARGIN = 1.5
 """A disk is slower when all processes write to it, and there is more to a checkpoint than its bytes."""
 _BEFORE_AND_AFTER = 3.0
@@ -29,17 +30,26 @@ def bytes_of_this_process(state: Any) -> int:
     )
 
 
-def write_speed(folder: str, size: int = _PROBE_BYTES) -> float:
-    """Bytes a second that arrive durably in a folder, by a file of `size` bytes that is deleted again."""
+def write_speed(folder: str, size: int) -> float:
+    """Bytes a second that arrive durably in a folder of checkpoints, by a file of `size` bytes that is deleted again.
+
+    If this process is killed meanwhile, it is swept like a half-written checkpoint.
+    """
     content = os.urandom(size)  # what is written could be compressed away otherwise
-    path = join(folder, f".{secrets.token_hex(8)}.probe")
+    probe = f"0{HALF}"
+    path = join(folder, f"{probe}/{COMMITTED}")
     started = time.perf_counter()
     try:
         storage.write_whole(path, content)
         return size / (time.perf_counter() - started)
     finally:
-        if storage.exists(path):
-            storage.delete_file(path)
+        delete_checkpoint(folder, probe)
+
+
+def emergency_warning(folder: str, state: Any) -> str:
+    """What to say at the start of a run that writes its state into this folder, by a look at how fast that is."""
+    size = bytes_of_this_process(state)
+    return too_large_for_an_emergency(size, write_speed(folder, max(1, min(size, PROBE_BYTES))))
 
 
 def too_large_for_an_emergency(size: int, speed: float, seconds: float = WARNING_SECONDS) -> str:

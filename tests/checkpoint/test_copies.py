@@ -140,7 +140,7 @@ def test_the_training_goes_on_while_a_copy_is_under_way_and_the_newest_is_next(o
     checkpoints = open_both(kept=2)
     for step in (1, 2, 3, 4):
         save(checkpoints, step)  # each waits for the save before it, and not for a copy
-    checkpoints._end_of_save()
+    checkpoints.settle()
     assert checkpoints.steps()[-2:] == [3, 4]
     go_on.set()
     checkpoints.wait()
