@@ -89,6 +89,8 @@ def test_a_part_is_what_a_class_above_declares():
         "attention": "blocked",
         "compute_dtype": "float32",
         "rematerialization": "none",
+        "kept_activations": (),
+        "offloaded_activations": (),
         "scan_unroll": 1,
     }
 
@@ -137,7 +139,8 @@ def test_what_says_only_how_the_work_is_done():
         "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train",
         "corpus.max_distribution_bytes", "corpus.damaged",
         "feed.damaged", "feed.prefetch",
-        "model.attention", "model.rematerialization", "model.scan_unroll",
+        "model.attention", "model.rematerialization", "model.kept_activations", "model.offloaded_activations",
+        "model.scan_unroll",
         "mesh.slices", "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",
         "training.steps", "training.accumulation", "training.loss_chunk",
         "training.checkpoint_every", "training.checkpoints_kept",
