@@ -5,6 +5,7 @@ Run by test_tpu_rematerialization.py, in an environment without the eight virtua
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -60,7 +61,7 @@ def main() -> None:
             "host": memory.host_temp_size_in_bytes,
             "kernels": compiled.as_text().count('custom_call_target="tpu_custom_call"'),
         }
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
