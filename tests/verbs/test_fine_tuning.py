@@ -245,3 +245,21 @@ def test_the_tokenizer_of_the_start_is_copied(start, base, inputs, tmp_path):
     (mine,) = (tmp_path / "run/tokenizer").glob("tokenizer.model")
     assert mine.read_bytes() == (base / "tokenizer/tokenizer.model").read_bytes()
     assert start("tokenizer", tmp_path / "run", **wanted) == 0
+
+
+def test_the_licence_goes_with_what_is_trained_further(call, base, tmp_path):
+    """As with released weights: exported, read back with files beside them, trained, exported."""
+    exported(call, base, tmp_path / "released")
+    for name in ("LICENSE", "README.md"):
+        (tmp_path / "released" / name).write_text(f"of {name}")
+    released = {"convert.from_huggingface": tmp_path / "released", "paths.tokenizer": ""}
+    assert call("convert", tmp_path / "imported", **released)[0] == 0
+    own = {"paths.start": tmp_path / "imported/train", "paths.tokenizer": tmp_path / "imported/tokenizer"}
+    for name, changes in {"adapters": RANK, "all": {}}.items():
+        assert call("train", tmp_path / name, **own, **changes, **QUICK, **{"model.context_length": 24})[0] == 0
+        exported(call, tmp_path / name, tmp_path / f"of {name}", **own)
+        written = {path.name for path in (tmp_path / f"of {name}").iterdir()}
+        assert written == {path.name for path in (tmp_path / "released").iterdir()} - {"README.md"}
+        assert json.loads((tmp_path / f"of {name}/config.json").read_text())["max_position_embeddings"] == 24
+        for same in ("LICENSE", "tokenizer.json", "tokenizer_config.json"):
+            assert (tmp_path / f"of {name}" / same).read_bytes() == (tmp_path / "released" / same).read_bytes()
