@@ -263,3 +263,17 @@ def test_the_licence_goes_with_what_is_trained_further(call, base, tmp_path):
         assert json.loads((tmp_path / f"of {name}/config.json").read_text())["max_position_embeddings"] == 24
         for same in ("LICENSE", "tokenizer.json", "tokenizer_config.json"):
             assert (tmp_path / f"of {name}" / same).read_bytes() == (tmp_path / "released" / same).read_bytes()
+
+
+def test_a_start_that_went_on_and_was_moved_is_still_the_same(call, base, trained, tmp_path):
+    (base / "train/manifest.json").unlink()
+    shutil.rmtree(base / "train/checkpoints/5")
+    wanted = {"training.horizon_tokens": 1280, "training.checkpoint_every": 2}
+    assert call("train", tmp_path / "run", **wanted, **{"training.steps": 2, "paths.start": base / "train"})[0] == 0
+    (tmp_path / "run/train/manifest.json").unlink()  # as if it had been interrupted
+    shutil.copytree(trained / "train/checkpoints/5", base / "train/checkpoints/5")
+    base.rename(tmp_path / "moved")
+    now = {"training.steps": 4, "paths.start": tmp_path / "moved/train"}
+    status, _, errors = call("train", tmp_path / "run", **wanted, **now)
+    assert status == 0, errors
+    assert json.loads((tmp_path / "run/train/start.json").read_text())["taken"]["step"] == 4
