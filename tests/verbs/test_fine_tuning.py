@@ -1,5 +1,6 @@
 """A run that begins with another's parameters: all of them trained, or adapters alone, from start to export."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.records.manifest import read_manifest
+from sc2jax.runs.inputs import stage_digest
 
 STILL = {"training.peak_learning_rate": 1e-12, "training.warmup_tokens": 0}
 """A rate at which nothing moves."""
@@ -277,3 +279,27 @@ def test_a_start_that_went_on_and_was_moved_is_still_the_same(call, base, traine
     status, _, errors = call("train", tmp_path / "run", **wanted, **now)
     assert status == 0, errors
     assert json.loads((tmp_path / "run/train/start.json").read_text())["taken"]["step"] == 4
+
+
+def test_adapters_go_on_as_if_they_had_not_been_interrupted(call, trained, tmp_path):
+    wanted = {"training.horizon_tokens": 1280, "training.checkpoint_every": 2, "paths.start": trained / "train", **RANK}
+    for run, parts in (("whole", (4,)), ("parts", (2, 4))):
+        for steps in parts:
+            (tmp_path / run / "train/manifest.json").unlink(missing_ok=True)
+            assert call("train", tmp_path / run, **wanted, **{"training.steps": steps})[0] == 0
+    whole, parts = (arrays(tmp_path / run, 4) for run in ("whole", "parts"))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(parts[name], array, err_msg=name)
+
+
+def test_adapters_of_another_kind_do_not_go_on(call, adapted, tmp_path):
+    for change in ({"adapters.rank": 3}, {"adapters.alpha": 5.0}, {"adapters.targets": "q,v"}):
+        wanted = {**RANK, **change, "paths.start": adapted / "train"}
+        status, _, errors = call("train", tmp_path / "run", **wanted)
+        assert (status, "are others than the run's" in errors) == (2, True), errors
+
+
+def test_what_adapters_belong_to_is_a_part_of_the_model(adapted):
+    manifest = read_manifest(str(adapted / "train"))
+    other = dataclasses.replace(manifest, inputs={**manifest.inputs, "start": "another"})
+    assert stage_digest(other) != stage_digest(manifest)
