@@ -84,9 +84,8 @@ def _count(run: Path, step: int) -> int:
 
 def test_the_newest_checkpoint_of_an_unfinished_run_serves(call, base, tmp_path):
     (base / "train/manifest.json").unlink()
-    shutil.rmtree(base / "train/checkpoints/5")
     assert call("train", tmp_path / "run", **{"paths.start": base / "train", **STILL})[0] == 0
-    for name, array in arrays(base, 4).items():
+    for name, array in arrays(base, 5).items():
         np.testing.assert_allclose(arrays(tmp_path / "run", 5)[name], array, atol=1e-9, err_msg=name)
 
 
