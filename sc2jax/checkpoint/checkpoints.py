@@ -91,10 +91,13 @@ class Checkpoints:
     def refuse_occupied(self, is_saved: Callable[[int], bool]) -> None:
         """Makes sure that the checkpoints of the steps to be saved have their places.
 
+        Of several processes one looks, for the others may see what it has begun to write there.
+
         Raises:
             UserError: something that is not ours lies in one.
         """
-        refuse_occupied(self.folder, is_saved)
+        if self._is_janitor:
+            refuse_occupied(self.folder, is_saved)
 
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.

@@ -113,7 +113,7 @@ def train(
     positions = training.batch_size * row_length
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
-        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch)
+        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch, hosts)
         feed.seek(reached.step)
         remaining = range(reached.step + 1, training.steps + 1)
         checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
@@ -240,12 +240,14 @@ def _begin(
     key: str,
     start: Start,
     stopwatch: Stopwatch,
+    hosts: Hosts,
 ) -> tuple[TrainState, Progress]:
     """The state to go on from, and how far it is."""
-    with stopwatch.spent(Bucket.RESTORE):
-        found = resumed_state(checkpoints, objective.table, training, mesh, key, start)
-    if found is not None:
-        return found
+    # Process 0 decides: on NFS another host may still see the folder as it was.
+    newest = hosts.share("newest checkpoint", checkpoints.latest_step() if hosts.is_first else None)
+    if newest is not None:
+        with stopwatch.spent(Bucket.RESTORE):
+            return resumed_state(checkpoints, newest, objective.table, training, mesh, key, start)
     with stopwatch.spent(Bucket.PREPARATION):
         state = new_state(objective.table, training, mesh, objective.seed, start, scaled=objective.scaled)
     return state, Progress(0, key)

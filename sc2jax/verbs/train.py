@@ -47,7 +47,7 @@ from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.runs.tokens import ready_tokens, refuse_other_tokens
 from sc2jax.storage import join
 from sc2jax.training.global_batch import local_rows
-from sc2jax.training.loop import Objective, train
+from sc2jax.training.loop import Objective, TrainingResult, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.schedule import fitted_training
 
