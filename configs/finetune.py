@@ -9,7 +9,7 @@ The first reads released weights; any run's `train` serves as well. The second c
 (`train`), measures held-out files and completes some of them; each of its verbs can be run alone with the same
 arguments. The last writes the model, adapters merged; with `--config.convert.adapters_only=true` the adapters alone, as
 `peft` reads them. The model's shape and its tokenizer are those of the start, rows are as long as its context;
-`--config.model.context_length=4096` makes them shorter.
+`--config.model.context_length=4096` makes them shorter, and `--config.training.accumulation=8` computes one at a time.
 
 Learning rates, batch and length are those of common recipes for released weights, not of the StarCoder2 paper, which
 does not fine-tune. A model of quickstart stands for them in tests: see docs/results.md.
@@ -42,7 +42,7 @@ def get_config(argument: str = "adapters") -> ConfigDict:
 
     config.training.steps = 1000
     config.training.batch_size = 8
-    config.training.warmup_steps = 50
+    config.training.warmup_tokens = 1_000_000
     config.training.weight_decay = 0.01
     config.training.checkpoint_every = 100
     config.training.checkpoints_kept = 2

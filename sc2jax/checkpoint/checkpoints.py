@@ -6,6 +6,7 @@ half-written one is never taken for complete; the fingerprints find one that was
 fit into memory are saved block by block (`streamed.py`) and read in parts (`open_array`).
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -44,6 +45,7 @@ from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
 from sc2jax.storage import join
+from sc2jax.stores import StoreError, reaching
 
 _ARRAYS = "array_metadatas"
 """The folder, in that of a part, in which Orbax describes how each process wrote its arrays."""
@@ -78,7 +80,8 @@ class Checkpoints:
             storage.make_folder(folder)
             sweep(folder)
             name_foreign(folder, foreign_entries(folder))
-        self._checkpointer = background_checkpointer()
+        self._newest = self.latest_step() if kept else None
+        self._checkpointer = background_checkpointer(folder)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -131,16 +134,17 @@ class Checkpoints:
             UserError: something that is not ours lies in its place.
         """
         waited = self._end_of_save()
-        if self._failure is not None and self._is_janitor:
-            sweep(self.folder)  # what other processes still wrote when the failure was known
-        self.refuse_occupied(lambda step: step == progress.step)
-        self._failure = None
-        args = to_save(progress, params, optimizer_state, stacked, before)
         try:
-            with disk_errors(self.folder):
+            with reaching(self.folder), disk_errors(self.folder):
+                if self._failure is not None and self._is_janitor:
+                    sweep(self.folder)  # what was still written when the failure was known
+                self._failure = None
+                self.refuse_occupied(lambda step: step == progress.step)
+                args = to_save(progress, params, optimizer_state, stacked, before)
                 self._checkpointer.save(self._path(progress.step), args=args)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             self._fail(progress.step, error)
+            return waited
         self._thread = threading.Thread(target=self._settle, args=(progress.step,), name="sc2jax-save")
         self._thread.start()
         return waited
@@ -150,8 +154,9 @@ class Checkpoints:
         try:
             with disk_errors(self.folder):
                 self._checkpointer.wait_until_finished()
-            if self._is_janitor and self._failure is None:
+            if self._is_janitor:
                 self.refuse_unreadable(step)
+                self._newest = step
                 self._delete_outdated()
         except Exception as error:  # of Orbax, of a disk or of an object store: told to whoever asks or waits
             self._fail(step, error)
@@ -159,9 +164,9 @@ class Checkpoints:
     def _fail(self, step: int, error: Exception) -> None:
         self._failure = error
         if self._is_janitor:
-            sweep(self.folder)
-        newest = self.latest_step()
-        rest = f"the newest one is that of step {newest}" if newest is not None else "there is none yet"
+            with contextlib.suppress(StoreError):  # the next save tries that again too
+                sweep(self.folder)
+        rest = f"the newest one is that of step {self._newest}" if self._newest is not None else "there is none yet"
         self._untold.append(
             f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}, and the next save tries "
             "again"

@@ -13,11 +13,18 @@ from etils import epath
 from sc2jax import storage
 from sc2jax.errors import UserError
 
+# Where TensorFlow is installed, Orbax's paths would import it to reach object stores, of which it knows Google's alone;
+# fsspec reaches all of them, with the same credentials and settings as the rest of a run.
+os.environ.setdefault("EPATH_USE_TF", "0")
+
 CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, each in a folder named by its step."""
 
 PARAMS, OPTIMIZER, PROGRESS = "params", "optimizer", "progress"
 """The folders of a checkpoint."""
+
+COMMITTED = "commit_success.txt"
+"""The last file of a checkpoint in an object store, where no folder takes its name in one step."""
 
 CHUNK_BYTES = 8 * 2**20
 """Arrays are stored in chunks of at most this size, each of one layer, so that a part can be read without the rest."""

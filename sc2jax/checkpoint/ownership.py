@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from sc2jax import storage, transfers
-from sc2jax.checkpoint.disk import OPTIMIZER, PARAMS, PROGRESS
+from sc2jax.checkpoint.disk import COMMITTED, OPTIMIZER, PARAMS, PROGRESS
 from sc2jax.checkpoint.progress import progress_path
 from sc2jax.errors import UserError
 from sc2jax.storage import join
@@ -34,7 +34,12 @@ def own_steps(folder: str) -> list[int]:
     """The steps of the complete checkpoints in a folder, oldest first."""
     named = [_NAME.fullmatch(name) for name in storage.names(folder)]
     steps = [int(found[1]) for found in named if found and not found[2]]
-    return sorted(step for step in steps if storage.exists(progress_path(folder, step)))
+    return sorted(step for step in steps if _is_complete(folder, step))
+
+
+def _is_complete(folder: str, step: int) -> bool:
+    committed = not storage.is_url(folder) or storage.exists(join(folder, f"{step}/{COMMITTED}"))
+    return committed and storage.exists(progress_path(folder, step))
 
 
 def sweep(folder: str) -> None:
@@ -43,7 +48,7 @@ def sweep(folder: str) -> None:
     Orbax would do it on a thread of its own that nobody waits for: opened twice, it trips over itself.
     """
     for name in storage.names(folder):
-        if _is_half_written(name):
+        if _is_half_written(folder, name):
             delete_checkpoint(folder, name)
 
 
@@ -51,17 +56,18 @@ def delete_checkpoint(folder: str, name: str) -> None:
     """Deletes the files of a checkpoint, whole or half-written, and all of it if nothing else lies in it.
 
     It is made a half-written one first where that takes one step, so that what an interrupted deletion leaves is swept.
-    Elsewhere what it says of itself goes last: a checkpoint is left, which is deleted again.
+    In an object store the file that makes it whole goes first. Where something else lies in it, what it says of itself
+    goes last: a checkpoint is left, which is deleted again.
     """
     path = join(folder, name)
     if not storage.is_folder(path):
         return
     files = storage.files_below(path)
     foreign = _foreign_among(files)
-    if not _is_half_written(name) and not foreign:
+    if not _is_half_written(folder, name) and not foreign:
         path = transfers.try_rename(path, f"{path}{_HALF}")
     ours = set(files).difference(foreign)
-    for file in sorted(ours, key=lambda file: (file.startswith(PROGRESS), file)):
+    for file in sorted(ours, key=lambda file: (file != COMMITTED, file.startswith(PROGRESS), file)):
         storage.delete_file(join(path, file))
     storage.delete_empty_folders(path)
 
@@ -84,7 +90,7 @@ def foreign_entries(folder: str) -> list[str]:
     foreign = []
     for name in storage.names(folder):
         path = join(folder, name)
-        if (name in steps or _is_half_written(name)) and storage.is_folder(path):
+        if (name in steps or _is_half_written(folder, name)) and storage.is_folder(path):
             foreign += [join(name, file) for file in _foreign_among(storage.files_below(path))]
         else:
             foreign.append(name)
@@ -117,9 +123,12 @@ def refuse_occupied(folder: str, is_saved: Callable[[int], bool]) -> None:
             )
 
 
-def _is_half_written(name: str) -> bool:
+def _is_half_written(folder: str, name: str) -> bool:
+    """Whether a name is that of a save that did not end; in an object store it has none of its own."""
     found = _NAME.fullmatch(name)
-    return found is not None and found[2] is not None
+    if found is None or not storage.is_url(folder):
+        return found is not None and found[2] is not None
+    return found[2] is not None or not _is_complete(folder, int(found[1]))
 
 
 def _foreign_among(files: list[str]) -> list[str]:

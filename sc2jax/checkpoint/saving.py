@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import future
 
+from sc2jax import storage
 from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS
 from sc2jax.checkpoint.fingerprints import start_fingerprint
 from sc2jax.checkpoint.progress import PROGRESS_FILE, Progress, describe
@@ -19,16 +20,24 @@ TIMEOUT_SECONDS = 600
 """How long a process waits for the others to have written their parts."""
 
 
-def background_checkpointer() -> ocp.AsyncCheckpointer:
+def atomicity(folder: str) -> ocp.options.AtomicityOptions:
+    """How a checkpoint becomes whole: an object store has a last file, a disk renames the folder."""
+    mode = ocp.options.AtomicityMode
+    return ocp.options.AtomicityOptions(mode.COMMIT_FILE if storage.is_url(folder) else mode.ATOMIC_RENAME)
+
+
+def background_checkpointer(folder: str) -> ocp.AsyncCheckpointer:
     """Orbax's writer and reader of the parts of a checkpoint; what is saved is written on threads of its own."""
     handlers: dict[str, Any] = {
         PARAMS: ocp.StandardCheckpointHandler(),
         OPTIMIZER: ocp.StandardCheckpointHandler(),
         PROGRESS: _ProgressHandler(),
     }
+    how = atomicity(folder)
     return ocp.AsyncCheckpointer(
-        ocp.CompositeCheckpointHandler(**handlers),
+        ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(atomicity_options=how), **handlers),
         async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS),
+        atomicity_options=how,
     )
 
 

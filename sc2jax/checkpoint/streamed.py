@@ -25,6 +25,7 @@ from sc2jax.checkpoint.disk import (
 from sc2jax.checkpoint.fingerprints import Index, block_sum
 from sc2jax.checkpoint.ownership import make_room
 from sc2jax.checkpoint.progress import Progress, describe
+from sc2jax.checkpoint.saving import atomicity
 from sc2jax.errors import UserError
 
 
@@ -54,7 +55,9 @@ def save_streamed(folder: str, step: int, key: str, arrays: Mapping[tuple[str, .
     """
     refuse_misread_path(folder, merged=False)
     final = epath.Path(folder) / str(step)
-    temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(final).from_final(final)
+    temporary = ocp.path.atomicity_defaults.get_default_temporary_path_class(
+        final, atomicity_options=atomicity(folder)
+    ).from_final(final)
     with disk_errors(folder):
         make_room(folder, step)
         _finish(temporary.create())

@@ -12,9 +12,14 @@ class ConvertConfig:
     """Weights, config and tokenizer from Hugging Face's format into a working folder, or back; one folder is named."""
 
     from_huggingface: str = setting(
-        "", "Folder with config.json and *.safetensors to read; the working folder gets the model."
+        "",
+        "Folder with config.json and *.safetensors to read; the working folder gets the model. Or one that peft wrote, "
+        "with adapters of the model in paths.start.",
     )
     to_huggingface: str = setting("", "Folder to write; the model is that of the working folder.")
+    adapters_only: bool = setting(
+        False, "Write the adapters alone in the format of peft, and not the model that they are merged into."
+    )
     export_dtype: str = setting(
         "as_imported",
         "Type of the tensors written; as_imported gives back the types and files that were read, and float32 for a "

@@ -19,6 +19,7 @@ from sc2jax.interop.architecture import CONFIG, read_architecture, with_dtype, w
 from sc2jax.interop.config import ConvertConfig
 from sc2jax.interop.folder import find_file, path_in
 from sc2jax.interop.generation import GENERATION_CONFIG, read_generation
+from sc2jax.interop.peft import StoredAdapters
 from sc2jax.interop.tensors import (
     DTYPES,
     INDEX,
@@ -33,6 +34,7 @@ from sc2jax.interop.tensors import (
 from sc2jax.interop.weights import (
     copied_tensors,
     refuse_other_copies,
+    refuse_other_sums,
     streamed_parameter,
     tensor_parameters,
     tensor_rows,
@@ -126,8 +128,11 @@ def export_model(
     kept: Mapping[str, bytes],
     target: Path,
     config: ConvertConfig,
+    adapters: StoredAdapters | None = None,
 ) -> tuple[TensorFile, ...]:
     """Writes a checkpoint as a folder in Hugging Face's format; `kept` is what an import kept, or a tokenizer alone.
+
+    Adapters of the model are merged into its parameters.
 
     Raises:
         UserError: the checkpoint is damaged, or a number is too large for the type asked for.
@@ -150,6 +155,7 @@ def export_model(
         if len(files) > 1:
             beside[INDEX] = index_json(files)
     sums: dict[str, int] = {}
+    added = {"added": adapters.products(parameter_table(model))} if adapters else {}
     checkpoints = Checkpoints(checkpoints_folder)
     bar = progress(total=len(parameters), desc="convert", unit="tensor")
 
@@ -157,22 +163,16 @@ def export_model(
         is_copy = tensor.name not in parameters
         parameter, layer = (copies if is_copy else parameters)[tensor.name]
         counted = {} if is_copy else sums
-        yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], counted)
+        yield from tensor_rows(parameter, layer, checkpoints, step, DTYPES[tensor.dtype], counted, **added)
         bar.update()
 
     try:
         for file in files:
             write_file(target, file, rows)
-        expected = checkpoints.read_fingerprints(step)
+        refuse_other_sums(checkpoints, checkpoints_folder, step, sums)
     finally:
         checkpoints.close()
         bar.close()
-    wrong = sorted(path for path, total in expected.items() if sums.get(path) != total)
-    if wrong:
-        raise UserError(
-            f"the checkpoint {checkpoints_folder}/{step} is damaged: {len(wrong)} of its arrays are not what was "
-            f"saved, {wrong[0]} among them; nothing was written"
-        )
     for name, content in beside.items():
         storage.write_whole(str(path_in(target, name)), content)
     return files

@@ -74,9 +74,20 @@ class _Entry(TypedDict, total=False):
 
 
 def read_layout(
-    folder: Path, expected: Mapping[str, tuple[int, ...]], optional: Mapping[str, tuple[int, ...]]
+    folder: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    optional: Mapping[str, tuple[int, ...]],
+    described_by: str = "config.json",
+    only: str = "",
 ) -> tuple[TensorFile, ...]:
     """The files of a folder, which must hold the expected tensors, may hold the optional ones, and no others.
+
+    Args:
+        folder: the folder.
+        expected: the shapes of tensors that must be there.
+        optional: those of tensors that may be there.
+        described_by: the file that the expectation comes from.
+        only: the one file to read; by default those that transformers would load.
 
     Raises:
         UserError: naming every tensor that is missing, extra, misshapen, cut off, there twice or of an unknown type;
@@ -87,13 +98,13 @@ def read_layout(
     files: list[TensorFile] = []
     found: dict[str, str] = {}
     gone: dict[str, set[str]] = {}
-    for name, promised in _files(folder).items():
+    for name, promised in ({only: set()} if only else _files(folder)).items():
         path = find_file(folder, name)
         if path is None:
             gone[name] = promised
             continue
         try:
-            file = _read_header(path)
+            file = read_header(path)
         except SafetensorError as error:
             cut, whole = _cut_off(path)
             if not cut:
@@ -127,7 +138,7 @@ def read_layout(
     listed = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if listed:
         raise UserError(
-            f"{folder} does not hold the tensors that its config.json describes; nothing was written\n  "
+            f"{folder} does not hold the tensors that its {described_by} describes; nothing was written\n  "
             + "\n  ".join(listed)
         )
     return tuple(files)
@@ -161,7 +172,12 @@ def refuse_other_files(folder: Path, names: Iterable[str]) -> None:
             raise UserError(f"{folder} names a file {name!r} for tensors; those are in *{SUFFIX}")
 
 
-def _read_header(path: Path) -> TensorFile:
+def read_header(path: Path) -> TensorFile:
+    """A safetensors file without its tensors.
+
+    Raises:
+        SafetensorError: it is damaged.
+    """
     with safe_open(path, framework="np", backend="pread") as file:
         tensors = []
         for name in file.offset_keys():

@@ -107,9 +107,17 @@ def streamed_parameter(
 
 
 def tensor_rows(
-    parameter: Parameter, layer: int, checkpoints: Checkpoints, step: int, dtype: np.dtype, sums: dict[str, int]
+    parameter: Parameter,
+    layer: int,
+    checkpoints: Checkpoints,
+    step: int,
+    dtype: np.dtype,
+    sums: dict[str, int],
+    added: Callable[[tuple[str, ...], Index], np.ndarray | None] = lambda *_: None,
 ) -> Iterator[np.ndarray]:
     """The rows of a tensor, read from a checkpoint's array; the fingerprint of what is read is added up in `sums`.
+
+    `added` gives what is added to a part of an array, float32, or None: the products of adapters.
 
     Raises:
         UserError: the checkpoint is damaged, or a number is too large for the type.
@@ -121,6 +129,8 @@ def tensor_rows(
         block = checkpoints.read_block(step, parameter.path, store, index)
         path = "/".join(parameter.path)
         sums[path] = (sums.get(path, 0) + block_sum(block, index, parameter.shape)) % 2**32
+        more = added(parameter.path, index)
+        block = block if more is None else widen(block) + more
         rows = to_huggingface(block[0] if parameter.stacked else block, parameter)
         with np.errstate(over="ignore"):
             written = cast(rows, dtype)
@@ -128,6 +138,21 @@ def tensor_rows(
             name = parameter.hf_name.format(layer=layer)
             raise UserError(f"{name} holds numbers too large for {dtype}; choose another convert.export_dtype")
         yield written
+
+
+def refuse_other_sums(checkpoints: Checkpoints, folder: str, step: int, sums: Mapping[str, int]) -> None:
+    """Makes sure that all of a checkpoint's arrays were read, and as they were saved, given their sums.
+
+    Raises:
+        UserError: naming one that is not.
+    """
+    expected = checkpoints.read_fingerprints(step)
+    wrong = sorted(path for path, total in expected.items() if sums.get(path) != total)
+    if wrong:
+        raise UserError(
+            f"the checkpoint {folder}/{step} is damaged: {len(wrong)} of its arrays are not what was "
+            f"saved, {wrong[0]} among them; nothing was written"
+        )
 
 
 def from_huggingface(block: np.ndarray, parameter: Parameter) -> np.ndarray:

@@ -168,7 +168,12 @@ def abstract_params(table: Table, mesh: Mesh | None = None) -> Params:
 
 
 def param_shardings(table: Table, mesh: Mesh) -> Params:
-    """Where each parameter lives."""
+    """Where each parameter lives.
+
+    Raises:
+        UserError: the mesh does not divide one; the message names the nearest meshes that divide all.
+    """
+    rules.refuse_indivisible(mesh, (pair for each in table for pair in zip(each.axes, each.shape, strict=True)))
     return map_table(table, lambda parameter: rules.sharding(mesh, parameter.axes, parameter.shape))
 
 

@@ -6,7 +6,7 @@ dimension (fully sharded data parallelism), activations over their batch.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -105,19 +105,29 @@ def in_parts(x_BT: jax.Array, parts: int, mesh: Mesh | None) -> jax.Array:
     """The rows of a batch in parts of equally many, (parts, B / parts, T): each device has its share of every part.
 
     A part takes some of the rows that each device already has, so that no row moves between devices.
-
-    Raises:
-        UserError: the rows are not divisible by the parts on each device.
     """
     B, T = x_BT.shape
     shards = 1 if mesh is None else shard_count(mesh, BATCH)
-    if B % (shards * parts):
-        raise UserError(
-            f"training.accumulation {parts} does not divide the {B // shards} rows that each of {shards} shards of the "
-            f"batch has; use {listed(nearest_divisors(B // shards, parts))}"
-        )
     x_PSBT = x_BT.reshape(shards, parts, B // (shards * parts), T).swapaxes(0, 1)
     return constrain(x_PSBT.reshape(parts, B // parts, T), mesh, (PART, BATCH, LENGTH))
+
+
+def refuse_indivisible(mesh: Mesh, dimensions: Iterable[tuple[str, int]]) -> None:
+    """Makes sure that the mesh divides all of these dimensions, given by logical name and size, but those it may copy.
+
+    Raises:
+        UserError: it does not; the message names the nearest sizes of the mesh's axis that divide all of them.
+    """
+    split = [pair for pair in dict.fromkeys(dimensions) if pair[0] not in REPLICABLE]
+    for name, parts in mesh.shape.items():
+        own = [(axis, size) for axis, size in split if name in RULES[axis]]
+        missed = [f"{axis} {size:,}" for axis, size in own if size % parts]
+        if missed:
+            nearest = nearest_divisors(math.gcd(*(size for _, size in own)), parts)
+            raise UserError(
+                f"mesh.{name} {parts} does not divide the model's {', '.join(missed)}; the nearest that divide all "
+                f"that is split over it: {listed(nearest)}"
+            )
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -128,13 +138,13 @@ def listed(numbers: Sequence[int]) -> str:
 def nearest_multiples(size: int, parts: int) -> list[int]:
     """The multiples of `parts` around `size` that are not 0."""
     below = size // parts * parts
-    return sorted({below or parts, below + parts})
+    return [below, below + parts] if below else [parts]
 
 
 def nearest_divisors(size: int, parts: int) -> list[int]:
     """The divisors of `size` around `parts`: the greatest below it and the smallest above it, where there is one."""
     below = next(number for number in range(min(parts, size), 0, -1) if size % number == 0)
-    above = next((number for number in range(max(parts, 1), size + 1) if size % number == 0), below)
+    above = next((number for number in range(parts, size + 1) if size % number == 0), below)
     return sorted({below, above})
 
 

@@ -130,7 +130,7 @@ class _Lines:
         number, silent = step.number, now - self._said
         passed_a_tenth = self._tenths_at(number) > self._tenths and silent >= _AT_MOST_EVERY
         if number < self._last and (passed_a_tenth or silent >= _AT_LEAST_EVERY):
-            left = (self._last - number) * (now - self._started) / (number - self._timed_from or 1)
+            left = (self._last - number) * (now - self._started) / (number - self._timed_from)
             print_text(
                 f"      step {number:,} of {self._last:,}, loss {step.loss:.3f}, {pace.figures()}, "
                 f"about {in_words(left)} left"

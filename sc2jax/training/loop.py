@@ -23,7 +23,15 @@ from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
 from sc2jax.training.profile import PROFILE, Profile
 from sc2jax.training.schedule import fitted_training
 from sc2jax.training.start import SCRATCH, Start, beside_params, new_state, resumed_state
-from sc2jax.training.step import Batch, Loss, Metrics, TrainState, batch_sharding, compile_train_step
+from sc2jax.training.step import (
+    Batch,
+    Loss,
+    Metrics,
+    TrainState,
+    batch_sharding,
+    compile_train_step,
+    refuse_indivisible,
+)
 from sc2jax.training.termination import postponed_termination
 from sc2jax.training.utilisation import UNKNOWN, Utilisation
 from sc2jax.training.watchdog import Watchdog
@@ -104,6 +112,7 @@ def train(
             the run was asked to end before its last step.
     """
     training, stopwatch = fitted_training(training, row_length), Stopwatch()
+    refuse_indivisible(training, mesh, row_length)
     checkpoints = Checkpoints(
         join(folder, CHECKPOINTS),
         training.checkpoints_kept,

@@ -11,7 +11,8 @@ import msgspec
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import Amount, Count, decode_json
-from sc2jax.storage import inside
+from sc2jax.storage import inside, join
+from sc2jax.training.log_files import LogFiles
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -37,7 +38,8 @@ def read_metrics(folder: str) -> list[Row]:
         UserError: a line is damaged.
     """
     path = inside(folder, METRICS)
-    return metrics_of(storage.read_bytes(path), path) if storage.is_there(path) else []
+    is_there = storage.exists(path) if storage.is_url(path) else storage.is_there(path)
+    return metrics_of(storage.read_bytes(path), path) if is_there else []
 
 
 def metrics_of(content: bytes, where: str) -> list[Row]:
@@ -88,19 +90,21 @@ class MetricsLog:
             UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint, or something
                 else than a file has the name of one.
         """
-        self._file, self._timing = inside(folder, METRICS), inside(folder, TIMING)
+        self.files = LogFiles(folder)
+        """Where the lines are, to be published with each checkpoint."""
+        self._file, self._timing = self.files.open(METRICS), self.files.open(TIMING)
         storage.append(self._timing, b"")
         written = (
             storage.read_bytes(self._file).splitlines(keepends=True) if storage.is_there(self._file) and step else []
         )
-        rows = metrics_of(b"".join(written), self._file)
+        rows = metrics_of(b"".join(written), join(folder, METRICS))
         kept = sum(row["step"] <= step for row in rows)
         content = b"".join(written[:kept])
         self._sha256 = hashlib.sha256(content)
         if sha256 and self._sha256.hexdigest() != sha256:
             raise UserError(
-                f"{self._file} does not hold the lines that were written up to step {step}: some are missing or "
-                f"changed; bring it back, or delete {folder} to train anew"
+                f"{join(folder, METRICS)} does not hold the lines that were written up to step {step}: some are "
+                f"missing or changed; bring it back, or delete {folder} to train anew"
             )
         storage.write_whole(self._file, content)
         self._tokens = rows[kept - 1]["tokens"] if kept else 0

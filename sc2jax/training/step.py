@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table, init_params, param_shardings
 from sc2jax.parallel import rules
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.health import Health, after_step, init_health, overflowed, spiked
 from sc2jax.training.optimizer import create_optimizer, optimizer_shardings
-from sc2jax.training.schedule import learning_rate_schedule, tokens_per_step
+from sc2jax.training.schedule import fitted_training, learning_rate_schedule, tokens_per_step
 
 Batch: TypeAlias = Mapping[str, jax.Array]
 """The arrays that the loss reads, rows along their first dimension and positions along the second."""
@@ -199,6 +200,35 @@ def batch_sharding(mesh: Mesh, batch_size: int, row_length: int) -> NamedShardin
     return rules.sharding(mesh, (rules.BATCH, rules.LENGTH), (batch_size, row_length))
 
 
+def refuse_indivisible(training: TrainingConfig, mesh: Mesh, row_length: int) -> None:
+    """Makes sure that every device has as many rows of each part of a batch, and as many positions of a row.
+
+    Raises:
+        UserError: it has not; the message names the nearest batches that can be shared out, each with the steps that
+            keep the run's tokens.
+    """
+    training = fitted_training(training, row_length)
+    size, parts, shards = training.batch_size, training.accumulation, rules.shard_count(mesh, rules.BATCH)
+    if size % (shards * parts):
+        axes = " x ".join(f"mesh.{name} {mesh.shape[name]}" for name in rules.mesh_axes(mesh, rules.BATCH))
+        sharing = [axes] * (shards > 1) + [f"training.accumulation {parts}"] * (parts > 1)
+        nearest = rules.nearest_multiples(size, shards * parts)
+        choices = [
+            f"{rows:,} (training.steps {-(-training.steps * size // rows):,} for as many tokens)" for rows in nearest
+        ]
+        raise UserError(
+            f"training.batch_size {size:,} cannot be shared out equally over {' and '.join(sharing)}; use "
+            f"{' or '.join(choices)}, or another mesh"
+        )
+    length = rules.shard_count(mesh, rules.LENGTH)
+    if row_length % length:
+        raise UserError(
+            f"model.context_length {row_length:,} cannot be shared out equally over mesh.sequence {length}; use "
+            f"{rules.listed(rules.nearest_multiples(row_length, length))}, or mesh.sequence "
+            f"{rules.listed(rules.nearest_divisors(row_length, length))}"
+        )
+
+
 def compile_train_step(
     table: Table,
     loss: Loss,
@@ -232,6 +262,7 @@ def compile_train_step(
             state, batch, table, loss, training, row_length=row_length, seed=seed, mesh=mesh, scaled=scaled
         )
 
+    refuse_indivisible(training, mesh, row_length)
     placements = state_shardings(table, training, mesh, frozen)
     rows = batch_sharding(mesh, training.batch_size, row_length)
     return jax.jit(

@@ -91,8 +91,8 @@ def _times(content: bytes) -> Iterator[tuple[float, int]]:
     while len(head := content[at : at + _HEAD]) == _HEAD:
         end = at + _HEAD + int.from_bytes(head[:8], "little")
         event = content[at + _HEAD : end]
-        if end + _TAIL > len(content) or len(event) < 11:
-            return  # cut off, and what follows is not known
+        if end + _TAIL > len(content) or len(event) < 9:
+            return  # cut off or damaged, and what follows is not known
         yield struct.unpack("<d", event[1:9])[0], _read_varint(event[10:])
         at = end + _TAIL
 
@@ -152,14 +152,12 @@ def _varint(value: int) -> bytes:
 
 def _read_varint(content: bytes) -> int:
     value = 0
-    for place, group in enumerate(content[:_LONGEST_VARINT]):
+    for place, group in enumerate(content):
         value |= (group & 0x7F) << 7 * place
         if group < 0x80:
             break
     return value
 
-
-_LONGEST_VARINT = 10
 
 _VERSION = _bytes(3, b"brain.Event:2") + _bytes(10, _bytes(1, WRITER.encode()))  # file_version, source_metadata.writer
 _SESSION_START = _bytes(7, b"\x08\x01")  # session_log.status = START

@@ -9,11 +9,9 @@ import contextlib
 import faulthandler
 import os
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Any
 
 STATUS = os.EX_TEMPFAIL
 """The status of a process that the watchdog ended: the same command may succeed when it is tried again."""
@@ -26,6 +24,9 @@ _REMEMBERED = 101
 
 _LOOKS_EVERY = 1.0
 """Seconds between two looks at the clock."""
+
+_STANDARD_ERROR = 2
+"""The descriptor itself: Python's stream may be locked by a thread that hangs."""
 
 _GRACE = 60.0
 """Seconds after which the interpreter's own watchdog acts in place of a thread that could not, for it got no turn."""
@@ -71,10 +72,9 @@ class Patience:
 class Watchdog:
     """Ends the process when patience is over. Use it as a context manager."""
 
-    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic, stream: IO[Any] | None = None):
-        """With patience of so many minutes at least; 0: it does nothing. What it has to say goes to `stream`."""
+    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """With patience of so many minutes at least; 0: it does nothing."""
         self._clock = clock
-        self._stream = stream or sys.__stderr__ or sys.stderr
         self._patience = Patience(60 * minutes, clock())
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -119,7 +119,7 @@ class Watchdog:
         if left is None:
             faulthandler.cancel_dump_traceback_later()
         else:
-            faulthandler.dump_traceback_later(max(left, 0.0) + _GRACE, exit=True, file=self._stream)
+            faulthandler.dump_traceback_later(max(left, 0.0) + _GRACE, exit=True, file=_STANDARD_ERROR)
 
     def _watch(self) -> None:
         while not self._ending.wait(_LOOKS_EVERY):
@@ -129,12 +129,11 @@ class Watchdog:
                 self._end(limit)
 
     def _end(self, limit: float) -> None:
-        print(
+        message = (
             f"no step has ended for {limit / 60:,.1f} minutes: the training hangs and is ended; what each thread was "
             "at stands below. The same command goes on from the newest checkpoint; training.watchdog_minutes is how "
-            "long to wait",
-            file=self._stream,
-            flush=True,
+            "long to wait\n"
         )
-        faulthandler.dump_traceback(file=self._stream, all_threads=True)
+        os.write(_STANDARD_ERROR, message.encode())
+        faulthandler.dump_traceback(file=_STANDARD_ERROR, all_threads=True)
         os._exit(STATUS)  # threads that hang would hold up any other way of ending

@@ -1,7 +1,8 @@
 """Converts a model from Hugging Face's format into the working folder, or back.
 
-With `convert.from_huggingface` a folder is read into `train/`, and its tokenizer into `tokenizer/`; with
-`convert.to_huggingface` the run's model is written into a folder.
+With `convert.from_huggingface` a folder is read into `train/`, and its tokenizer into `tokenizer/`; adapters that
+`peft` wrote become those of the model in `paths.start`. With `convert.to_huggingface` the run's model is written into a
+folder, its adapters merged or, with `convert.adapters_only`, alone.
 """
 
 import dataclasses
@@ -13,14 +14,26 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.interop.architecture import read_architecture
-from sc2jax.interop.convert import TOKENIZERS, Imported, export_model, import_model, kept_files
+from sc2jax.interop.convert import RUN_KEY, TOKENIZERS, Imported, export_model, import_model, kept_files
 from sc2jax.interop.folder import HUGGINGFACE
+from sc2jax.interop.peft import (
+    ADAPTER_CONFIG,
+    ADAPTER_MODEL,
+    StoredAdapters,
+    export_adapters,
+    import_adapters,
+    is_adapter,
+    read_adapter_config,
+)
+from sc2jax.model.adapters import adapter_table
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.model_checkpoint import PARAMETERS
+from sc2jax.runs.model_of_start import start_tokenizer
 from sc2jax.runs.models import trained_model
 from sc2jax.runs.run import Run, open_run, say
+from sc2jax.runs.starting_points import START, read_point, start_json
 from sc2jax.runs.tokenizer_file import tokenizer_digest, tokenizer_path
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
@@ -41,7 +54,12 @@ def run(settings: Settings, workdir: str) -> None:
         raise UserError(f"{named}: convert reads and writes Hugging Face's format on a local disk; name a local folder")
     if convert.from_huggingface:
         storage.refuse_no_folder(convert.from_huggingface, "convert.from_huggingface")
-        _import(this)
+        if is_adapter(Path(convert.from_huggingface)):
+            _import_adapters(this)
+        else:
+            _import(this)
+    elif convert.adapters_only:
+        _export_adapters(this)
     else:
         _export(this)
 
@@ -53,9 +71,7 @@ def _import(run: Run) -> None:
     }
     named = run.settings.paths.tokenizer
     brought = [] if named else [name for name in TOKENIZERS if f"{HUGGINGFACE}/{name}" in digests][:1]
-    folder = run.folder("train")
-    if is_finished(folder):
-        raise UserError(f"{folder} holds a model already; name another --workdir, or delete it")
+    folder = _free_folder(run)
     parameters = 0
 
     def write(unfinished: str) -> Written:
@@ -79,6 +95,46 @@ def _import(run: Run) -> None:
         say("the tokenizer", run.folder("tokenizer"))
 
 
+def _free_folder(run: Run) -> str:
+    folder = run.folder("train")
+    if is_finished(folder):
+        raise UserError(f"{folder} holds a model already; name another --workdir, or delete it")
+    return folder
+
+
+def _import_adapters(run: Run) -> None:
+    """Adapters alone, with what they are added to written down beside them."""
+    source, folder = Path(run.settings.convert.from_huggingface), _free_folder(run)
+    if not run.settings.paths.start:
+        raise UserError(f"{source} holds adapters; name the model that they belong to with --config.paths.start=DIR")
+    point = read_point(storage.absolute(run.settings.paths.start))
+    if point.adapters:
+        raise UserError(f"{point.taken.folder} holds adapters itself; name a whole model with --config.paths.start=DIR")
+    model = point.shape
+    adapters = read_adapter_config(source, model)
+    inputs = {name: storage.sha256_of_file(str(source / name)) for name in (ADAPTER_CONFIG, ADAPTER_MODEL)}
+    inputs |= {"start": point.fingerprint}
+    if not run.settings.paths.tokenizer:
+        path = start_tokenizer(point)
+        name, content = f"tokenizer.{path.rpartition('.')[2]}", storage.read_bytes(path)
+        _tokenizer_stage(name, content).run(run.folder("tokenizer"))
+    inputs |= {"tokenizer": tokenizer_digest(run)}
+    parameters = count_params(adapter_table(parameter_table(model), adapters))
+
+    def write(unfinished: str) -> Written:
+        fingerprints = import_adapters(source, join(folder, CHECKPOINTS), model, adapters, RUN_KEY)
+        outputs = [
+            write_output(unfinished, PARAMETERS, canonical_json(fingerprints, indent=1).encode()),
+            write_output(unfinished, START, start_json(point), result=False),
+        ]
+        return outputs, {"parameters": parameters, "steps": 0, "tokens": 0}
+
+    this = dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model, adapters=adapters))
+    stage = Stage("convert", VERSION, {"model": model, "adapters": adapters}, inputs, write, keeps=(CHECKPOINTS,))
+    this.with_config(stage).run(folder)
+    say(f"{parameters:,} parameters of adapters", folder)
+
+
 def _write_model(folder: str, imported: Imported) -> Written:
     files = {PARAMETERS: canonical_json(imported.fingerprints, indent=1).encode()}
     files |= {join(HUGGINGFACE, name): content for name, content in imported.kept.items()}
@@ -94,6 +150,9 @@ def _tokenizer_stage(name: str, content: bytes) -> Stage:
 def _export(run: Run) -> None:
     model, train = trained_model(run), run.folder("train")
     manifest = read_manifest(train)
+    whole, adapters = model, None
+    if model.adapters and model.base:
+        whole, adapters = model.base, StoredAdapters(model.checkpoints, model.step, model.adapters)
     kept = {
         output.path.removeprefix(f"{HUGGINGFACE}/"): read_output(train, manifest, output.path)
         for output in manifest.under(HUGGINGFACE)
@@ -101,14 +160,25 @@ def _export(run: Run) -> None:
     target = run.settings.convert.to_huggingface
     with new_folder(target) as folder:
         files = export_model(
-            model.checkpoints,
-            model.step,
+            whole.checkpoints,
+            whole.step,
             model.config,
             kept or _tokenizer_files(tokenizer_path(run)),
             folder,
             run.settings.convert,
+            adapters,
         )
     say(f"{sum(len(file.tensors) for file in files):,} tensors in {len(files)} files", target)
+
+
+def _export_adapters(run: Run) -> None:
+    model, wanted = trained_model(run), run.settings.convert
+    if model.adapters is None:
+        raise UserError(f"{run.folder('train')} holds no adapters; leave convert.adapters_only out")
+    dtype = "float32" if wanted.export_dtype == "as_imported" else wanted.export_dtype
+    with new_folder(wanted.to_huggingface) as folder:
+        file = export_adapters(model.checkpoints, model.step, model.config, model.adapters, folder, dtype)
+    say(f"{len(file.tensors):,} tensors of adapters", wanted.to_huggingface)
 
 
 def _tokenizer_files(path: str) -> dict[str, bytes]:

@@ -50,6 +50,7 @@ from sc2jax.training.global_batch import local_rows
 from sc2jax.training.loop import Objective, TrainingResult, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.schedule import fitted_training
+from sc2jax.training.step import refuse_indivisible
 
 VERSION = 6
 _TOKENIZE_SECONDS = 30 * 86_400.0
@@ -148,6 +149,7 @@ def _train(run: Run, point: StartingPoint | None, folder: str, key: str, hosts: 
     mesh = create_mesh(settings.mesh)
     size, row_length = settings.training.batch_size, settings.model.context_length
     table = trained_table(run)
+    refuse_indivisible(settings.training, mesh, row_length)
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     if settings.adapters.rank:
         loss = adapted(loss, settings.adapters)

@@ -33,9 +33,9 @@ class Moments:
         if not writes or str(self.folder) not in str(args[0]):
             return
         self._ours.copying = True
+        copy = self.copies / f"{threading.get_ident()}-{len(self.found)}"
         try:
             with self._lock:
-                copy = self.copies / str(len(self.found))
                 shutil.copytree(self.folder, copy, ignore_dangling_symlinks=True)
                 self.found.append(copy)
         except (OSError, shutil.Error):  # the library's own threads, which write arrays, moved a file meanwhile

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.progress import Progress
@@ -181,3 +182,21 @@ def test_what_is_not_ours_is_not_overwritten(checkpoints, tmp_path):
     (tmp_path / "3").mkdir()
     with pytest.raises(UserError, match="lies where the checkpoint of step 3"):
         save(checkpoints, 3)
+
+
+def test_a_store_that_refuses_ends_nothing_but_the_save(monkeypatch):
+    opened = Checkpoints("memory://refusing/checkpoints", 1)
+
+    def refuse(*_, **__):
+        raise PermissionError("403 quota")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("orbax.checkpoint.AsyncCheckpointer.save", refuse)
+        save(opened, 1)
+        assert "step 1 could not be saved (memory://refusing/checkpoints cannot be reached" in opened.failed()
+        patched.setattr(MemoryFileSystem, "isdir", refuse)
+        save(opened, 2)
+        assert "step 2 could not be saved" in opened.failed()
+    with pytest.raises(UserError, match=r"cannot be reached .*403 quota"):
+        opened.wait()
+    opened.close()

@@ -1,22 +1,24 @@
 """The released sizes against the published ones."""
 
+import numpy as np
 import pytest
 
 from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.model.params import count_params, parameter_table
+from sc2jax.training.schedule import fitted_training, learning_rate_schedule
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters", "base_theta", "long_theta", "tokens_a_step", "tokens"),
+    ("size", "parameters", "base_theta", "long_theta", "tokens_a_step", "tokens", "sequence"),
     [
-        ("3b", 3_030_371_328, 1e5, 999999.4420358813, 2.6e6, 3.1e12),
-        ("7b", 7_173_923_840, 1e5, 1e6, 3.5e6, 3.5e12),
-        ("15b", 15_957_889_024, 1e4, 1e5, 4.1e6, 4.1e12),
+        ("3b", 3_030_371_328, 1e5, 999999.4420358813, 2.6e6, 3.1e12, 2),
+        ("7b", 7_173_923_840, 1e5, 1e6, 3.5e6, 3.5e12, 4),
+        ("15b", 15_957_889_024, 1e4, 1e5, 4.1e6, 4.1e12, 1),
     ],
 )
-def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_step, tokens):
+def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_step, tokens, sequence):
     base = to_settings(load_config(f"starcoder2:{size},stage=base"))
     long = to_settings(load_config(f"starcoder2:{size},stage=long"))
     assert to_settings(load_config(f"starcoder2:{size}")) == long
@@ -28,9 +30,29 @@ def test_sizes_and_stages(size, parameters, base_theta, long_theta, tokens_a_ste
     assert base.model.head_dim == 128
     for settings in (base, long):
         step = settings.training.batch_size * settings.model.context_length
-        assert round(step / 1e5) == round(tokens_a_step / 1e5)
-    assert round(base.training.steps * base.training.batch_size * 4096 / 1e11) == round(tokens / 1e11)
-    assert round(long.training.steps * long.training.batch_size * 16384 / 1e9) == 200
+        nearest = min(range(256, 2048, 256), key=lambda rows: abs(rows * 4096 - tokens_a_step))
+        assert step == nearest * 4096  # of what 256 chips divide
+    assert (base.training.horizon_tokens, long.training.horizon_tokens) == (tokens, 200e9)
+    assert base.training.batch_size % 256 == 0
+    assert long.training.batch_size * sequence % 256 == 0
+
+
+@pytest.mark.parametrize("size", ["3b", "7b", "15b"])
+def test_the_learning_rates_of_the_stages(size):
+    """Base: a warm-up of 1000 steps, then a cosine to a tenth; long: constant for 80 %, then linear to a tenth."""
+    for stage, shape in (
+        ("base", {1000: 3e-4, 0.5: 1.65e-4, 1.0: 3e-5}),
+        ("long", {0: 3e-5, 0.8: 3e-5, 0.9: 1.65e-5, 1.0: 3e-6}),
+    ):
+        settings = to_settings(load_config(f"starcoder2:{size},stage={stage}"))
+        length = settings.model.context_length
+        training = fitted_training(settings.training, length)
+        tokens = training.steps * training.batch_size * length
+        assert 0 <= tokens - training.horizon_tokens < training.batch_size * length
+        schedule = learning_rate_schedule(training, length)
+        for place, rate in shape.items():
+            step = place if isinstance(place, int) else round(place * training.steps)
+            np.testing.assert_allclose(np.asarray(schedule(step)), rate, rtol=2e-3)
 
 
 @pytest.mark.parametrize(("size", "tokens"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])

@@ -14,6 +14,7 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 
 B, T, D, V = 8, 8, 16, 24
+Z_LOSS = 0.1
 
 
 def inputs(dtype=jnp.float32):
@@ -28,6 +29,14 @@ def inputs(dtype=jnp.float32):
 def plain(hidden, output, targets, weights):
     losses = reference_cross_entropy(hidden.reshape(-1, hidden.shape[-1]), output, targets.reshape(-1))
     return jnp.sum(losses * weights.reshape(-1))
+
+
+def plain_with_z(hidden, output, targets, weights):
+    """As the formula is written."""
+    logits = jnp.einsum("btd,vd->btv", hidden, output)
+    log_z = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
+    losses = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jnp.sum((losses + Z_LOSS * log_z**2) * weights)
 
 
 def mean_with_gradients(loss, hidden, output, targets, weights):
@@ -110,6 +119,20 @@ def test_every_mesh_computes_the_same(sizes):
     found = jax.jit(lambda *arrays: mean_with_gradients(lambda *a: total_loss(*a, 3, mesh), *arrays))(*given)
     expected = mean_with_gradients(plain, *given)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("sizes", [None, {"fsdp": 2, "sequence": 2, "tensor": 2}], ids=str)
+def test_the_z_loss_has_its_gradient_and_no_value(sizes):
+    given = inputs()
+    mesh = None if sizes is None else create_mesh(MeshConfig(**sizes))
+    value, gradients = jax.jit(
+        lambda *arrays: mean_with_gradients(lambda *a: total_loss(*a, 7, mesh, Z_LOSS), *arrays)
+    )(*given)
+    np.testing.assert_allclose(value, mean_with_gradients(plain, *given)[0], rtol=1e-5)
+    expected = mean_with_gradients(plain_with_z, *given)[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected)
+    without = mean_with_gradients(plain, *given)[1]
+    assert max(float(jnp.abs(a - b).max()) for a, b in zip(without, expected, strict=True)) > 0.01
 
 
 def test_the_logits_of_a_batch_never_exist():

@@ -29,6 +29,8 @@ def test_of_this_machine_nothing_is_known():
         ("NVIDIA L4", 242 / 2, 24, 300),  # from here on datasheets count products of sparse matrices as if dense
         ("NVIDIA A100-SXM4-40GB", 624 / 2, 40, 1555),
         ("NVIDIA A100-SXM4-80GB", 624 / 2, 80, 2039),
+        ("NVIDIA A100-PCIE-40GB", 624 / 2, 40, 1555),
+        ("NVIDIA A100 80GB PCIe", 624 / 2, 80, 1935),
         ("NVIDIA H100 PCIe", 1513 / 2, 80, 2000),
         ("NVIDIA H100 NVL", 1671 / 2, 94, 3900),
         ("NVIDIA H100 80GB HBM3", 1979 / 2, 80, 3350),

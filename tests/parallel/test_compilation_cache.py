@@ -48,8 +48,8 @@ def test_cpus_keep_nothing(tmp_path):
 
 
 def test_other_devices_keep_it_in_a_folder_that_is_made(on_a_tpu, tmp_path):
-    folder = use_compilation_cache("", environment(tmp_path))
-    assert folder == jax.config.values["jax_compilation_cache_dir"] == f"{tmp_path}/sc2jax/compilations"
+    folder = use_compilation_cache("", environment(tmp_path / "not" / "yet"))
+    assert folder == jax.config.values["jax_compilation_cache_dir"] == f"{tmp_path}/not/yet/sc2jax/compilations"
     assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
     assert (
         use_compilation_cache(f"{tmp_path}/mine")
@@ -128,6 +128,21 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch, who):
     monkeypatch.setattr(Path, "lstat", lstat)
     with pytest.raises(UserError, match="another user"):
         private_folder(str(folder))
+
+
+def test_folders_above_may_be_the_systems(tmp_path, monkeypatch):
+    """As those of a user that is not root are."""
+    folder, real = tmp_path / "cache", Path.lstat
+    folder.mkdir()
+
+    def lstat(path: Path) -> os.stat_result:
+        about = list(real(path))
+        about[stat.ST_UID] = 1234 if path == folder else 0
+        return os.stat_result(about)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    assert private_folder(str(folder)) == str(folder)
 
 
 def test_a_folder_in_one_where_all_may_write_their_own_is_private(tmp_path):

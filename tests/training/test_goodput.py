@@ -128,6 +128,12 @@ def test_time_after_the_last_step_of_a_line_goes_with_it(tmp_path):
     assert found["lost"] == 0.75 * (20 + 4 + 8)
 
 
+def test_steps_are_counted_from_the_first(tmp_path):
+    """Also where the first line of the file is gone."""
+    Path(tmp_path, GOODPUT).write_text('{"at": 10.0, "seconds": {"step": 20.0}, "step": 10}\n')
+    assert GoodputLog(str(tmp_path), "key", 5, Clock(10.0)).totals() == {"step": 10, "lost": 10}
+
+
 def test_before_the_first_checkpoint_all_is_lost(tmp_path):
     found = log_of(tmp_path, [(0, [(10, 40.0)], 0.0), (0, [(10, 40.0)], 0.0)], ends=False).totals()
     assert (found["lost"], found["step"]) == (30, 30)
@@ -199,6 +205,7 @@ def test_a_line_for_readers():
     assert in_a_line({"step": 897.0, "lost": 3.0, "data": 100.0, "save": 0.1}) == (
         "goodput 89.7% (data 10.0%, lost 0.3%)"
     )
+    assert in_a_line({"step": 9990.0, "save": 10.0, "data": 0.0}) == "goodput 99.9% (save 0.1%)"
     assert in_a_line({"step": 5.0}) == "goodput 100.0%"
     assert in_a_line({}) == "goodput 0.0%"
     assert shares({}) == {}

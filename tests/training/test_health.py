@@ -154,8 +154,8 @@ def test_a_spike_is_what_lies_so_many_deviations_above_the_newest_steps(kind):
     """Against the mean and the unbiased deviation of a plain list, at a threshold that both sides of are tried."""
     draw = np.random.default_rng(0)
     history = draw.normal(5.0, 0.2, (300, 2)).astype(np.float32)
-    step = jax.jit(lambda health, loss, norm: after_step(health, loss, norm, False, False, scaled=False))
-    health = init_health(scaled=False)
+    step = jax.jit(lambda health, loss, norm: after_step(health, loss, norm, no, no, scaled=False))
+    health, no = init_health(scaled=False), jnp.bool(False)
     which = 0 if kind == "loss" else 1
     for number in range(300):
         if number in (WINDOW // 2 - 1, WINDOW // 2, WINDOW - 1, WINDOW, WINDOW + 1, 299):
@@ -165,7 +165,7 @@ def test_a_spike_is_what_lies_so_many_deviations_above_the_newest_steps(kind):
                 value = history[number].copy()
                 value[:] = newest.mean(axis=0)
                 value[which] = edge + (0.001 if above else -0.001)
-                found = bool(spiked(health, *map(jnp.float32, value), 3.0))
+                found = bool(spiked(health, jnp.float32(value[0]), jnp.float32(value[1]), 3.0))
                 assert found == (above and number >= WINDOW // 2), (number, above)
         health = step(health, *history[number])
     assert int(health.measured) == 300

@@ -65,9 +65,9 @@ def test_a_run_that_goes_on_counts_from_where_it_was(said):
 
 
 def test_what_a_line_says(said):
-    """Two steps a second, after one that was compiled for 7 s; 70 steps are left."""
-    lines = said([7.0, *[0.5] * 99], waited=0.04)
-    assert lines[30] == ("      step 30 of 100, loss 0.167, 200 tokens/s, waiting for data 8%, about 35 s left")
+    """After one step that was compiled for 7 s, 29 of 0.5 and 0.6 s by turns; 70 are left."""
+    lines = said([7.0, *[0.5, 0.6] * 50][:100], waited=0.04)
+    assert lines[30] == ("      step 30 of 100, loss 0.167, 182 tokens/s, waiting for data 7%, about 38 s left")
 
 
 def test_the_first_step_alone_can_be_slow(said):
@@ -94,11 +94,11 @@ def test_few_steps_have_no_utilisation(said):
 
 
 def test_a_bar_says_the_same_once_a_second(bar):
-    run([7.0, *[0.3] * 8], utilisation=Utilisation(4e9, 2, 1e12), waited=0.03)
+    run([7.0, *[0.25] * 8], utilisation=Utilisation(2e9, 2, 1e12), waited=0.03)
     shown = bar.getvalue().split("\r")
     texts = list(dict.fromkeys(line.rpartition("step/s, ")[2].rpartition("]")[0] for line in shown if "loss" in line))
     assert [text.split(",")[0] for text in texts[-2:]] == ["loss 1.000", "loss 0.556"]
-    assert texts[-2] == "loss 1.000, 333 tokens/s, MFU 83.3%, waiting for data 10%"
+    assert texts[-2] == "loss 1.000, 400 tokens/s, MFU 50.0%, waiting for data 12%"
     assert "9/9" in shown[-1]
 
 
@@ -121,7 +121,7 @@ def test_no_time_is_no_error(said):
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (0.4, "0 s"), (29, "29 s"), (99, "99 s"), (100, "2 min"), (3540, "59 min"), (3600, "1 h 00 min"),
+        (0.4, "0 s"), (99, "99 s"), (99.5, "2 min"), (100, "2 min"), (3540, "59 min"), (3600, "1 h 00 min"),
         (3900, "1 h 05 min"), (86340, "23 h 59 min"), (86400, "1 d 0 h"), (180_000, "2 d 2 h"),
     ],
 )  # fmt: skip

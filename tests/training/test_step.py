@@ -10,12 +10,21 @@ import pytest
 
 from sc2jax.errors import UserError
 from sc2jax.model.loss import next_token_loss, token_losses
-from sc2jax.model.params import Parameter, parameter_table
+from sc2jax.model.params import Parameter, init_params, parameter_table
+from sc2jax.model.transformer import forward, output_logits
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.global_batch import local_rows, place_batch
-from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step, init_state, train_step
+from sc2jax.training.optimizer import create_optimizer
+from sc2jax.training.step import (
+    abstract_state,
+    batch_sharding,
+    compile_train_step,
+    init_state,
+    state_shardings,
+    train_step,
+)
 
 MESHES = {
     "data": (MeshConfig(data=8, fsdp=1), 8),
@@ -155,6 +164,66 @@ def test_the_first_update_is_adamw_by_hand(model, training, make_feed):
     checked = jax.tree.leaves(jax.tree_util.tree_map_with_path(check, before, gradients, jax.device_get(state.params)))
     assert set(checked[::2]) == {True, False}
     assert np.mean(checked[1::2]) > 0.8
+
+
+def test_the_z_loss_is_the_same_with_all_logits_at_once(model, training, make_feed):
+    """Its gradient by hand; what is reported is the cross-entropy alone."""
+    params = init_params(parameter_table(model), jax.random.key(1))
+    batch = next(make_feed())
+
+    def by_hand(params):
+        logits = output_logits(
+            params,
+            forward(
+                params, batch["tokens"], model, segment_ids_BT=batch["segment_ids"], positions_BT=batch["positions"]
+            ),
+            model,
+        )
+        log_z = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
+        losses = log_z - jnp.take_along_axis(logits, batch["targets"][..., None], axis=-1)[..., 0]
+        return jnp.sum((losses + 0.1 * log_z**2) * batch["weights"])
+
+    expected = jax.jit(jax.grad(by_hand))(params)
+    plain, _ = next_token_loss(model, 0)(params, {}, batch, jax.random.key(0))
+    for chunk in (0, 5):
+        loss = next_token_loss(model, chunk, z_loss=0.1)
+        value, gradients = jax.jit(
+            jax.value_and_grad(lambda params, loss=loss: loss(params, {}, batch, jax.random.key(0))[0])
+        )(params)
+        np.testing.assert_allclose(value, plain, rtol=1e-6)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradients, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_moments_are_computed_in_float32_and_held_narrow(dtype, training):
+    """Three updates of one parameter, with moments rounded after each, written out in numpy."""
+    table = (Parameter(("scale",), (3,), (rules.EMBED,), "ones", True),)
+    training = dataclasses.replace(training, moments_dtype=dtype, max_gradient_norm=1e6, warmup_tokens=0)
+    optimizer = create_optimizer(training, table)
+    params = {"scale": jnp.array([1.0, -2.0, 3.0])}
+    state = optimizer.init(params)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} == {"int32", dtype}
+    first, second = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    for step in range(1, 4):
+        gradient = np.array([0.1, -0.37, 1.3], np.float32) * step
+        updates: Any
+        updates, state = optimizer.update({"scale": jnp.asarray(gradient)}, state, params)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.95 * second + 0.05 * gradient**2
+        expected = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.95**step)) + 1e-8)
+        expected += 0.1 * np.asarray(params["scale"])
+        np.testing.assert_allclose(updates["scale"], expected, rtol=1e-5)
+        first, second = (np.asarray(jnp.asarray(moment).astype(dtype).astype("float32")) for moment in (first, second))
+
+
+def test_the_memory_of_a_state_is_used_again(model, training, make_feed):
+    mesh = create_mesh(MeshConfig(fsdp=8))
+    state = init_state(parameter_table(model), training, mesh, seed=3)
+    given = jax.tree.leaves(state)
+    after, _ = compiled(model, training, mesh)(state, next(make_feed()))
+    assert all(array.is_deleted() for array in given)
+    placed = jax.tree.leaves(state_shardings(parameter_table(model), training, mesh))
+    assert [array.sharding for array in jax.tree.leaves(after)] == placed
 
 
 def test_weights_select_targets(model, training, make_feed):

@@ -110,12 +110,26 @@ def test_a_file_says_what_was_logged(tmp_path):
 def test_after_a_resume_no_step_stands_twice_and_each_keeps_its_time(tmp_path):
     file = EventFile(str(tmp_path), [], lambda: 10.0)
     file._clock = iter([11.0, 12.0, 13.0]).__next__
-    for step in (5, 150, 20_000):
+    for step in (5, 256, 20_000):
         file.add(step, {"loss": float(step)})
-    again = EventFile(str(tmp_path), [(5, {"loss": 5.0}), (150, {"loss": 150.0}), (151, {})], lambda: 99.0)
+    again = EventFile(str(tmp_path), [(5, {"loss": 5.0}), (256, {"loss": 256.0}), (257, {})], lambda: 99.0)
     again.add(20_000, {"loss": 7.0})
-    assert found_scalars(tmp_path) == [(5, {"loss": 5.0}), (150, {"loss": 150.0}), (151, {}), (20_000, {"loss": 7.0})]
+    assert found_scalars(tmp_path) == [(5, {"loss": 5.0}), (256, {"loss": 256.0}), (257, {}), (20_000, {"loss": 7.0})]
     assert [event.wall_time for event in events(tmp_path)] == [10.0, 10.0, 11.0, 12.0, 99.0, 99.0]
+    EventFile(str(tmp_path), [(257, {}), (20_000, {})], lambda: 200.0)
+    assert [event.wall_time for event in events(tmp_path)] == [10.0, 10.0, 99.0, 99.0]
+
+
+def test_a_damaged_file_gives_no_times(tmp_path):
+    EventFile(str(tmp_path), [(1, {"loss": 1.0})], lambda: 10.0)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    first = 16 + int.from_bytes(whole[:8], "little")
+    for length in (0, 8, 2**63):
+        path.write_bytes(whole[:first] + length.to_bytes(8, "little") + bytes(40))
+        EventFile(str(tmp_path), [(1, {"loss": 1.0})], lambda: 50.0)
+        (path,) = tmp_path.iterdir()
+        assert [event.wall_time for event in events(tmp_path)] == [10.0, 10.0, 50.0]
 
 
 def test_a_file_that_was_cut_off_is_no_obstacle(tmp_path):

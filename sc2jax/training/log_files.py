@@ -1,0 +1,47 @@
+"""The files of a run's log, to which lines are added as the run goes.
+
+Nothing can be added to a file in an object store. There the files lie on a local disk, from where they are copied whole
+with each checkpoint: what a restart needs of them is what was written up to that.
+"""
+
+import functools
+import shutil
+import tempfile
+import weakref
+
+from sc2jax import storage
+from sc2jax.storage import inside, join
+from sc2jax.transfers import copy_file
+
+
+class LogFiles:
+    """Local files that stand for those of a folder, which may be one in an object store."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._opened: dict[str, str] = {}
+
+    def open(self, name: str) -> str:
+        """Where a file can be added to, with what it held before; on a local disk in its place, and not made.
+
+        Raises:
+            UserError: it is a link that leaves the folder.
+        """
+        path = inside(self._folder, name)
+        if not storage.is_url(self._folder):
+            return path
+        local = join(self._scratch, name)
+        storage.write_whole(local, storage.read_bytes(path) if storage.exists(path) else b"")
+        self._opened[local] = path
+        return local
+
+    @functools.cached_property
+    def _scratch(self) -> str:
+        folder = tempfile.mkdtemp(prefix="sc2jax-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def publish(self) -> None:
+        """Copies the files to their places in an object store; any thread may do it while lines are added."""
+        for local, path in self._opened.items():
+            copy_file(local, path)
