@@ -167,10 +167,7 @@ class Checkpoints:
             with contextlib.suppress(StoreError):  # the next save tries that again too
                 sweep(self.folder)
         rest = f"the newest one is that of step {self._newest}" if self._newest is not None else "there is none yet"
-        self._untold.append(
-            f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}, and the next save tries "
-            "again"
-        )
+        self._untold.append(f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}")
 
     def failed(self) -> str:
         """What a save failed of in the background, once for each; "" if there is nothing to tell."""

@@ -126,8 +126,7 @@ class _Several(Hosts):
         try:
             yield
         except AgreedError:
-            self._membership.leave(_ANSWER_SECONDS)
-            raise
+            raise  # all of them do
         except BaseException as error:
             self._membership.tell_failure(_said(error), is_sure=_is_sure(error))
             raise
@@ -213,7 +212,11 @@ def together(place: Place, config: HostsConfig, end: Callable[[str, int], None] 
             if place.index:
                 membership.say(hello(us, place.count))
             membership.wait_for_all(config.join_seconds)
-            yield hosts
+            try:
+                yield hosts
+            except AgreedError:
+                membership.leave(_ANSWER_SECONDS)
+                raise
             membership.leave(_ANSWER_SECONDS)
     finally:
         membership.close()

@@ -14,7 +14,7 @@ from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.model.params import Table, stacked_mask
-from sc2jax.parallel.hosts import Hosts
+from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.global_batch import local_rows, place_batch
@@ -143,11 +143,12 @@ def train(
             watchdog=stack.enter_context(Watchdog(training.watchdog_minutes)),
         )
         stack.enter_context(postponed_termination(hosts.ask_to_stop))
+        stack.enter_context(hosts.ending_together())
         try:
             state = loop.run(state, remaining)
         except NotFiniteError as error:
             newest = checkpoints.latest_step()
-            raise UserError(
+            raise AgreedError(
                 f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: lower "
                 "training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
             ) from error
@@ -183,6 +184,7 @@ class _Loop:
                 self.profile.after(step, metrics)
                 self.journal.dispatched(step, metrics, self.feed.wait_seconds)
                 self.watchdog.step()
+                self._tell_failed_save()
                 stops = self.hosts.stops_after(step)
                 if _is_saved(step, self.training) or stops:
                     self._save(step, state)
@@ -209,13 +211,18 @@ class _Loop:
         with self._saving():
             reached = self.journal.reached(step, self.key)
             self.checkpoints.save(reached, state.params, beside_params(state), self.stacked)
-        self.journal.say(self.checkpoints.failed())
+
+    def _tell_failed_save(self) -> None:
+        """Says what a save failed of; of several processes the others wait for this one's part, so that all end."""
+        failed = self.checkpoints.failed()
+        if failed and self.hosts.count > 1:
+            raise UserError(f"{failed}; mend that, and the same command on all hosts goes on from there")
+        self.journal.say(failed and f"{failed}, and the next save tries again")
 
     def _end_early(self, step: int) -> None:
         with self._saving():
             self.checkpoints.wait()
-            self.hosts.gather("saved", step)  # none ends the others before all is on the disk
-        raise UserError(
+        raise AgreedError(
             f"the training was asked to end: it is saved up to step {step:,}, and the same command goes on from there"
         )
 
