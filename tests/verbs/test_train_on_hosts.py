@@ -93,7 +93,7 @@ def assert_same_training(workdir: Path, other: Path) -> None:
 
 
 def cut_back(whole: Path, workdir: Path) -> None:
-    """A copy of a finished run in which the newest checkpoint is missing, as if it had been interrupted after step 4."""
+    """A copy of a finished run without its newest checkpoint, as if it had been interrupted after step 4."""
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / "train/checkpoints/5")
 
