@@ -20,17 +20,18 @@ import tensorstore as ts
 from etils import epath
 
 from sc2jax import storage
+from sc2jax.checkpoint.copies import CopiesBehind
 from sc2jax.checkpoint.disk import (
     OPTIMIZER,
     PARAMS,
     disk_errors,
     key_value_store,
+    reason,
     refuse_misread_path,
 )
 from sc2jax.checkpoint.fingerprints import Index, array_names, fingerprint
 from sc2jax.checkpoint.one_by_one import StoredArrays
 from sc2jax.checkpoint.ownership import (
-    delete_checkpoint,
     foreign_entries,
     own_steps,
     refuse_irregular,
@@ -59,10 +60,21 @@ for _name in ("absl", "asyncio"):
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: str, kept: int = 0, *, keep_every: int = 0, keep_best: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str,
+        kept: int = 0,
+        *,
+        keep_every: int = 0,
+        keep_best: int = 0,
+        local: str = "",
+        protected: int = 0,
+    ) -> None:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
 
-        So do all whose step is a multiple of `keep_every`, and the `keep_best` with the lowest evaluation loss.
+        So do all whose step is a multiple of `keep_every`, the `keep_best` with the lowest evaluation loss, and that of
+        the step `protected`. With a
+        `local` folder they are written there first, and copied behind the training; the newest of both is found.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
         What is not ours stays, and is named.
@@ -70,18 +82,25 @@ class Checkpoints:
         Raises:
             UserError: the folder's path means something else to Orbax, or something else than files is among them.
         """
-        refuse_misread_path(folder, merged=bool(kept))
-        refuse_irregular(folder)
-        self.folder, self._writes, self._retention = folder, bool(kept), Retention(kept, keep_every, keep_best)
+        self.folder = local or folder
+        self._writes, self._retention = bool(kept), Retention(kept, keep_every, keep_best, protected)
+        refuse_misread_path(self.folder, merged=self._writes)
+        refuse_irregular(self.folder)
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._untold: list[str] = []
+        self._copies: CopiesBehind | None = None
         if self._is_janitor:
-            storage.make_folder(folder)
-            sweep(folder)
-            name_foreign(folder, foreign_entries(folder))
+            for place in {self.folder, folder}:
+                storage.make_folder(place)
+                sweep(place)
+                name_foreign(place, foreign_entries(place))
+            if local:
+                self._copies = CopiesBehind(local, folder, self._retention)
+                self._copies.fetch()
+                self._copies.start()
         self._newest = self.latest_step() if kept else None
-        self._checkpointer = background_checkpointer(folder)
+        self._checkpointer = background_checkpointer(self.folder)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -133,7 +152,7 @@ class Checkpoints:
         Raises:
             UserError: something that is not ours lies in its place.
         """
-        waited = self._end_of_save()
+        waited = self.settle()
         try:
             with reaching(self.folder), disk_errors(self.folder):
                 if self._failure is not None and self._is_janitor:
@@ -145,11 +164,11 @@ class Checkpoints:
         except (OSError, StoreError) as error:
             self._fail(progress.step, error)
             return waited
-        self._thread = threading.Thread(target=self._settle, args=(progress.step,), name="sc2jax-save")
+        self._thread = threading.Thread(target=self._finish, args=(progress.step,), name="sc2jax-save")
         self._thread.start()
         return waited
 
-    def _settle(self, step: int) -> None:
+    def _finish(self, step: int) -> None:
         """Waits for a save, then makes sure that it is there, then deletes what it outdates."""
         try:
             with disk_errors(self.folder):
@@ -157,7 +176,11 @@ class Checkpoints:
             if self._is_janitor:
                 self.refuse_unreadable(step)
                 self._newest = step
-                self._delete_outdated()
+                if self._copies is None:
+                    self._retention.delete_outdated(self.folder)
+                else:
+                    self._copies.delete_outdated()
+                    self._copies.start()
         except Exception as error:  # of Orbax, of a disk or of an object store: told to whoever asks or waits
             self._fail(step, error)
 
@@ -167,24 +190,28 @@ class Checkpoints:
             with contextlib.suppress(StoreError):  # the next save tries that again too
                 sweep(self.folder)
         rest = f"the newest one is that of step {self._newest}" if self._newest is not None else "there is none yet"
-        self._untold.append(f"the checkpoint of step {step} could not be saved ({_reason(error)}); {rest}")
+        # Several processes write one checkpoint together: the others wait for the part of the one that failed.
+        again = ", and the next save tries again" if jax.process_count() == 1 else ""
+        self._untold.append(f"the checkpoint of step {step} could not be saved ({reason(error)}); {rest}{again}")
+
+    @property
+    def newest_failed(self) -> bool:
+        """Whether it is known that the newest save failed."""
+        return self._failure is not None
 
     def failed(self) -> str:
-        """What a save failed of in the background, once for each; "" if there is nothing to tell."""
-        return self._untold.pop(0) if self._untold else ""
+        """What a save or a copy failed of in the background, once for each; "" if there is nothing to tell."""
+        if self._untold:
+            return self._untold.pop(0)
+        return self._copies.failed() if self._copies is not None else ""
 
-    def _end_of_save(self) -> float:
+    def settle(self) -> float:
         """Waits until no save is under way, for as many seconds as it returns."""
         started = time.monotonic()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         return time.monotonic() - started
-
-    def _delete_outdated(self) -> None:
-        saved = {step: self._described(step).evaluation_loss if self._retention.best else None for step in self.steps()}
-        for step in self._retention.outdated(saved):
-            delete_checkpoint(self.folder, str(step))
 
     def open_array(self, step: int, path: tuple[str, ...], part: str = PARAMS) -> ts.TensorStore:
         """One array of a part of a checkpoint as it is stored, to be read in parts.
@@ -226,7 +253,7 @@ class Checkpoints:
                 self._checkpointer.metadata(self._path(step))
                 stored = StoredArrays(self._part(step, part))
             except Exception as error:  # Orbax raises whatever its readers do
-                raise self._damaged(step, f"Orbax's own files of it cannot be read ({_first_line(error)})") from error
+                raise self._damaged(step, f"Orbax's own files of it cannot be read ({reason(error)})") from error
             if set(stored.names) != expected.keys():
                 raise self._damaged(step, f"its {part} hold other arrays than were saved")
             for name in stored.names:
@@ -323,7 +350,7 @@ class Checkpoints:
         try:
             return self._checkpointer.restore(self._path(step), args=args)
         except Exception as error:  # Orbax raises a plain Exception for an array that cannot be read.
-            raise self._damaged(step, _first_line(error)) from error
+            raise self._damaged(step, reason(error)) from error
 
     def _verify(self, step: int, name: str, tree: Any, described: Described) -> None:
         found, expected = fingerprint(tree), described.fingerprints.get(name, {})
@@ -342,16 +369,18 @@ class Checkpoints:
         return UserError(f"the checkpoint {self.folder}/{step} cannot be restored: {what}; delete that folder {rest}")
 
     def wait(self) -> None:
-        """Returns when everything is on disk and outdated checkpoints are gone; raises what the newest save failed of.
+        """Returns when all is on disk, and copied, and outdated checkpoints are gone; raises what the newest failed of.
 
         Raises:
             OSError: the disk is full, for example.
             UserError: what was saved is not found again; the older checkpoints then stay.
         """
-        self._end_of_save()
+        self.settle()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        if self._copies is not None:
+            self._copies.wait()
 
     @property
     def _is_janitor(self) -> bool:
@@ -360,20 +389,11 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits, whatever comes of the save under way, then lets go of the folder."""
-        self._end_of_save()
+        self.settle()
+        if self._copies is not None:
+            self._copies.close()
         self._checkpointer.close()
 
 
 def _kind(dtype: np.dtype, shape: tuple[int, ...]) -> str:
     return f"{dtype.name}[{','.join(map(str, shape))}]"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0][:300]
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _first_line(error)

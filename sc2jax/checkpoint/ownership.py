@@ -13,9 +13,9 @@ from sc2jax.checkpoint.progress import progress_path
 from sc2jax.errors import UserError
 from sc2jax.storage import join
 
-_HALF = ".orbax-checkpoint-tmp"
+HALF = ".orbax-checkpoint-tmp"
 """How the name of a folder ends in which Orbax has not finished."""
-_TEMPORARY = re.escape(_HALF)
+_TEMPORARY = re.escape(HALF)
 _NAME = re.compile(rf"(0|[1-9]\d*)({_TEMPORARY}(?:-\d+)?)?", re.ASCII)
 _ARRAYS = rf"(?:{PARAMS}|{OPTIMIZER})(?:{_TEMPORARY})?"
 _OCDBT = r"(?:ocdbt\.process_\d+/)?(?:manifest\.ocdbt|d/[0-9a-f]{32})"
@@ -65,11 +65,17 @@ def delete_checkpoint(folder: str, name: str) -> None:
     files = storage.files_below(path)
     foreign = _foreign_among(files)
     if not _is_half_written(folder, name) and not foreign:
-        path = transfers.try_rename(path, f"{path}{_HALF}")
+        path = transfers.try_rename(path, f"{path}{HALF}")
     ours = set(files).difference(foreign)
     for file in sorted(ours, key=lambda file: (file != COMMITTED, file.startswith(PROGRESS), file)):
         storage.delete_file(join(path, file))
     storage.delete_empty_folders(path)
+
+
+def own_files(folder: str, step: int) -> list[str]:
+    """The files of a checkpoint, relative to its folder, without what else lies there."""
+    files = storage.files_below(join(folder, str(step)))
+    return sorted(set(files).difference(_foreign_among(files)))
 
 
 def make_room(folder: str, step: int) -> None:

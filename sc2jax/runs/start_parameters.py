@@ -18,6 +18,12 @@ def trained_table(run: Run) -> Table:
     return adapter_table(table, run.settings.adapters) if run.settings.adapters.rank else table
 
 
+def frozen_parameters(run: Run) -> Table:
+    """The parameters that a run computes with and does not train."""
+    settings = run.settings
+    return frozen_table(parameter_table(settings.model), settings.model.compute_dtype) if settings.adapters.rank else ()
+
+
 def training_start(run: Run, point: StartingPoint | None, mesh: Mesh) -> Start:
     """What the loop is given to begin with and, where it trains adapters, to add them to at every start.
 
@@ -29,7 +35,7 @@ def training_start(run: Run, point: StartingPoint | None, mesh: Mesh) -> Start:
     taken, model, table = point.taken, run.settings.model, trained_table(run)
     state = (taken.checkpoints, taken.step) if point.optimizer else None
     if run.settings.adapters.rank:
-        base, frozen = base_of(run, point), frozen_table(parameter_table(model), model.compute_dtype)
+        base, frozen = base_of(run, point), frozen_parameters(run)
         params = partial(restore_params, taken.checkpoints, taken.step, table, mesh) if point.adapters else None
         return Start(
             frozen,

@@ -176,6 +176,12 @@ class TrainingConfig:
         at_most=1e6,
         decides=False,
     )
+    checkpoints_local: str = setting(
+        "",
+        "A local folder, the same for all hosts, where checkpoints are written first and copied to the run's folder "
+        'behind the training; "": they are written to the run\'s folder.',
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.

@@ -24,6 +24,7 @@ import msgspec
 from sc2jax import storage
 from sc2jax.json_files import Amount, Count, decode_json
 from sc2jax.storage import inside
+from sc2jax.training.log_files import LogFiles
 
 GOODPUT = "goodput.jsonl"
 
@@ -83,13 +84,13 @@ class Stopwatch:
 class GoodputLog:
     """The records of a run over all of its starts, kept in a file."""
 
-    def __init__(self, folder: str, key: str, step: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, files: LogFiles, key: str, step: int, clock: Callable[[], float] = time.time) -> None:
         """Takes down a start that goes on after `step`; what another run (`key`) left in the file is dropped.
 
         Raises:
             UserError: a line is damaged, or something else than a file has the log's name.
         """
-        self._file, self._clock, self._account = inside(folder, GOODPUT), clock, _Account()
+        self._file, self._clock, self._account = files.open(GOODPUT), clock, _Account()
         content = storage.read_bytes(self._file) if storage.is_there(self._file) else b""
         whole = content[: content.rfind(b"\n") + 1]  # a line without its end is one that was cut off
         lines = _lines_of(whole, self._file)

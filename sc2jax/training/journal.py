@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from sc2jax.checkpoint.progress import Progress
-from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
+from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.global_batch import whole_counts
 from sc2jax.training.goodput import Bucket, GoodputLog, Stopwatch, shares
 from sc2jax.training.live_progress import LiveProgress, Step
-from sc2jax.training.metrics import MetricsLog, read_metrics, read_timing
+from sc2jax.training.log_files import LogFiles
+from sc2jax.training.metrics import MetricsLog
 from sc2jax.training.step import Metrics
 from sc2jax.training.tensorboard import EventFile, scalars
 from sc2jax.training.utilisation import Utilisation
@@ -73,6 +74,7 @@ class Journal:
         self._counts: np.ndarray | None = None
         self._unread: tuple[int, Metrics, np.ndarray, float] | None = None
         self._timed: list[Step] = []
+        self._evaluated: tuple[int, BitsPerByte] | None = None
         self._logs = _Logs(folder, reached) if writes else None
         self._live = LiveProgress(reached.step, training.steps, utilisation, shows=writes)
 
@@ -91,6 +93,10 @@ class Journal:
         """
         self.read()
         self._unread = step, metrics, self._feed.counts(), waited
+
+    def evaluated(self, step: int, found: BitsPerByte) -> None:
+        """Takes what the parameters after the newest step came to on held-out rows, which ends a line of the log."""
+        self._evaluated = step, found
 
     def read(self) -> None:
         """Waits for the newest step that was dispatched, and writes and shows what it came to.
@@ -111,17 +117,24 @@ class Journal:
             self._timed.append(finished)
         if self._logs is not None:
             self._logs.metrics.add(values)
-        if step % self._training.log_every == 0 or step == self._training.steps:
+        if step % self._training.log_every == 0 or step == self._training.steps or self._evaluation_of(step):
             self._write(step)
         self._live.step(finished)
 
     def reached(self, step: int, key: str) -> Progress:
         """What a checkpoint of the newest step says, with what belongs to a line that is not complete."""
         self._carried, self._counts = self._counted(), None
+        found = self._evaluation_of(step)
+        loss = found["bits_per_byte"] if found else None
         if self._logs is None:
-            return Progress(step, key, counts=self._carried)
+            return Progress(step, key, counts=self._carried, evaluation_loss=loss)
         log = self._logs.metrics
-        return Progress(step, key, log.sha256, log.pending, self._carried)
+        return Progress(step, key, log.sha256, log.pending, self._carried, loss)
+
+    def publish(self) -> None:
+        """Copies the logs to where they belong, if they are not written there; any thread may do it."""
+        if self._logs is not None:
+            self._logs.files.publish()
 
     def complete(self, step: int) -> None:
         """Takes down the end of the run."""
@@ -139,7 +152,7 @@ class Journal:
         if self._logs is not None:
             spent = self._stopwatch.take()
             statistics = self._feed.statistics(step, counts, self._logs.metrics.feed)
-            self._logs.write(step, statistics, self._figures(spent), spent)
+            self._logs.write(step, statistics, self._evaluation_of(step), self._figures(spent), spent)
         self._timed = []
 
     def _figures(self, spent: Mapping[str, float]) -> dict[str, float]:
@@ -154,6 +167,9 @@ class Journal:
         figures |= {} if utilisation is None else {"model_flops_utilisation": round(utilisation, 6)}
         return figures | _memory()
 
+    def _evaluation_of(self, step: int) -> BitsPerByte | None:
+        return self._evaluated[1] if self._evaluated is not None and self._evaluated[0] == step else None
+
     def _counted(self) -> tuple[int, ...]:
         """The counts of all rows since the newest line; all processes take part, for each knows its own rows alone."""
         if self._counts is None:
@@ -166,20 +182,26 @@ class _Logs:
     """The files that the steps of a run are written to."""
 
     def __init__(self, folder: str, reached: Progress) -> None:
-        self.metrics = MetricsLog(folder, reached.step, reached.log_sha256, reached.pending)
-        self.goodput = GoodputLog(folder, reached.key, reached.step)
-        timing = read_timing(folder)
-        rows = [(row["step"], scalars({**timing.get(row["step"], {}), **row})) for row in read_metrics(folder)]
-        self._events = EventFile(join(folder, TENSORBOARD), rows)
+        self.files = LogFiles(folder)
+        self.metrics = MetricsLog(self.files, reached.step, reached.log_sha256, reached.pending)
+        self.goodput = GoodputLog(self.files, reached.key, reached.step)
+        timing = self.metrics.timing()
+        rows = [(row["step"], scalars({**timing.get(row["step"], {}), **row})) for row in self.metrics.rows()]
+        self._events = EventFile(self.files.open_folder(TENSORBOARD), rows)
 
     def write(
-        self, step: int, statistics: Mapping[str, Any], figures: Mapping[str, Any], spent: Mapping[str, float]
+        self,
+        step: int,
+        statistics: Mapping[str, Any],
+        evaluation: BitsPerByte | None,
+        figures: Mapping[str, Any],
+        spent: Mapping[str, float],
     ) -> None:
         """Writes of the steps up to one; `spent` is where the time since the last call went."""
         self.goodput.add(step, dict(spent))
         parts = {bucket: round(share, 4) for bucket, share in shares(self.goodput.totals()).items()}
         timing = {**figures, "goodput": parts}
-        row = self.metrics.write(step, statistics, timing)
+        row = self.metrics.write(step, statistics, timing, evaluation)
         self._events.add(step, scalars({**timing, **row}))
 
 

@@ -18,8 +18,10 @@ class LogFiles:
     """Local files that stand for those of a folder, which may be one in an object store."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._opened: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
+        self._published: dict[str, list[str]] = {}
 
     def open(self, name: str) -> str:
         """Where a file can be added to, with what it held before; on a local disk in its place, and not made.
@@ -27,12 +29,24 @@ class LogFiles:
         Raises:
             UserError: it is a link that leaves the folder.
         """
-        path = inside(self._folder, name)
-        if not storage.is_url(self._folder):
+        path = inside(self.folder, name)
+        if not storage.is_url(self.folder):
             return path
         local = join(self._scratch, name)
         storage.write_whole(local, storage.read_bytes(path) if storage.exists(path) else b"")
         self._opened[local] = path
+        return local
+
+    def open_folder(self, name: str) -> str:
+        """The same of a folder, of which all files may change, come and go."""
+        if not storage.is_url(self.folder):
+            return join(self.folder, name)
+        local, there = join(self._scratch, name), join(self.folder, name)
+        storage.make_folder(local)
+        for file in storage.names(there):
+            copy_file(join(there, file), join(local, file))
+        self._folders[local] = there
+        self._published[local] = storage.names(local)
         return local
 
     @functools.cached_property
@@ -45,3 +59,10 @@ class LogFiles:
         """Copies the files to their places in an object store; any thread may do it while lines are added."""
         for local, path in self._opened.items():
             copy_file(local, path)
+        for local, there in self._folders.items():
+            here = storage.names(local)
+            for file in here:
+                copy_file(join(local, file), join(there, file))
+            for file in set(self._published[local]).difference(here):
+                storage.delete_file(join(there, file))
+            self._published[local] = here

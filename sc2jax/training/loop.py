@@ -3,20 +3,22 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from jax.sharding import Mesh
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.checkpoint.disk import CHECKPOINTS
+from sc2jax.checkpoint.emergency import emergency_warning
 from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
-from sc2jax.model.params import Table, stacked_mask
+from sc2jax.model.params import Params, Table, stacked_mask
 from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
+from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.global_batch import local_rows, place_batch
 from sc2jax.training.goodput import Bucket, Stopwatch
 from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
@@ -48,6 +50,9 @@ class Feed(CountedFeed, Protocol):
         """Continues after a step."""
         ...
 
+
+Evaluate: TypeAlias = Callable[[Params, Params], BitsPerByte]
+"""Measures parameters, given the frozen ones too; all processes call it together."""
 
 ALONE = Hosts()
 """A run of one process."""
@@ -90,6 +95,8 @@ def train(
     start: Start = SCRATCH,
     hosts: Hosts = ALONE,
     utilisation: Utilisation = UNKNOWN,
+    evaluate: Evaluate | None = None,
+    protected: int = 0,
 ) -> TrainingResult:
     """Trains parameters to the last step, from the newest checkpoint in `folder` of the same `key`.
 
@@ -106,6 +113,8 @@ def train(
         start: where parameters come from that do not follow from the seed.
         hosts: the processes that train together.
         utilisation: how much of their peak the devices reach.
+        evaluate: measures the parameters on held-out rows, every `training.evaluate_every` steps.
+        protected: a step whose checkpoint stays whatever comes, as others may be using it.
 
     Raises:
         UserError: the folder holds another run or a damaged checkpoint, the loss became infinite or not a number, or
@@ -118,6 +127,8 @@ def train(
         training.checkpoints_kept,
         keep_every=training.keep_every,
         keep_best=training.keep_best,
+        local=training.checkpoints_local,
+        protected=protected,
     )
     positions = training.batch_size * row_length
     with contextlib.ExitStack() as stack:
@@ -127,6 +138,8 @@ def train(
         remaining = range(reached.step + 1, training.steps + 1)
         checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
         journal = Journal(folder, feed, training, reached, positions, stopwatch, utilisation, writes=hosts.is_first)
+        if hosts.is_first:
+            journal.say(emergency_warning(checkpoints.folder, (state.params, beside_params(state))))
         profile = Profile(join(folder, PROFILE), training.profile_from, training.profile_steps)
         loop = _Loop(
             feed=feed,
@@ -136,6 +149,7 @@ def train(
             training=training,
             key=key,
             hosts=hosts,
+            evaluate=evaluate,
             checkpoints=checkpoints,
             stopwatch=stopwatch,
             journal=stack.enter_context(journal),
@@ -147,10 +161,11 @@ def train(
         try:
             state = loop.run(state, remaining)
         except NotFiniteError as error:
+            checkpoints.settle()
             newest = checkpoints.latest_step()
             raise AgreedError(
-                f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: lower "
-                "training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
+                f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: "
+                "lower training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
             ) from error
     return TrainingResult(training.steps, fingerprint(state.params))
 
@@ -166,6 +181,7 @@ class _Loop:
     training: TrainingConfig
     key: str
     hosts: Hosts
+    evaluate: Evaluate | None
     checkpoints: Checkpoints
     stopwatch: Stopwatch
     journal: Journal
@@ -186,6 +202,8 @@ class _Loop:
                 self.watchdog.step()
                 self._tell_failed_save()
                 stops = self.hosts.stops_after(step)
+                if self.evaluate is not None and _is_evaluated(step, self.training):
+                    self._evaluate(step, state, self.evaluate)
                 if _is_saved(step, self.training) or stops:
                     self._save(step, state)
                 if stops and step < remaining[-1]:
@@ -206,18 +224,24 @@ class _Loop:
         with self.watchdog.paused(), self.stopwatch.spent(Bucket.SAVE):
             yield
 
+    def _evaluate(self, step: int, state: TrainState, evaluate: Evaluate) -> None:
+        with self.watchdog.paused(), self.stopwatch.spent(Bucket.EVALUATION):
+            found = evaluate(state.params, state.frozen)
+        self.journal.evaluated(step, found)
+        self.journal.read()
+
     def _save(self, step: int, state: TrainState) -> None:
         self.journal.read()
         with self._saving():
             reached = self.journal.reached(step, self.key)
-            self.checkpoints.save(reached, state.params, beside_params(state), self.stacked)
+            self.checkpoints.save(reached, state.params, beside_params(state), self.stacked, self.journal.publish)
 
     def _tell_failed_save(self) -> None:
-        """Says what a save failed of; of several processes the others wait for this one's part, so that all end."""
+        """Says what a save failed of; where several processes save together, all of them end with it."""
         failed = self.checkpoints.failed()
-        if failed and self.hosts.count > 1:
+        if failed and self.checkpoints.newest_failed and self.hosts.count > 1:
             raise UserError(f"{failed}; mend that, and the same command on all hosts goes on from there")
-        self.journal.say(failed and f"{failed}, and the next save tries again")
+        self.journal.say(failed)
 
     def _end_early(self, step: int) -> None:
         with self._saving():
@@ -267,6 +291,12 @@ def _begin(
     with stopwatch.spent(Bucket.PREPARATION):
         state = new_state(objective.table, training, mesh, objective.seed, start, scaled=objective.scaled)
     return state, Progress(0, key)
+
+
+def _is_evaluated(step: int, training: TrainingConfig) -> bool:
+    """Whether the parameters are measured after a step, if that is asked for."""
+    every = training.evaluate_every
+    return every > 0 and (step % every == 0 or step == training.steps)
 
 
 def _is_saved(step: int, training: TrainingConfig) -> bool:

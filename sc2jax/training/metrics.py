@@ -29,6 +29,7 @@ class Row(TypedDict):
     skipped_steps: Count
     tokens: Count
     feed: Mapping[str, Any]
+    evaluation: NotRequired[Mapping[str, Any]]
 
 
 def read_metrics(folder: str) -> list[Row]:
@@ -57,19 +58,6 @@ def metrics_of(content: bytes, where: str) -> list[Row]:
     return rows
 
 
-def read_timing(folder: str) -> dict[int, dict[str, Any]]:
-    """The newest complete line of timing.jsonl for each step; steps that were done again have several.
-
-    Raises:
-        UserError: a line is damaged.
-    """
-    path = inside(folder, TIMING)
-    lines = storage.read_bytes(path).split(b"\n")[:-1] if storage.is_there(path) else []
-    remedy = "delete that file; it only says how fast the steps were"
-    timed = [decode_json(line, _Timed, f"{path}, line {number},", remedy) for number, line in enumerate(lines, 1)]
-    return {line.step: json.loads(content) for line, content in zip(timed, lines, strict=True)}
-
-
 class _Timed(msgspec.Struct):
     step: Count
 
@@ -81,7 +69,9 @@ class MetricsLog:
     line is what the whole feed has read and dropped since the start of the run.
     """
 
-    def __init__(self, folder: str, step: int, sha256: str = "", pending: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, files: LogFiles, step: int, sha256: str = "", pending: Mapping[str, float] | None = None
+    ) -> None:
         """Opens the log of a run that continues after `step`, and drops later lines, whose steps will be done again.
 
         `pending` is what the steps since the last line before `step` came to.
@@ -90,9 +80,8 @@ class MetricsLog:
             UserError: the lines up to `step` are not those whose `sha256` was saved with its checkpoint, or something
                 else than a file has the name of one.
         """
-        self.files = LogFiles(folder)
-        """Where the lines are, to be published with each checkpoint."""
-        self._file, self._timing = self.files.open(METRICS), self.files.open(TIMING)
+        folder = files.folder
+        self._file, self._timing = files.open(METRICS), files.open(TIMING)
         storage.append(self._timing, b"")
         written = (
             storage.read_bytes(self._file).splitlines(keepends=True) if storage.is_there(self._file) and step else []
@@ -118,6 +107,22 @@ class MetricsLog:
         """The digest of all lines so far."""
         return self._sha256.hexdigest()
 
+    def rows(self) -> list[Row]:
+        """The lines so far, oldest first."""
+        return metrics_of(storage.read_bytes(self._file), self._file)
+
+    def timing(self) -> dict[int, dict[str, Any]]:
+        """The newest complete line of timing.jsonl for each step; steps that were done again have several.
+
+        Raises:
+            UserError: a line is damaged.
+        """
+        lines = storage.read_bytes(self._timing).split(b"\n")[:-1]
+        remedy = "delete that file; it only says how fast the steps were"
+        where = [f"{self._timing}, line {number}," for number in range(1, len(lines) + 1)]
+        timed = [decode_json(line, _Timed, at, remedy).step for line, at in zip(lines, where, strict=True)]
+        return {step: json.loads(line) for step, line in zip(timed, lines, strict=True)}
+
     def add(self, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one finished step."""
         tokens, before = metrics["tokens"], self.pending
@@ -130,10 +135,17 @@ class MetricsLog:
         self.pending = {name: before.get(name, 0.0) + value for name, value in summed.items()}
         self.pending |= {name: metrics[name] for name in _NEWEST}
 
-    def write(self, step: int, feed: Mapping[str, Any], timing: Mapping[str, Any]) -> Row:
+    def write(
+        self,
+        step: int,
+        feed: Mapping[str, Any],
+        timing: Mapping[str, Any],
+        evaluation: Mapping[str, Any] | None = None,
+    ) -> Row:
         """Writes the lines of the steps since the last ones, with what the feed has done up to this step.
 
-        The loss is the mean over their tokens, not over the steps. `timing` is whatever differs from run to run.
+        The loss is the mean over their tokens, not over the steps. `timing` is whatever differs from run to run, and
+        `evaluation` what the parameters came to on held-out text, if they were measured after this step.
         """
         summed = self.pending
         self._tokens += int(summed["tokens"])
@@ -149,6 +161,8 @@ class MetricsLog:
         text_bytes = feed.get("text_bytes", 0) - self.feed.get("text_bytes", 0)
         if text_bytes:
             row["bits_per_byte"] = summed["loss"] / math.log(2) / text_bytes
+        if evaluation is not None:
+            row["evaluation"] = evaluation
         for path, line in ((self._file, _line(row)), (self._timing, _line({"step": step, **timing}))):
             storage.append(path, line)
         self._sha256.update(_line(row))

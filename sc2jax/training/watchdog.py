@@ -70,7 +70,10 @@ class Patience:
 
 
 class Watchdog:
-    """Ends the process when patience is over. Use it as a context manager."""
+    """Ends the process when patience is over. Use it as a context manager.
+
+    The time during which the whole process was stopped, as by Ctrl-Z, counts as well: to other hosts it hangs.
+    """
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
         """With patience of so many minutes at least; 0: it does nothing."""

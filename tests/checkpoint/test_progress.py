@@ -8,7 +8,7 @@ import pytest
 from sc2jax.checkpoint.progress import Progress, describe, read_progress
 from sc2jax.errors import UserError
 
-SAVED = Progress(20, "a key", "of the log", 1.25)
+SAVED = Progress(20, "a key", "of the log", {"loss": 0.1}, (1, 2), 1.25)
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ def test_a_failed_save_is_told_once_and_the_next_one_tries_again(checkpoints, tm
         while not told[-1]:
             told.append(checkpoints.failed())
     assert told[-1] == (
-        f"the checkpoint of step 4 could not be saved ({tmp_path}: File too large); the newest one is that of step 3"
+        f"the checkpoint of step 4 could not be saved ({tmp_path}: File too large); the newest one is that of step 3, "
+        "and the next save tries again"
     )
     assert checkpoints.failed() == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"], "half a checkpoint was left"

@@ -36,11 +36,11 @@ from sc2jax.training.evaluation import Evaluation, Group, HeldoutRows, bits_per_
 TOKENIZER = Tokenizer(
     vocab_size=len(Special) + 256,
     digest="bytes",
-    _encode=lambda text: [len(Special) + byte for byte in text.encode()],
-    _token_bytes=[b""] * len(Special) + [bytes([byte]) for byte in range(256)],
+    _encode=lambda text: [len(Special) + (byte ^ ord("x")) for byte in text.encode()],
+    _token_bytes=[b""] * len(Special) + [bytes([byte ^ ord("x")]) for byte in range(256)],
     _escapes=False,
 )
-"""One token a byte."""
+"""One token a byte; the first text token is that of a letter that occurs."""
 
 MODEL = ModelConfig(
     vocab_size=TOKENIZER.vocab_size, context_length=64, embed_dim=16, num_layers=1, num_heads=4, num_kv_heads=2,
@@ -214,6 +214,7 @@ def test_sources_without_languages_count_for_themselves(mixed, params):
         Group("code", "C"), Group("code", "Go"), Group("code", "Python"), Group("texts", ""),
     )  # fmt: skip
     text = scored_texts(rows)[Group("texts", "")]
+    assert rows.bytes[3] == len(text)
     assert sorted(text) == sorted(b"nother text" + (b"a text of ours\n" * 9)[1:65])
     found = measured(rows, params, MeshConfig(), 1)
     assert found["by_source"].keys() == {"code", "texts"} and found["by_language"].keys() == {"C", "Go", "Python"}
@@ -242,6 +243,31 @@ def test_documents_in_a_row_do_not_see_each_other(code, params):
     language = rows.groups[0].language
     assert changed["by_language"][language] == pytest.approx(before["by_language"][language], rel=1e-6)
     assert changed["bits_per_byte"] != pytest.approx(before["bits_per_byte"], rel=1e-3)
+
+
+def test_rows_are_full_where_documents_fit(tmp_path):
+    """A row of 64 positions has 65 tokens with its last target: here 1 + 31 + 1 and 1 + 30 + 1."""
+    write_dataset(
+        tmp_path, SOURCE_FILE,
+        heldout=[files_table([CodeFile("a", "b", "C", "x" * 31), CodeFile("a", "c", "Go", "y" * 30)])],
+    )  # fmt: skip
+    rows = rows_of(inputs_of(tmp_path), 10**4)
+    assert rows.features["tokens"].shape == (1, 64)
+    assert scored_texts(rows) == {Group("source_code", "C"): b"x" * 31, Group("source_code", "Go"): b"y" * 30}
+
+
+def test_a_record_that_is_none_is_refused_or_left_out(tmp_path, write_unchecked):
+    table = files_table(FILES[:3])
+    wrong = table.set_column(2, SOURCE_FILE.field("content"), pa.array(["1", "2", FILES[2].text], pa.large_string()))
+    output = write_unchecked(tmp_path, [wrong])
+    (tmp_path / "train").rename(tmp_path / "heldout")
+    output = dataclasses.replace(output, path=output.path.replace("train", "heldout"))
+    commit(str(tmp_path), Manifest("curate", {}, {}, (output,), {}))
+    inputs = inputs_of(tmp_path)
+    with pytest.raises(UserError, match="is damaged"):
+        heldout_rows(inputs, 64)
+    skipping = dataclasses.replace(inputs, config=dataclasses.replace(inputs.config, damaged="skip"))
+    assert scored_texts(rows_of(skipping, 64)) == {Group("source_code", "Go"): FILES[2].text.encode()}
 
 
 def test_where_nothing_is_held_out_there_is_nothing(tmp_path):

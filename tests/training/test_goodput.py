@@ -9,6 +9,7 @@ import pytest
 
 from sc2jax.errors import UserError
 from sc2jax.training.goodput import GOODPUT, Bucket, GoodputLog, Stopwatch, in_a_line, read_totals, shares
+from sc2jax.training.log_files import LogFiles
 
 
 class Clock:
@@ -74,7 +75,7 @@ def log_of(folder: Path, starts: list[tuple[int, list[tuple[int, float]], float]
     clock = Clock(5000.0)
     log = None
     for step, lines, away in starts:
-        log = GoodputLog(str(folder), "key", step, clock)
+        log = GoodputLog(LogFiles(str(folder)), "key", step, clock)
         for reached, seconds in lines:
             clock.now += seconds
             log.add(reached, {"step": 0.75 * seconds, "data": 0.25 * seconds})
@@ -131,7 +132,7 @@ def test_time_after_the_last_step_of_a_line_goes_with_it(tmp_path):
 def test_steps_are_counted_from_the_first(tmp_path):
     """Also where the first line of the file is gone."""
     Path(tmp_path, GOODPUT).write_text('{"at": 10.0, "seconds": {"step": 20.0}, "step": 10}\n')
-    assert GoodputLog(str(tmp_path), "key", 5, Clock(10.0)).totals() == {"step": 10, "lost": 10}
+    assert GoodputLog(LogFiles(str(tmp_path)), "key", 5, Clock(10.0)).totals() == {"step": 10, "lost": 10}
 
 
 def test_before_the_first_checkpoint_all_is_lost(tmp_path):
@@ -142,14 +143,14 @@ def test_before_the_first_checkpoint_all_is_lost(tmp_path):
 def test_the_time_after_a_run_ended_is_not_its_time(tmp_path):
     """A complete run goes on later to more steps."""
     log_of(tmp_path, [(0, [(10, 40.0)], 0.0)], ends=True)
-    log = GoodputLog(str(tmp_path), "key", 10, Clock(1e9))
+    log = GoodputLog(LogFiles(str(tmp_path)), "key", 10, Clock(1e9))
     log.add(20, {"step": 5.0})
     assert log.totals() == {"step": 35, "data": 10, "save": 7}
 
 
 def test_a_clock_that_was_set_back_takes_no_time_away(tmp_path):
-    GoodputLog(str(tmp_path), "key", 0, Clock(5000.0)).add(1, {"step": 5.0})
-    assert GoodputLog(str(tmp_path), "key", 1, Clock(100.0)).totals() == {"step": 5}
+    GoodputLog(LogFiles(str(tmp_path)), "key", 0, Clock(5000.0)).add(1, {"step": 5.0})
+    assert GoodputLog(LogFiles(str(tmp_path)), "key", 1, Clock(100.0)).totals() == {"step": 5}
 
 
 def test_what_the_file_says_is_what_was_taken_down(tmp_path):
@@ -165,7 +166,7 @@ def test_what_the_file_says_is_what_was_taken_down(tmp_path):
 
 def test_another_run_in_the_same_folder_begins_anew(tmp_path):
     log_of(tmp_path, [(0, [(10, 40.0)], 5.0)], ends=False)
-    log = GoodputLog(str(tmp_path), "another key", 0, Clock())
+    log = GoodputLog(LogFiles(str(tmp_path)), "another key", 0, Clock())
     log.add(1, {"step": 1.0})
     assert log.totals() == {"step": 1}
     assert len(Path(tmp_path, GOODPUT).read_bytes().splitlines()) == 2
@@ -175,7 +176,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
     log_of(tmp_path, [(0, [(10, 40.0)], 5.0)], ends=False)
     path = Path(tmp_path, GOODPUT)
     path.write_bytes(path.read_bytes() + b'{"at": 6000.0, "seco')
-    log = GoodputLog(str(tmp_path), "key", 10, Clock(5045.0))
+    log = GoodputLog(LogFiles(str(tmp_path)), "key", 10, Clock(5045.0))
     assert log.totals() == {"step": 30, "data": 10, "away": 5}
     assert len(path.read_bytes().splitlines()) == 3
 
@@ -188,7 +189,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 def test_a_damaged_line_is_named(tmp_path, line):
     Path(tmp_path, GOODPUT).write_bytes(line + b"\n")
     with pytest.raises(UserError, match=r"goodput\.jsonl, line 1, is damaged.*delete that file"):
-        GoodputLog(str(tmp_path), "key", 0)
+        GoodputLog(LogFiles(str(tmp_path)), "key", 0)
 
 
 def test_only_a_file_is_written_to(tmp_path):
@@ -197,7 +198,7 @@ def test_only_a_file_is_written_to(tmp_path):
     folder.mkdir()
     (folder / GOODPUT).symlink_to(tmp_path / "outside")
     with pytest.raises(UserError, match="link"):
-        GoodputLog(str(folder), "key", 0)
+        GoodputLog(LogFiles(str(folder)), "key", 0)
     assert (tmp_path / "outside").read_text() == "mine\n"
 
 

@@ -93,6 +93,12 @@ def test_few_steps_have_no_utilisation(said):
     assert ["MFU" in line for line in lines.values()] == [False, False, False, True, True]
 
 
+def test_more_than_the_peak_fails_whatever_is_tested():
+    """For pytest turns warnings that come from the package into errors."""
+    with pytest.raises(UserWarning, match="took 200% of the devices' peak"):
+        run([7.0, *[0.5] * 99], utilisation=Utilisation(4e9, 1, 5e11))
+
+
 def test_a_bar_says_the_same_once_a_second(bar):
     run([7.0, *[0.25] * 8], utilisation=Utilisation(2e9, 2, 1e12), waited=0.03)
     shown = bar.getvalue().split("\r")

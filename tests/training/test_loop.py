@@ -20,8 +20,9 @@ from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
+from sc2jax.training.log_files import LogFiles
 from sc2jax.training.loop import Objective, train
-from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics, read_timing
+from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def metrics(loss: float, tokens: float, gradient_norm: float = 9.0, learning_rat
 
 
 def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
-    log = MetricsLog(str(tmp_path), step=0)
+    log = MetricsLog(LogFiles(str(tmp_path)), step=0)
     for step, (loss, tokens) in enumerate([(2.0, 30.0), (4.0, 10.0), (7.0, 0.0)], start=1):
         log.add(metrics(loss, tokens, gradient_norm=float(step), learning_rate=0.1 * step))
     assert not read_metrics(str(tmp_path))  # taking a step writes nothing
@@ -219,8 +220,9 @@ def test_a_line_weighs_each_step_by_its_tokens(tmp_path):
     assert (second["loss"], second["tokens"], second["gradient_norm"]) == (1.0, 45, 9.0)
     assert second.get("bits_per_byte") == pytest.approx(5 / 50 / np.log(2))
     assert third.get("bits_per_byte") == pytest.approx(3 * 20 / 30 / np.log(2))
-    Path(tmp_path, TIMING).open("a").write('{"step": 5, "seconds": 4.0}\n{"step": 6, "sec')
-    assert read_timing(str(tmp_path)) == {
+    with Path(tmp_path, TIMING).open("a") as file:
+        file.write('{"step": 5, "seconds": 4.0}\n{"step": 6, "sec')
+    assert log.timing() == {
         3: {"step": 3, "seconds": 6.0},
         4: {"step": 4, "seconds": 1.0},
         5: {"step": 5, "seconds": 4.0},  # done again
@@ -238,11 +240,11 @@ def test_a_log_that_is_not_what_was_saved_is_refused(tmp_path, kept):
     saved = hashlib.sha256(lines[2] + lines[4]).hexdigest()
     Path(tmp_path, METRICS).write_bytes(b"".join(lines[int(step)] for step in kept.split()) + lines[6])
     if kept == "2 4":
-        assert MetricsLog(str(tmp_path), 4, saved).sha256 == saved
+        assert MetricsLog(LogFiles(str(tmp_path)), 4, saved).sha256 == saved
         assert Path(tmp_path, METRICS).read_bytes() == lines[2] + lines[4]
     else:
         with pytest.raises(UserError, match=r"lines that were written up to step 4|does not come after"):
-            MetricsLog(str(tmp_path), 4, saved)
+            MetricsLog(LogFiles(str(tmp_path)), 4, saved)
 
 
 def in_place_of(path: Path, kind: str) -> None:
@@ -266,7 +268,7 @@ def test_only_files_are_read_as_logs_and_added_to(tmp_path, name, kind):
     in_place_of(folder / name, kind)
     for step in (0, 2) if kind != "a link" else (0,):
         with pytest.raises(UserError, match=rf"{name} is (no regular file|a link that leaves)"):
-            MetricsLog(str(folder), step)
+            MetricsLog(LogFiles(str(folder)), step)
     if name == METRICS and kind != "a link":
         with pytest.raises(UserError, match=r"no regular file|a link that leaves"):
             read_metrics(str(folder))
@@ -276,7 +278,7 @@ def test_only_files_are_read_as_logs_and_added_to(tmp_path, name, kind):
 
 def test_a_new_run_begins_a_new_log(tmp_path):
     Path(tmp_path, METRICS).write_text("garbage\n")
-    log = MetricsLog(str(tmp_path), 0)
+    log = MetricsLog(LogFiles(str(tmp_path)), 0)
     log.add(metrics(1.0, 10.0))
     log.write(1, {}, {})
     content = Path(tmp_path, METRICS).read_bytes()
@@ -287,7 +289,7 @@ def test_a_new_run_begins_a_new_log(tmp_path):
 def test_an_unfinished_line_and_lines_beyond_the_checkpoint_are_dropped(tmp_path):
     rows = [json.dumps(row(step)) for step in (2, 4, 6)]
     Path(tmp_path, METRICS).write_text("\n".join(rows) + '\n{"step": 8, "tok')
-    log = MetricsLog(str(tmp_path), step=4)
+    log = MetricsLog(LogFiles(str(tmp_path)), step=4)
     for step in (5, 6):
         log.add(metrics(float(step), 10.0))
     log.write(6, {"padding": 3}, {})

@@ -37,11 +37,11 @@ class LabelFeed:
         weights[:, self.shape[1] * 3 // 4 :] = 0.0
         return {"tokens": tokens, "labels": np.where(weights > 0, tokens % LABELS, 0), "weights": weights}
 
-    def losses(self):
+    def counts(self):
         return np.zeros((self.shape[0], 1), np.int64)
 
-    def statistics(self, step, losses, before):  # noqa: ARG002
-        return {"batches": step, "lacking": int(losses.sum())}
+    def statistics(self, step, counts, before):  # noqa: ARG002
+        return {"batches": step, "lacking": int(sum(counts))}
 
     def seek(self, step):
         self.count = step
