@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL  # pyright: ignore[reportMissingImports]
 
 from sc2jax.records.manifest import read_manifest
 from sc2jax.training.metrics import Row, read_metrics
@@ -33,13 +32,13 @@ Start = Callable[..., "list[subprocess.Popen[str]]"]
 
 
 @pytest.fixture
-def start(inputs):
+def start(inputs, small):
     """Starts `train` in so many processes; what each is told differently is given by its index."""
     started: list[subprocess.Popen[str]] = []
 
     def start(count: int, workdir: Path, differing: dict[int, dict[str, object]] | None = None, **config: object):
         flags = f"--xla_force_host_platform_device_count={DEVICES // count} --xla_backend_optimization_level=0"
-        shared: dict[str, object] = {**SMALL, **inputs, "hosts.silent_seconds": 6.0, **config}
+        shared: dict[str, object] = {**small, **inputs, "hosts.silent_seconds": 6.0, **config}
         if count > 1:
             shared |= {"hosts.coordinator": f"127.0.0.1:{free_port()}", "hosts.count": count}
         for index in range(count):
