@@ -74,8 +74,8 @@ class Checkpoints:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
 
         So do all whose step is a multiple of `keep_every`, the `keep_best` with the lowest evaluation loss, and that of
-        the step `protected`. With a
-        `local` folder they are written there first, and copied behind the training; the newest of both is found.
+        the step `protected`. With a `local` folder they are written there first, and copied behind the training; the
+        newest of both is found.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
         What is not ours stays, and is named.
@@ -115,10 +115,13 @@ class Checkpoints:
     def refuse_occupied(self, is_saved: Callable[[int], bool]) -> None:
         """Makes sure that the checkpoints of the steps to be saved have their places.
 
+        Of several processes one looks, for the others may see what it has begun to write there.
+
         Raises:
             UserError: something that is not ours lies in one.
         """
-        refuse_occupied(self.folder, is_saved)
+        if self._is_janitor:
+            refuse_occupied(self.folder, is_saved)
 
     def read_key(self, step: int) -> str:
         """The key of the run that saved a checkpoint.

@@ -125,12 +125,16 @@ class _Several(Hosts):
     def ending_together(self) -> Iterator[None]:
         try:
             yield
-        except AgreedError:
-            self._membership.leave(_ANSWER_SECONDS)
-            raise
         except BaseException as error:
+            if _is_agreed(error):
+                raise  # all of them do
             self._membership.tell_failure(_said(error), is_sure=_is_sure(error))
             raise
+
+
+def _is_agreed(error: BaseException) -> bool:
+    """Whether all processes end alike, be it that a signal which one of them was sent takes its way at the end."""
+    return isinstance(error, AgreedError) or isinstance(error.__context__, AgreedError)
 
 
 def _said(error: BaseException) -> str:
@@ -213,7 +217,12 @@ def together(place: Place, config: HostsConfig, end: Callable[[str, int], None] 
             if place.index:
                 membership.say(hello(us, place.count))
             membership.wait_for_all(config.join_seconds)
-            yield hosts
+            try:
+                yield hosts
+            except BaseException as error:
+                if _is_agreed(error):
+                    membership.leave(_ANSWER_SECONDS)
+                raise
             membership.leave(_ANSWER_SECONDS)
     finally:
         membership.close()

@@ -153,7 +153,7 @@ class Membership:
             self.wait_for(lambda: self._failure is not None, _PARTING_SECONDS)
         with self._changed:
             if self._failure is not None:
-                self._changed.wait()  # the thread is about to end this process
+                self._changed.wait_for(lambda: False)  # the thread is about to end this process
             self._told = message
             self._end_by = time.monotonic() + _UNWINDING_SECONDS, message, _THIS_FAILED
         self.say({"kind": "failed", "message": message})

@@ -13,9 +13,8 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.checkpoint.emergency import emergency_warning
 from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
-from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table, stacked_mask
-from sc2jax.parallel.hosts import Hosts
+from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.evaluation import BitsPerByte
@@ -133,7 +132,7 @@ def train(
     positions = training.batch_size * row_length
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
-        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch)
+        state, reached = _begin(checkpoints, objective, training, mesh, key, start, stopwatch, hosts)
         feed.seek(reached.step)
         remaining = range(reached.step + 1, training.steps + 1)
         checkpoints.refuse_occupied(lambda step: step in remaining and _is_saved(step, training))
@@ -157,12 +156,13 @@ def train(
             watchdog=stack.enter_context(Watchdog(training.watchdog_minutes)),
         )
         stack.enter_context(postponed_termination(hosts.ask_to_stop))
+        stack.enter_context(hosts.ending_together())
         try:
             state = loop.run(state, remaining)
         except NotFiniteError as error:
             checkpoints.settle()
             newest = checkpoints.latest_step()
-            raise UserError(
+            raise AgreedError(
                 f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: "
                 "lower training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
             ) from error
@@ -199,6 +199,7 @@ class _Loop:
                 self.profile.after(step, metrics)
                 self.journal.dispatched(step, metrics, self.feed.wait_seconds)
                 self.watchdog.step()
+                self.journal.say(self.checkpoints.failed())
                 stops = self.hosts.stops_after(step)
                 if self.evaluate is not None and _is_evaluated(step, self.training):
                     self._evaluate(step, state, self.evaluate)
@@ -209,6 +210,7 @@ class _Loop:
         with self._saving():
             self.checkpoints.wait()
         self.journal.complete(self.training.steps)
+        self.journal.publish()
         return state
 
     @contextlib.contextmanager
@@ -233,13 +235,11 @@ class _Loop:
         with self._saving():
             reached = self.journal.reached(step, self.key)
             self.checkpoints.save(reached, state.params, beside_params(state), self.stacked, self.journal.publish)
-        self.journal.say(self.checkpoints.failed())
 
     def _end_early(self, step: int) -> None:
         with self._saving():
             self.checkpoints.wait()
-            self.hosts.gather("saved", step)  # none ends the others before all is on the disk
-        raise UserError(
+        raise AgreedError(
             f"the training was asked to end: it is saved up to step {step:,}, and the same command goes on from there"
         )
 
@@ -273,12 +273,14 @@ def _begin(
     key: str,
     start: Start,
     stopwatch: Stopwatch,
+    hosts: Hosts,
 ) -> tuple[TrainState, Progress]:
     """The state to go on from, and how far it is."""
-    with stopwatch.spent(Bucket.RESTORE):
-        found = resumed_state(checkpoints, objective.table, training, mesh, key, start)
-    if found is not None:
-        return found
+    # Process 0 decides: on NFS another host may still see the folder as it was.
+    newest = hosts.share("newest checkpoint", checkpoints.latest_step() if hosts.is_first else None)
+    if newest is not None:
+        with stopwatch.spent(Bucket.RESTORE):
+            return resumed_state(checkpoints, newest, objective.table, training, mesh, key, start)
     with stopwatch.spent(Bucket.PREPARATION):
         state = new_state(objective.table, training, mesh, objective.seed, start, scaled=objective.scaled)
     return state, Progress(0, key)

@@ -39,16 +39,13 @@ SCRATCH = Start()
 
 
 def resumed_state(
-    checkpoints: Checkpoints, table: Table, training: TrainingConfig, mesh: Mesh, key: str, start: Start
-) -> tuple[TrainState, Progress] | None:
-    """The state of the newest checkpoint, and where the run was then; None where there is no checkpoint.
+    checkpoints: Checkpoints, step: int, table: Table, training: TrainingConfig, mesh: Mesh, key: str, start: Start
+) -> tuple[TrainState, Progress]:
+    """The state of the checkpoint of a step, and where the run was then.
 
     Raises:
         UserError: a checkpoint is of a run with another `key`, or is damaged.
     """
-    step = checkpoints.latest_step()
-    if step is None:
-        return None
     # All of them, for the oldest ones are deleted as new ones come.
     other = [step for step in checkpoints.steps() if checkpoints.read_key(step) != key]
     if other:

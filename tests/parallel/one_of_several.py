@@ -21,6 +21,8 @@ STEPS = 20
 
 def fail(how: str) -> None:
     """One of the ways in which a process ends before its time."""
+    sys.stdout.write("failing\n")
+    sys.stdout.flush()
     if how == "error":
         raise UserError("its own error")
     if how == "defect":

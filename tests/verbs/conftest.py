@@ -34,6 +34,12 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
+def small() -> dict[str, object]:
+    """The config of the smallest run."""
+    return dict(SMALL)
+
+
+@pytest.fixture(scope="session")
 def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("small_source")
     for package in range(8):
