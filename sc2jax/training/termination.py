@@ -14,8 +14,8 @@ from sc2jax.parallel.hosts import AgreedError
 def postponed_termination(ask: Callable[[], None]) -> Iterator[None]:
     """While it lasts, the first SIGTERM only asks to end; a second one, or Ctrl-C, acts at once.
 
-    If it came, it is sent again to whoever handled it before, when all processes end as it was asked. Signals reach the main thread alone: in
-    another one nothing is changed.
+    If it came, it is sent again to whoever handled it before, when all processes end as it was asked. Signals reach the
+    main thread alone: in another one nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
