@@ -33,6 +33,7 @@ class Setting:
     less_than: float | None = None
     choices: tuple[str, ...] = ()
     decides: bool = True
+    may_be_empty: bool = False  # of a tuple: whether it may hold nothing
 
     @property
     def range(self) -> str:
@@ -48,7 +49,7 @@ class Setting:
     def allows(self, value: Any) -> bool:
         """Whether a value, or each of a tuple's, lies in the range."""
         if isinstance(value, tuple):
-            return bool(value) and all(map(self.allows, value))
+            return (bool(value) or self.may_be_empty) and all(map(self.allows, value))
         if self.choices:
             return value in self.choices
         return (
@@ -79,7 +80,9 @@ def setting(
     is_number = isinstance(default, int | float) and not isinstance(default, bool)
     if is_number and ((at_least is None and more_than is None) or (at_most is None and less_than is None)):
         raise TypeError(f"a number is declared with a lower and an upper limit: {meaning}")
-    declared = Setting(meaning, unit, at_least, more_than, at_most, less_than, choices, decides)
+    declared = Setting(
+        meaning, unit, at_least, more_than, at_most, less_than, choices, decides, may_be_empty=default == ()
+    )
     return dataclasses.field(default=default, metadata={_METADATA: declared})
 
 

@@ -89,6 +89,8 @@ def test_a_part_is_what_a_class_above_declares():
         "attention": "blocked",
         "compute_dtype": "float32",
         "rematerialization": "none",
+        "kept_activations": (),
+        "offloaded_activations": (),
         "scan_unroll": 1,
     }
 
@@ -145,6 +147,7 @@ def test_what_says_only_how_the_work_is_done():
         "training.watchdog_minutes",
         "mesh.slices", "training.steps", "training.accumulation", "evaluation.score_batch", "evaluation.infill_batch",
         "training.keep_every", "training.keep_best", "training.checkpoints_local", "training.log_every",
+        "model.kept_activations", "model.offloaded_activations",
     }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from sc2jax.checkpoint.progress import Described, Progress
 from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.checkpoint.retention import Retention
 from sc2jax.checkpoint.saving import background_checkpointer, to_save
+from sc2jax.checkpoint.together import Together
 from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
 from sc2jax.json_files import read_json
@@ -89,6 +90,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._untold: list[str] = []
+        self._together = Together()
         self._copies: CopiesBehind | None = None
         if self._is_janitor:
             for place in {self.folder, folder}:
@@ -100,7 +102,7 @@ class Checkpoints:
                 self._copies.fetch()
                 self._copies.start()
         self._newest = self.latest_step() if kept else None
-        self._checkpointer = background_checkpointer(self.folder)
+        self._checkpointer = background_checkpointer(self.folder, self._together)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -153,10 +155,11 @@ class Checkpoints:
             UserError: something that is not ours lies in its place.
         """
         waited = self.settle()
+        self._together.begin()
         try:
             with reaching(self.folder), disk_errors(self.folder):
                 if self._failure is not None and self._is_janitor:
-                    sweep(self.folder)  # what was still written when the failure was known
+                    sweep(self.folder)  # of all processes, which have ended that save
                 self._failure = None
                 self.refuse_occupied(lambda step: step == progress.step)
                 args = to_save(progress, params, optimizer_state, stacked, before)
@@ -175,29 +178,25 @@ class Checkpoints:
                 self._checkpointer.wait_until_finished()
             if self._is_janitor:
                 self.refuse_unreadable(step)
-                self._newest = step
                 if self._copies is None:
                     self._retention.delete_outdated(self.folder)
                 else:
                     self._copies.delete_outdated()
                     self._copies.start()
+            self._newest = step
         except Exception as error:  # of Orbax, of a disk or of an object store: told to whoever asks or waits
             self._fail(step, error)
 
     def _fail(self, step: int, error: Exception) -> None:
         self._failure = error
-        if self._is_janitor:
-            with contextlib.suppress(StoreError):  # the next save tries that again too
-                sweep(self.folder)
+        self._together.fail(reason(error))
         rest = f"the newest one is that of step {self._newest}" if self._newest is not None else "there is none yet"
-        # Several processes write one checkpoint together: the others wait for the part of the one that failed.
-        again = ", and the next save tries again" if jax.process_count() == 1 else ""
-        self._untold.append(f"the checkpoint of step {step} could not be saved ({reason(error)}); {rest}{again}")
-
-    @property
-    def newest_failed(self) -> bool:
-        """Whether it is known that the newest save failed."""
-        return self._failure is not None
+        self._untold.append(
+            f"the checkpoint of step {step} could not be saved ({reason(error)}); {rest}, and the next save tries again"
+        )
+        if self._is_janitor and jax.process_count() == 1:  # others may still write there, and would wait without end
+            with contextlib.suppress(OSError, StoreError):  # the next save sweeps again
+                sweep(self.folder)
 
     def failed(self) -> str:
         """What a save or a copy failed of in the background, once for each; "" if there is nothing to tell."""

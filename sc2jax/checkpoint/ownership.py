@@ -4,6 +4,7 @@ A checkpoint of ours says of itself what it is, and of what lies in it Orbax's o
 its whole path. Other folders may have numbers for names too: they are no checkpoints, and stay.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -68,7 +69,8 @@ def delete_checkpoint(folder: str, name: str) -> None:
         path = transfers.try_rename(path, f"{path}{HALF}")
     ours = set(files).difference(foreign)
     for file in sorted(ours, key=lambda file: (file != COMMITTED, file.startswith(PROGRESS), file)):
-        storage.delete_file(join(path, file))
+        with contextlib.suppress(FileNotFoundError):  # a lock of a save that failed, whose last writes have ended now
+            storage.delete_file(join(path, file))
     storage.delete_empty_folders(path)
 
 

@@ -15,6 +15,7 @@ from sc2jax import storage
 from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS
 from sc2jax.checkpoint.fingerprints import start_fingerprint
 from sc2jax.checkpoint.progress import PROGRESS_FILE, Progress, describe
+from sc2jax.checkpoint.together import Together
 
 TIMEOUT_SECONDS = 600
 """How long a process waits for the others to have written their parts."""
@@ -26,7 +27,7 @@ def atomicity(folder: str) -> ocp.options.AtomicityOptions:
     return ocp.options.AtomicityOptions(mode.COMMIT_FILE if storage.is_url(folder) else mode.ATOMIC_RENAME)
 
 
-def background_checkpointer(folder: str) -> ocp.AsyncCheckpointer:
+def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpointer:
     """Orbax's writer and reader of the parts of a checkpoint; what is saved is written on threads of its own."""
     handlers: dict[str, Any] = {
         PARAMS: ocp.StandardCheckpointHandler(),
@@ -36,7 +37,7 @@ def background_checkpointer(folder: str) -> ocp.AsyncCheckpointer:
     how = atomicity(folder)
     return ocp.AsyncCheckpointer(
         ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(atomicity_options=how), **handlers),
-        async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS),
+        async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait),
         atomicity_options=how,
     )
 

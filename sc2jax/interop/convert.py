@@ -74,6 +74,8 @@ KEPT = (
 _LAYOUT_REMEDY = "convert the model again, or name a type to write with --config.convert.export_dtype"
 _OF_THE_FILES = (INDEX, LAYOUT)
 """What is true of the files that were read alone, and not of others with the same weights."""
+OF_ONE_MODEL = (CONFIG, "README.md", *_OF_THE_FILES)
+"""What is not true of a model that was trained further; the others, such as its licence, go with that as well."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,9 @@ Dimensions: B batch, T query position, S key position, N query heads, K key-valu
 import jax
 import jax.numpy as jnp
 
+ATTENTION_OUTPUT = "attention_output"
+"""What results of attention, and whatever else its backward pass needs of them, are called for rematerialisation."""
+
 MASKED = -1e30
 """The score of a key that is not visible: far below any real score, and finite, so that no row can become NaN."""
 

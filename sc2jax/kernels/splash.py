@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from sc2jax.errors import UserError
+from sc2jax.kernels.reference import ATTENTION_OUTPUT
 
 SPLASH_BLOCKS = (1024, 512, 256, 128)
 """Queries and keys of a block: the largest that divides both, which takes the fewest instructions per score."""
@@ -48,7 +49,10 @@ def splash_attention(
         use_fused_bwd_kernel=True,
     )
     kernel = splash.make_splash_mha_single_device(
-        masks.MultiHeadMask([mask] * N), block_sizes=sizes, interpret=interpret
+        masks.MultiHeadMask([mask] * N),
+        block_sizes=sizes,
+        interpret=interpret,
+        residual_checkpoint_name=ATTENTION_OUTPUT,
     )
     kernel_of_rows: Any = jax.vmap(kernel)
     heads_first = [x.swapaxes(1, 2) for x in (q_BTNH * H**-0.5, k_BSKH, v_BSKH)]

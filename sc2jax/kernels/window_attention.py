@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from sc2jax.errors import UserError
-from sc2jax.kernels.reference import rotate
+from sc2jax.kernels.reference import ATTENTION_OUTPUT, rotate
 from sc2jax.kernels.window_backward import window_backward
 from sc2jax.kernels.window_forward import window_forward
 from sc2jax.kernels.window_plan import LANES, TYPES, VMEM_BYTES, WINDOW_BLOCKS, WindowPlan, plan_window
@@ -138,7 +139,10 @@ def _forward(
 ) -> tuple[jax.Array, Any]:
     segments = _segments(segment_ids_BS, plan)
     kernel = functools.partial(window_forward, plan=plan, kv_heads=kv_heads, scale=scale)
-    out_BTM, sums = _on_platform(kernel, interpret, q_BTM, k_BSM, v_BSM, angles_BSH, segments)
+    # Both, for whoever keeps one of them alone has the kernel run again for the other.
+    out_BTM, sums = checkpoint_name(
+        _on_platform(kernel, interpret, q_BTM, k_BSM, v_BSM, angles_BSH, segments), ATTENTION_OUTPUT
+    )
     return out_BTM, (q_BTM, k_BSM, v_BSM, angles_BSH, segments, out_BTM, sums)
 
 

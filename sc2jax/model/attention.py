@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from sc2jax.errors import UserError
 from sc2jax.kernels.blocked import blocked_attention
 from sc2jax.kernels.cudnn import cudnn_attention, cudnn_refusal
 from sc2jax.kernels.decode_attention import decode_attention, takes_cache
-from sc2jax.kernels.reference import MASKED, reference_attention, rotate
+from sc2jax.kernels.reference import ATTENTION_OUTPUT, MASKED, reference_attention, rotate
 from sc2jax.kernels.splash import splash_attention
 from sc2jax.kernels.window_attention import takes_rows, window_attention
 from sc2jax.model.config import ModelConfig
@@ -98,17 +99,19 @@ def _compute(
     device: Any,
     config: ModelConfig,
 ) -> jax.Array:
+    # The first two name their results themselves, together with what else their backward passes need.
     if name == "pallas":
         return window_attention(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, angles=angles)
-    if name == "cudnn":
-        return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, config.window)
     if name == "splash":
         interpret = device.platform != "tpu"
         return splash_attention(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, interpret=interpret)
+    if name == "cudnn":
+        return checkpoint_name(cudnn_attention(q_BTNH, k_BSKH, v_BSKH, config.window), ATTENTION_OUTPUT)
     if segment_ids_BS is None:
         segment_ids_BS = jnp.zeros(k_BSKH.shape[:2], jnp.int32)
     plain = {"reference": reference_attention, "blocked": blocked_attention}[name]
-    return plain(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, config.attention_dropout, dropout_key)
+    out_BTNH = plain(q_BTNH, k_BSKH, v_BSKH, segment_ids_BS, config.window, config.attention_dropout, dropout_key)
+    return checkpoint_name(out_BTNH, ATTENTION_OUTPUT)
 
 
 def _over_devices(

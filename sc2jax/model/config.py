@@ -7,7 +7,11 @@ from sc2jax.settings import check_ranges, setting
 
 ATTENTIONS = ("auto", "reference", "blocked", "pallas", "splash", "cudnn")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-REMATERIALIZATIONS = ("none", "dots", "full")
+REMATERIALIZATIONS = ("none", "dots", "full", "named")
+ACTIVATIONS = (
+    "layer_input", "q", "k", "v", "attention_output", "attention_projection", "mlp_up", "mlp_hidden", "mlp_down",
+)  # fmt: skip
+"""What of a layer has a name, in the order in which it is computed."""
 
 LONGEST = 1 << 20
 """Tokens of a sequence at most: beyond that a float32 angle of a rotary embedding is off by a sixteenth of a radian."""
@@ -41,8 +45,18 @@ class Computation:
     )
     rematerialization: str = setting(
         "none",
-        "What of a layer is computed again in the backward pass: none, dots (all but products), full (all).",
+        "What of a layer is computed again in the backward pass: none, dots (all but products), full (all), named (all "
+        "but what kept_activations and offloaded_activations name).",
         choices=REMATERIALIZATIONS,
+        decides=False,
+    )
+    kept_activations: tuple[str, ...] = setting(
+        (), "What of a layer named rematerialization keeps on the device.", choices=ACTIVATIONS, decides=False
+    )
+    offloaded_activations: tuple[str, ...] = setting(
+        (),
+        "What of a layer named rematerialization keeps in the host's memory, and brings back for the backward pass.",
+        choices=ACTIVATIONS,
         decides=False,
     )
     scan_unroll: int = setting(
@@ -112,6 +126,7 @@ class ModelConfig(Computation):
         if not self.mlp_dim:
             object.__setattr__(self, "mlp_dim", 4 * self.embed_dim)
         self._divides("num_heads", "num_kv_heads")
+        self._refuse_misnamed_activations()
         if self.head_dim % 2:
             raise UserError(
                 f"model.head_dim {self.head_dim} is odd: the rotary embedding turns pairs; use an even size"
@@ -120,6 +135,20 @@ class ModelConfig(Computation):
             raise UserError(
                 f"model.attention={self.attention} has no dropout; set model.attention_dropout to 0 (now "
                 f"{self.attention_dropout}) or model.attention to blocked"
+            )
+
+    def _refuse_misnamed_activations(self) -> None:
+        names = self.kept_activations + self.offloaded_activations
+        if names and self.rematerialization != "named":
+            raise UserError(
+                f"model.kept_activations and model.offloaded_activations name {', '.join(names)}, but with "
+                f"model.rematerialization={self.rematerialization} they do nothing; set it to named, or leave them out"
+            )
+        twice = sorted(name for name in ACTIVATIONS if names.count(name) > 1)
+        if twice:
+            raise UserError(
+                f"model.kept_activations and model.offloaded_activations name {', '.join(twice)} twice; each is kept "
+                "in one place"
             )
 
     def _divides(self, whole_name: str, part_name: str) -> None:

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
+from sc2jax.errors import UserError
 from sc2jax.kernels.reference import dropout, rotary_angles, rotate
 from sc2jax.model.attention import attention
 from sc2jax.model.config import ModelConfig
@@ -21,6 +23,9 @@ from sc2jax.model.params import Params, computed_in
 from sc2jax.parallel import rules
 
 Kept = TypeVar("Kept")
+
+HOST_MEMORY = "pinned_host"
+"""What JAX calls the memory of the host that a device reads and writes by itself."""
 
 ACTIVATION = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
 
@@ -89,6 +94,7 @@ def forward_with_keys(
 
     def body(x_BTD: jax.Array, scanned: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
         layer_params, index = scanned
+        x_BTD = checkpoint_name(x_BTD, "layer_input")
         layer_key = _fold(dropout_key, index)
 
         def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> tuple[jax.Array, Any]:
@@ -107,7 +113,7 @@ def forward_with_keys(
         x_BTD, kept = transformer_layer(layer_params, x_BTD, config, attend, layer_key, flat=flat)
         return rules.constrain(x_BTD, mesh, ACTIVATION), kept
 
-    body = _rematerialized(body, config.rematerialization)
+    body = _rematerialized(body, config, jax.devices()[0] if mesh is None else mesh.devices.flat[0])
     layers = (params["layers"], jnp.arange(config.num_layers))
     x_BTD, keys = jax.lax.scan(body, x_BTD, layers, unroll=config.scan_unroll)
     return layer_norm(x_BTD, params["final_norm"], config.norm_epsilon), keys
@@ -130,13 +136,16 @@ def transformer_layer(
     """
     project = partial(linear, flat=flat)
     normed_BTD = layer_norm(x_BTD, params["attention_norm"], config.norm_epsilon)
-    mixed_BTNH, kept = attend(*(project(normed_BTD, params["attention"][name]) for name in ("q", "k", "v")))
-    mixed_BTD = project(mixed_BTNH, params["attention"]["o"], input_dims=2)
+    mixed_BTNH, kept = attend(
+        *(checkpoint_name(project(normed_BTD, params["attention"][name]), name) for name in ("q", "k", "v"))
+    )
+    mixed_BTD = checkpoint_name(project(mixed_BTNH, params["attention"]["o"], input_dims=2), "attention_projection")
     x_BTD = x_BTD + dropout(mixed_BTD, config.residual_dropout, _fold(dropout_key, 1))
 
     normed_BTD = layer_norm(x_BTD, params["mlp_norm"], config.norm_epsilon)
-    hidden_BTF = jax.nn.gelu(project(normed_BTD, params["mlp"]["up"]), approximate=True)
-    out_BTD = project(hidden_BTF, params["mlp"]["down"])
+    up_BTF = checkpoint_name(project(normed_BTD, params["mlp"]["up"]), "mlp_up")
+    hidden_BTF = checkpoint_name(jax.nn.gelu(up_BTF, approximate=True), "mlp_hidden")
+    out_BTD = checkpoint_name(project(hidden_BTF, params["mlp"]["down"]), "mlp_down")
     x_BTD = x_BTD + dropout(out_BTD, config.residual_dropout, _fold(dropout_key, 2))
     return x_BTD, kept
 
@@ -194,10 +203,33 @@ def cast_params(params: Params, config: ModelConfig) -> Params:
     return jax.tree_util.tree_map_with_path(cast, params)
 
 
-def _rematerialized(body: Callable[..., Any], policy: str) -> Callable[..., Any]:
-    if policy == "none":
+def _rematerialized(body: Callable[..., Any], config: ModelConfig, device: Any) -> Callable[..., Any]:
+    """A layer of whose activations only some are held until its backward pass, on the device or in its host's memory.
+
+    Raises:
+        UserError: some are to be offloaded, and the device cannot reach memory of the host.
+    """
+    if config.rematerialization == "none":
         return body
-    saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
+    policies = jax.checkpoint_policies
+    saved = None
+    if config.rematerialization == "dots":
+        saved = policies.dots_with_no_batch_dims_saveable
+    elif config.offloaded_activations:
+        kinds = [memory.kind for memory in device.addressable_memories()]
+        if HOST_MEMORY not in kinds:
+            raise UserError(
+                f"model.offloaded_activations need memory of kind {HOST_MEMORY}, and {device.device_kind} has "
+                f"{', '.join(kinds)}; name them in model.kept_activations, or leave them out"
+            )
+        saved = policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=config.kept_activations,
+            names_which_can_be_offloaded=config.offloaded_activations,
+            offload_src="device",
+            offload_dst=HOST_MEMORY,
+        )
+    elif config.kept_activations:
+        saved = policies.save_only_these_names(*config.kept_activations)
     return jax.checkpoint(body, policy=saved, prevent_cse=False)
 
 

@@ -200,7 +200,6 @@ class _Loop:
                 self.profile.after(step, metrics)
                 self.journal.dispatched(step, metrics, self.feed.wait_seconds)
                 self.watchdog.step()
-                self._tell_failed_save()
                 stops = self.hosts.stops_after(step)
                 if self.evaluate is not None and _is_evaluated(step, self.training):
                     self._evaluate(step, state, self.evaluate)
@@ -235,13 +234,7 @@ class _Loop:
         with self._saving():
             reached = self.journal.reached(step, self.key)
             self.checkpoints.save(reached, state.params, beside_params(state), self.stacked, self.journal.publish)
-
-    def _tell_failed_save(self) -> None:
-        """Says what a save failed of; where several processes save together, all of them end with it."""
-        failed = self.checkpoints.failed()
-        if failed and self.checkpoints.newest_failed and self.hosts.count > 1:
-            raise UserError(f"{failed}; mend that, and the same command on all hosts goes on from there")
-        self.journal.say(failed)
+        self.journal.say(self.checkpoints.failed())
 
     def _end_early(self, step: int) -> None:
         with self._saving():

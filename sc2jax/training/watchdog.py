@@ -79,6 +79,7 @@ class Watchdog:
         """With patience of so many minutes at least; 0: it does nothing."""
         self._clock = clock
         self._patience = Patience(60 * minutes, clock())
+        self._armed_at = clock()
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="sc2jax-watchdog", daemon=True) if minutes else None
@@ -86,8 +87,10 @@ class Watchdog:
     def step(self) -> None:
         """A step has ended."""
         with self._lock:
-            self._patience.ended(self._clock())
-            self._arm()
+            now = self._clock()
+            self._patience.ended(now)
+            if now - self._armed_at >= _GRACE / 6:  # arming costs as much as a step of a tiny model
+                self._arm()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -118,7 +121,8 @@ class Watchdog:
         """Sets the interpreter's own watchdog, which needs no turn of any thread, to act later than ours would."""
         if self._thread is None:
             return
-        left = self._patience.left(self._clock())
+        self._armed_at = self._clock()
+        left = self._patience.left(self._armed_at)
         if left is None:
             faulthandler.cancel_dump_traceback_later()
         else:

@@ -14,7 +14,7 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.interop.architecture import read_architecture
-from sc2jax.interop.convert import RUN_KEY, TOKENIZERS, Imported, export_model, import_model, kept_files
+from sc2jax.interop.convert import OF_ONE_MODEL, RUN_KEY, TOKENIZERS, Imported, export_model, import_model, kept_files
 from sc2jax.interop.folder import HUGGINGFACE
 from sc2jax.interop.peft import (
     ADAPTER_CONFIG,
@@ -27,13 +27,13 @@ from sc2jax.interop.peft import (
 )
 from sc2jax.model.adapters import adapter_table
 from sc2jax.model.params import count_params, parameter_table
-from sc2jax.records.manifest import canonical_json, is_finished, read_manifest, read_output, write_output
+from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.model_of_start import start_tokenizer
 from sc2jax.runs.models import trained_model
 from sc2jax.runs.run import Run, open_run, say
-from sc2jax.runs.starting_points import START, read_point, start_json
+from sc2jax.runs.starting_points import START, read_point, read_start, start_json
 from sc2jax.runs.tokenizer_file import tokenizer_digest, tokenizer_path
 from sc2jax.storage import join, new_folder
 from sc2jax.text.tokenizer_json import tokenizer_config_json, tokenizer_json
@@ -153,22 +153,41 @@ def _export(run: Run) -> None:
     whole, adapters = model, None
     if model.adapters and model.base:
         whole, adapters = model.base, StoredAdapters(model.checkpoints, model.step, model.adapters)
-    kept = {
-        output.path.removeprefix(f"{HUGGINGFACE}/"): read_output(train, manifest, output.path)
-        for output in manifest.under(HUGGINGFACE)
-    }
+    kept = _kept(train, manifest)
     target = run.settings.convert.to_huggingface
     with new_folder(target) as folder:
         files = export_model(
             whole.checkpoints,
             whole.step,
             model.config,
-            kept or _tokenizer_files(tokenizer_path(run)),
+            kept or _tokenizer_files(tokenizer_path(run)) | _passed_on(train),
             folder,
             run.settings.convert,
             adapters,
         )
     say(f"{sum(len(file.tensors) for file in files):,} tensors in {len(files)} files", target)
+
+
+def _kept(folder: str, manifest: Manifest) -> dict[str, bytes]:
+    """The files that came with an imported model."""
+    return {
+        output.path.removeprefix(f"{HUGGINGFACE}/"): read_output(folder, manifest, output.path)
+        for output in manifest.under(HUGGINGFACE)
+    }
+
+
+def _passed_on(train: str) -> dict[str, bytes]:
+    """Of the files that came with the model that a run began with, those that hold for what became of it too.
+
+    Where that model is no more, there are none.
+    """
+    began = read_start(train)
+    for origin in [began.taken, began.frozen] if began else []:
+        if is_finished(origin.folder):
+            kept = _kept(origin.folder, read_manifest(origin.folder))
+            if kept:
+                return {name: content for name, content in kept.items() if name not in OF_ONE_MODEL}
+    return {}
 
 
 def _export_adapters(run: Run) -> None:

@@ -11,7 +11,7 @@ from sc2jax.model.params import Parameter
 from sc2jax.parallel import rules
 from sc2jax.training import health as health_module
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.health import WINDOW, after_step, init_health, spiked
+from sc2jax.training.health import WINDOW, after_step, init_health, overflowed, spiked
 from sc2jax.training.optimizer import create_optimizer
 from sc2jax.training.step import TrainState, train_step
 
@@ -110,10 +110,10 @@ def test_what_no_scale_can_help_is_not_skipped():
     _, metrics = stepped(init_health(scaled=True), height=np.inf, scaled=True)
     assert not metrics["overflowed"]
     assert not np.isfinite(metrics["loss"])
-    least = dataclasses.replace(init_health(scaled=True), loss_scale=jnp.float32(1.0))
-    _, metrics = stepped(least, slope=1e6, scaled=True)
-    assert not np.isfinite(metrics["loss"] + metrics["gradient_norm"])
-    assert not metrics["overflowed"]
+    for scale in (1.0, 2.0):
+        health = dataclasses.replace(init_health(scaled=True), loss_scale=jnp.float32(scale))
+        assert bool(overflowed(health, jnp.float32(1.0), jnp.float32(np.inf))) == (scale > 1.0)
+        assert not overflowed(health, jnp.float32(1.0), jnp.float32(1.0))
     for value in (np.inf, np.nan):
         _, metrics = stepped(init_health(scaled=False), height=value, skip_spikes=3.0)
         assert not metrics["spiked"]
@@ -179,12 +179,17 @@ def test_a_spike_skips_the_update_is_counted_and_enters_the_window():
     )
     calm, metrics = stepped(health, height=1.0, skip_spikes=4.0)
     assert not metrics["spiked"]
-    assert np.any(np.asarray(calm.params["scale"]) != [2.0, 3.0])
+    free, _ = stepped(health, height=1.0)
+    jax.tree.map(
+        np.testing.assert_array_equal, (calm.params, calm.optimizer_state), (free.params, free.optimizer_state)
+    )
     state, metrics = stepped(health, height=2.0, skip_spikes=4.0)
     assert_untouched(state)
     assert (bool(metrics["spiked"]), int(metrics["skipped_steps"]), int(state.health.spikes)) == (True, 1, 1)
     assert float(metrics["loss"]) == 7.0
     assert float(state.health.losses[0]) == 7.0
+    assert np.any(np.asarray(free.params["scale"]) != [2.0, 3.0])
+    assert [int(leaf) for leaf in jax.tree.leaves(free.optimizer_state) if leaf.dtype == jnp.int32] == [1]
     unguarded, metrics = stepped(health, height=2.0)
     assert not metrics["spiked"]
     assert np.any(np.asarray(unguarded.params["scale"]) != [2.0, 3.0])

@@ -118,13 +118,12 @@ def test_every_mesh_computes_what_one_device_does(name):
     plain = dataclasses.replace(training, accumulation=1, loss_chunk=0)
     expected, expected_params = trained(model, plain, alone)
     found, params = trained(model, training, create_mesh(MeshConfig(**sizes)))
-    close = 1e-5 if model.compute_dtype == "float32" else 2e-2
+    close, close_update = (1e-5, 1e-4) if model.compute_dtype == "float32" else (5e-3, 0.1)
     np.testing.assert_allclose(found, expected, rtol=close)
     before = random_params(parameter_table(model))
     for path, array in jax.tree_util.tree_leaves_with_path(params):
         theirs, first = (dict(jax.tree_util.tree_leaves_with_path(tree))[path] for tree in (expected_params, before))
         moved = np.abs(theirs - first).max()
         assert moved > 1e-3, path
-        if model.compute_dtype == "float32":
-            np.testing.assert_allclose(array, theirs, atol=2e-3 * moved, err_msg=str(path))
+        np.testing.assert_allclose(array, theirs, rtol=0, atol=close_update * moved, err_msg=str(path))
     assert np.abs(jnp.diff(expected[:, 2])).min() > 0  # no two batches weigh the same

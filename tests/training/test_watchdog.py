@@ -75,7 +75,11 @@ with watchdog.Watchdog(0.3 / 60) as dog:
     for _ in range(3):
         time.sleep(0.02)
         dog.step()
-    if sys.argv[1] == "pauses":
+    if sys.argv[1] == "goes on":
+        for _ in range(50):
+            time.sleep(0.04)
+            dog.step()
+    elif sys.argv[1] == "pauses":
         with dog.paused():
             time.sleep(1.6)
         dog.step()
@@ -104,8 +108,10 @@ def test_a_loop_that_hangs_is_shown_and_ended():
     assert not done.stdout
 
 
-def test_what_is_paused_may_take_long():
-    done, _ = program("pauses")
+@pytest.mark.parametrize("what", ["pauses", "goes on"])
+def test_what_is_paused_and_what_goes_on_may_take_long(what):
+    """Longer than either watchdog waits."""
+    done, _ = program(what)
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
 
 

@@ -1,5 +1,6 @@
 """A run that begins with another's parameters: all of them trained, or adapters alone, from start to export."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.records.manifest import read_manifest
+from sc2jax.runs.inputs import stage_digest
 
 STILL = {"training.peak_learning_rate": 1e-12, "training.warmup_tokens": 0}
 """A rate at which nothing moves."""
@@ -82,9 +84,8 @@ def _count(run: Path, step: int) -> int:
 
 def test_the_newest_checkpoint_of_an_unfinished_run_serves(call, base, tmp_path):
     (base / "train/manifest.json").unlink()
-    shutil.rmtree(base / "train/checkpoints/5")
     assert call("train", tmp_path / "run", **{"paths.start": base / "train", **STILL})[0] == 0
-    for name, array in arrays(base, 4).items():
+    for name, array in arrays(base, 5).items():
         np.testing.assert_allclose(arrays(tmp_path / "run", 5)[name], array, atol=1e-9, err_msg=name)
 
 
@@ -245,3 +246,59 @@ def test_the_tokenizer_of_the_start_is_copied(start, base, inputs, tmp_path):
     (mine,) = (tmp_path / "run/tokenizer").glob("tokenizer.model")
     assert mine.read_bytes() == (base / "tokenizer/tokenizer.model").read_bytes()
     assert start("tokenizer", tmp_path / "run", **wanted) == 0
+
+
+def test_the_licence_goes_with_what_is_trained_further(call, base, tmp_path):
+    """As with released weights: exported, read back with files beside them, trained, exported."""
+    exported(call, base, tmp_path / "released")
+    for name in ("LICENSE", "README.md"):
+        (tmp_path / "released" / name).write_text(f"of {name}")
+    released = {"convert.from_huggingface": tmp_path / "released", "paths.tokenizer": ""}
+    assert call("convert", tmp_path / "imported", **released)[0] == 0
+    own = {"paths.start": tmp_path / "imported/train", "paths.tokenizer": tmp_path / "imported/tokenizer"}
+    for name, changes in {"adapters": RANK, "all": {}}.items():
+        assert call("train", tmp_path / name, **own, **changes, **QUICK, **{"model.context_length": 24})[0] == 0
+        exported(call, tmp_path / name, tmp_path / f"of {name}", **own)
+        written = {path.name for path in (tmp_path / f"of {name}").iterdir()}
+        assert written == {path.name for path in (tmp_path / "released").iterdir()} - {"README.md"}
+        assert json.loads((tmp_path / f"of {name}/config.json").read_text())["max_position_embeddings"] == 24
+        for same in ("LICENSE", "tokenizer.json", "tokenizer_config.json"):
+            assert (tmp_path / f"of {name}" / same).read_bytes() == (tmp_path / "released" / same).read_bytes()
+
+
+def test_a_start_that_went_on_and_was_moved_is_still_the_same(call, base, trained, tmp_path):
+    (base / "train/manifest.json").unlink()
+    shutil.rmtree(base / "train/checkpoints/5")
+    wanted = {"training.horizon_tokens": 1280, "training.checkpoint_every": 2}
+    assert call("train", tmp_path / "run", **wanted, **{"training.steps": 2, "paths.start": base / "train"})[0] == 0
+    (tmp_path / "run/train/manifest.json").unlink()  # as if it had been interrupted
+    shutil.copytree(trained / "train/checkpoints/5", base / "train/checkpoints/5")
+    base.rename(tmp_path / "moved")
+    now = {"training.steps": 4, "paths.start": tmp_path / "moved/train"}
+    status, _, errors = call("train", tmp_path / "run", **wanted, **now)
+    assert status == 0, errors
+    assert json.loads((tmp_path / "run/train/start.json").read_text())["taken"]["step"] == 4
+
+
+def test_adapters_go_on_as_if_they_had_not_been_interrupted(call, trained, tmp_path):
+    wanted = {"training.horizon_tokens": 1280, "training.checkpoint_every": 2, "paths.start": trained / "train", **RANK}
+    for run, parts in (("whole", (4,)), ("parts", (2, 4))):
+        for steps in parts:
+            (tmp_path / run / "train/manifest.json").unlink(missing_ok=True)
+            assert call("train", tmp_path / run, **wanted, **{"training.steps": steps})[0] == 0
+    whole, parts = (arrays(tmp_path / run, 4) for run in ("whole", "parts"))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(parts[name], array, err_msg=name)
+
+
+def test_adapters_of_another_kind_do_not_go_on(call, adapted, tmp_path):
+    for change in ({"adapters.rank": 3}, {"adapters.alpha": 5.0}, {"adapters.targets": "q,v"}):
+        wanted = {**RANK, **change, "paths.start": adapted / "train"}
+        status, _, errors = call("train", tmp_path / "run", **wanted)
+        assert (status, "are others than the run's" in errors) == (2, True), errors
+
+
+def test_what_adapters_belong_to_is_a_part_of_the_model(adapted):
+    manifest = read_manifest(str(adapted / "train"))
+    other = dataclasses.replace(manifest, inputs={**manifest.inputs, "start": "another"})
+    assert stage_digest(other) != stage_digest(manifest)
