@@ -74,8 +74,8 @@ class Checkpoints:
         """Opens the folder to read, or where `kept` is not 0 to write too: the newest `kept` checkpoints then stay.
 
         So do all whose step is a multiple of `keep_every`, the `keep_best` with the lowest evaluation loss, and that of
-        the step `protected`. With a
-        `local` folder they are written there first, and copied behind the training; the newest of both is found.
+        the step `protected`. With a `local` folder they are written there first, and copied behind the training; the
+        newest of both is found.
 
         Reading changes nothing. Writing makes the folder if it is missing, and deletes what an interrupted save left.
         What is not ours stays, and is named.

@@ -125,11 +125,16 @@ class _Several(Hosts):
     def ending_together(self) -> Iterator[None]:
         try:
             yield
-        except AgreedError:
-            raise  # all of them do
         except BaseException as error:
+            if _is_agreed(error):
+                raise  # all of them do
             self._membership.tell_failure(_said(error), is_sure=_is_sure(error))
             raise
+
+
+def _is_agreed(error: BaseException) -> bool:
+    """Whether all processes end alike, be it that a signal which one of them was sent takes its way at the end."""
+    return isinstance(error, AgreedError) or isinstance(error.__context__, AgreedError)
 
 
 def _said(error: BaseException) -> str:
@@ -214,8 +219,9 @@ def together(place: Place, config: HostsConfig, end: Callable[[str, int], None] 
             membership.wait_for_all(config.join_seconds)
             try:
                 yield hosts
-            except AgreedError:
-                membership.leave(_ANSWER_SECONDS)
+            except BaseException as error:
+                if _is_agreed(error):
+                    membership.leave(_ANSWER_SECONDS)
                 raise
             membership.leave(_ANSWER_SECONDS)
     finally:

@@ -13,7 +13,6 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.checkpoint.emergency import emergency_warning
 from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
-from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table, stacked_mask
 from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
@@ -200,6 +199,7 @@ class _Loop:
                 self.profile.after(step, metrics)
                 self.journal.dispatched(step, metrics, self.feed.wait_seconds)
                 self.watchdog.step()
+                self.journal.say(self.checkpoints.failed())
                 stops = self.hosts.stops_after(step)
                 if self.evaluate is not None and _is_evaluated(step, self.training):
                     self._evaluate(step, state, self.evaluate)
@@ -210,6 +210,7 @@ class _Loop:
         with self._saving():
             self.checkpoints.wait()
         self.journal.complete(self.training.steps)
+        self.journal.publish()
         return state
 
     @contextlib.contextmanager
@@ -234,7 +235,6 @@ class _Loop:
         with self._saving():
             reached = self.journal.reached(step, self.key)
             self.checkpoints.save(reached, state.params, beside_params(state), self.stacked, self.journal.publish)
-        self.journal.say(self.checkpoints.failed())
 
     def _end_early(self, step: int) -> None:
         with self._saving():

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from sc2jax.parallel.hosts import AgreedError
+
 
 @contextlib.contextmanager
 def postponed_termination(ask: Callable[[], None]) -> Iterator[None]:
     """While it lasts, the first SIGTERM only asks to end; a second one, or Ctrl-C, acts at once.
 
-    If it came, it is sent again at the end, to whoever handled it before. Signals reach the main thread alone: in
+    If it came, it is sent again to whoever handled it before, when all processes end as it was asked. Signals reach the main thread alone: in
     another one nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -30,6 +32,11 @@ def postponed_termination(ask: Callable[[], None]) -> Iterator[None]:
     signal.signal(signal.SIGTERM, handle)
     try:
         yield
+    except AgreedError:
+        signal.signal(signal.SIGTERM, before)
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
     if asked:

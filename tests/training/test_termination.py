@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from sc2jax.parallel.hosts import AgreedError
 from sc2jax.training.termination import postponed_termination
 
 
@@ -60,6 +61,14 @@ def test_an_error_passes_and_the_signal_is_handled_as_before(handled):
     with pytest.raises(ValueError), postponed_termination(lambda: None):
         raise ValueError
     assert signal.getsignal(signal.SIGTERM) is handled
+
+
+def test_an_end_that_all_agree_on_lets_the_signal_take_its_way():
+    with pytest.raises(EndedError), postponed_termination(lambda: None):
+        terminate()
+        raise AgreedError
+    with pytest.raises(AgreedError), postponed_termination(lambda: None):
+        raise AgreedError  # of another process that was asked
 
 
 def test_another_thread_changes_nothing(handled):
