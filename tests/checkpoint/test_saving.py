@@ -106,7 +106,7 @@ def test_a_failed_save_is_told_once_and_the_next_one_tries_again(checkpoints, tm
         "and the next save tries again"
     )
     assert checkpoints.failed() == ""
-    checkpoints._end_of_save()
+    checkpoints.settle()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"], "half a checkpoint was left"
     save(checkpoints, 5)
     checkpoints.wait()
