@@ -105,7 +105,7 @@ def test_debug_adds_the_traceback(capsys, tmp_path):
 
 
 def test_a_damaged_log_is_named(tmp_path):
-    row = '{"step": 1, "tokens": 1, "loss": 1, "gradient_norm": 1, "learning_rate": 1, "feed": {}}'
+    row = '{"step": 1, "tokens": 1, "loss": 1, "gradient_norm": 1, "learning_rate": 1, "skipped_steps": 0, "feed": {}}'
     (tmp_path / METRICS).write_text(row + "\ngarbage\n")
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
         read_metrics(str(tmp_path))

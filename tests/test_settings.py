@@ -148,6 +148,7 @@ def test_what_says_only_how_the_work_is_done():
         "mesh.slices", "training.steps", "training.accumulation", "evaluation.score_batch", "evaluation.infill_batch",
         "training.keep_every", "training.keep_best", "training.checkpoints_local", "training.log_every",
         "model.kept_activations", "model.offloaded_activations",
+        "hosts.coordinator", "hosts.count", "hosts.index", "hosts.join_seconds", "hosts.silent_seconds",
     }  # fmt: skip
 
 

@@ -138,7 +138,7 @@ class ModelConfig(Computation):
             )
 
     def _refuse_misnamed_activations(self) -> None:
-        names = self.kept_activations + self.offloaded_activations
+        names = (*self.kept_activations, *self.offloaded_activations)
         if names and self.rematerialization != "named":
             raise UserError(
                 f"model.kept_activations and model.offloaded_activations name {', '.join(names)}, but with "

@@ -16,6 +16,8 @@ from sc2jax.runs.inputs import FOLLOWS, MEASURED, other_inputs
 from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_paths
 from sc2jax.storage import join
+from sc2jax.training.journal import TENSORBOARD
+from sc2jax.training.profile import PROFILE
 
 _MODELS = ("train", "convert")
 """The stages that leave checkpoints."""
@@ -94,7 +96,7 @@ def _inspect_stage(folder: str) -> Found:
     if is_model:
         _try(faults, lambda: refuse_other_checkpoint(folder, manifest))
         _try(faults, lambda: _verify_checkpoints(folder, manifest))
-    keeps = (CHECKPOINTS,) if is_model else ()
+    keeps = (CHECKPOINTS, TENSORBOARD, PROFILE) if is_model else ()
     # What has a manifest of its own is a stage or a dataset, and is looked at as one.
     foreign = [name for name in foreign_files(folder, manifest, keeps) if not name.endswith("/")]
     if is_model:

@@ -112,6 +112,7 @@ def metrics(rows: int = 700) -> list[dict[str, Any]]:
                 "loss": 2.75 + 6.3 * math.exp(-step / 60) + 0.9 * math.exp(-step / 400) + draw.gauss(0, 0.11),
                 "learning_rate": 2e-3 * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * step / rows))),
                 "gradient_norm": 0.55 + 2.2 * math.exp(-step / 40) + abs(draw.gauss(0, 0.12)),
+                "skipped_steps": 0,
                 "tokens": step * 8_192,
             }
         )

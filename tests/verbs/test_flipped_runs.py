@@ -66,7 +66,9 @@ def test_check_finds_what_decides(whole, tmp_path, start, capsys):
     run = tmp_path / "run"
     assert start("check", run) == 0
     chance = random.Random(2)
-    files = [path for path in run.rglob("*") if path.is_file() and ".sc2jax" not in path.parts]
+    files = [
+        path for path in run.rglob("*") if path.is_file() and not {".sc2jax", "tensorboard"}.intersection(path.parts)
+    ]
     files = [path for path in files if "checkpoints" not in path.parts or path.parts[-2:] == ("progress", "metadata")]
     files = [path for path in files if path.stat().st_size and not path.name.startswith("_")]
     for file in sorted(files):

@@ -34,7 +34,7 @@ def test_each_stage_has_its_own(measured, call, tmp_path):
     assert page["complete", "completion.temperature"] == "0.3"
     assert page["evaluate/infilling", "evaluation.infill_samples"] == "3"
     assert page["evaluate/bits per byte", "evaluation.max_bytes"] == "600"
-    assert page["train", "model.window"] == "16" and page["train", "training.steps"] == "5"
+    assert page["train", "model.window"] == "16" and page["train", "training.horizon_tokens"] == "1280"
     assert page["corpus", "corpus.heldout_fraction"] == "0.3" and page["tokenizer", "tokenizer.vocab_size"] == "340"
     assert not [key for stage, key in page if key.startswith(("evaluation.", "completion.")) and stage == "train"]
 
