@@ -51,7 +51,7 @@ from sc2jax.training.metrics import METRICS, TIMING, metrics_of
 from sc2jax.training.profile import PROFILE
 from sc2jax.training.step import refuse_indivisible
 
-VERSION = 6
+VERSION = 7
 _TOKENIZE_SECONDS = 30 * 86_400.0
 """How long the others wait while process 0 lays the tokens of a whole corpus, which says how far it is."""
 
