@@ -53,9 +53,6 @@ class Feed(CountedFeed, Protocol):
 Evaluate: TypeAlias = Callable[[Params, Params], BitsPerByte]
 """Measures parameters, given the frozen ones too; all processes call it together."""
 
-ALONE = Hosts()
-"""A run of one process."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
@@ -92,7 +89,7 @@ def train(
     folder: str,
     key: str,
     start: Start = SCRATCH,
-    hosts: Hosts = ALONE,
+    hosts: Hosts | None = None,
     utilisation: Utilisation = UNKNOWN,
     evaluate: Evaluate | None = None,
     protected: int = 0,
@@ -110,7 +107,7 @@ def train(
         folder: gets the checkpoints and the log.
         key: names the config and the inputs of the run.
         start: where parameters come from that do not follow from the seed.
-        hosts: the processes that train together.
+        hosts: the processes that train together; None: this one alone.
         utilisation: how much of their peak the devices reach.
         evaluate: measures the parameters on held-out rows, every `training.evaluate_every` steps.
         protected: a step whose checkpoint stays whatever comes, as others may be using it.
@@ -119,7 +116,7 @@ def train(
         UserError: the folder holds another run or a damaged checkpoint, the loss became infinite or not a number, or
             the run was asked to end before its last step.
     """
-    training, stopwatch = fitted_training(training, row_length), Stopwatch()
+    training, stopwatch, hosts = fitted_training(training, row_length), Stopwatch(), hosts or Hosts()
     refuse_indivisible(training, mesh, row_length)
     checkpoints = Checkpoints(
         join(folder, CHECKPOINTS),
