@@ -18,7 +18,7 @@ from sc2jax.model.params import Table, map_table, parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.loop import local_rows, place_batch
+from sc2jax.training.global_batch import local_rows, place_batch
 from sc2jax.training.step import batch_sharding, compile_train_step, init_state, state_shardings
 
 MODEL = ModelConfig(
