@@ -15,6 +15,7 @@ from sc2jax.interop.generation import GENERATION_FILES, read_generation
 from sc2jax.model.adapters import adapter_table, merged
 from sc2jax.model.config import AdapterConfig, Computation, ModelConfig
 from sc2jax.model.params import Params, Table, abstract_params, param_shardings, parameter_table
+from sc2jax.parallel.compilation_cache import use_compilation_cache
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import read_manifest, read_output
 from sc2jax.runs.inputs import refuse_mixed
@@ -86,6 +87,7 @@ def open_model(run: Run) -> LoadedModel:
     """
     settings, trained = run.settings, trained_model(run)
     config = dataclasses.replace(trained.config, **dataclasses.asdict(part(settings.model, Computation)))
+    use_compilation_cache(settings.paths.compilation_cache)
     mesh = create_mesh(settings.mesh)
     params = whole_params(trained, mesh)
     return dataclasses.replace(LoadedModel(params, config, open_tokenizer(run), mesh), **_ways(run, config.vocab_size))

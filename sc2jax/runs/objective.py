@@ -24,7 +24,12 @@ def training_objective(run: Run, mesh: Mesh) -> Objective:
     loss = next_token_loss(settings.model, settings.training.loss_chunk, mesh, settings.training.z_loss)
     if settings.adapters.rank:
         loss = adapted(loss, settings.adapters)
-    scaled = settings.model.compute_dtype == "float16"
+    chip, dtype = chip_of(mesh.devices.flat[0].device_kind), settings.model.compute_dtype
+    if chip is not None and not chip.has_bfloat16 and dtype == "bfloat16":
+        say(
+            f"{chip.name} computes bfloat16 by way of float32; in float16 it is many times faster (model.compute_dtype)"
+        )
+    scaled = dtype == "float16"
     return Objective(trained_table(run), loss, settings.seed, scaled=scaled)
 
 
