@@ -26,9 +26,7 @@ def training_objective(run: Run, mesh: Mesh) -> Objective:
         loss = adapted(loss, settings.adapters)
     chip, dtype = chip_of(mesh.devices.flat[0].device_kind), settings.model.compute_dtype
     if chip is not None and not chip.has_bfloat16 and dtype == "bfloat16":
-        say(
-            f"{chip.name} computes bfloat16 by way of float32; in float16 it is many times faster (model.compute_dtype)"
-        )
+        say(f"{chip.name} has no matrix units for bfloat16, and has them for model.compute_dtype=float16")
     scaled = dtype == "float16"
     return Objective(trained_table(run), loss, settings.seed, scaled=scaled)
 
