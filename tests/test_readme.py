@@ -17,7 +17,8 @@ PAGES = {"README.md": README, **{f"docs/{path.name}": path.read_text("utf-8") fo
 
 def commands(page: str, program: str) -> list[list[str]]:
     """The arguments of each command line of a page, in blocks and in its sentences."""
-    fenced = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    fenced = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     inline = [
         " ".join(words.split()) for words in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL))
     ]
