@@ -306,8 +306,10 @@ MESSAGE = {
         *(
             pytest.param(*case, marks=SLOW)
             for case in (
-                *((count, who, "training", how) for count in (2, 4) for who in (0, 1) for how in MESSAGE),
-                *((2, who, when, how) for who in (0, 1) for when in ("start", "end") for how in MESSAGE),
+                *((2, who, "training", how) for who in (0, 1) for how in MESSAGE),
+                *((4, who, "training", how) for who, how in ((0, "error"), (1, "kill"))),
+                *((2, who, when, "kill") for who in (0, 1) for when in ("start", "end")),
+                *((2, 1 - (when == "end"), when, how) for when in ("start", "end") for how in ("error", "interrupt")),
             )
             if case not in [(2, 0, "training", "kill"), (2, 1, "training", "kill"), (2, 0, "training", "error")]
             and case != (2, 1, "end", "error")
