@@ -123,7 +123,9 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
     if keys <= {stage.key}:
         return bool(keys)
     theirs = saved_config(folder)
-    differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
+    # A run without adapters has no such section.
+    ours = {"adapters": {"rank": 0}} | json.loads(canonical_json(stage.config))
+    differing = differing_keys(ours, theirs) if theirs else []
     began = read_start(folder)
     differing += ["start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
     if not differing and is_finished(folder):
