@@ -14,6 +14,9 @@ from sc2jax.checkpoint.ownership import own_steps
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.config import Settings, differing_keys
 from sc2jax.errors import UserError
+from sc2jax.model.config import ModelConfig
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import Manifest, canonical_json, is_finished, read_manifest
 from sc2jax.records.stage import Stage
 from sc2jax.runs.inputs import input_digests
@@ -32,24 +35,40 @@ _SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 def fitted_run(run: Run) -> Run:
     """The run with what its settings leave open filled in: the vocabulary, the steps and the horizon.
 
+    With dropout also the mesh and the kernel of attention, for what is dropped depends on them.
+
     Raises:
-        UserError: settings do not fit each other.
+        UserError: settings do not fit each other, or the devices.
     """
-    model = fitted_model(run.settings.model, open_tokenizer(run))
-    training = fitted_training(run.settings.training, model.context_length)
-    return dataclasses.replace(run, settings=dataclasses.replace(run.settings, model=model, training=training))
+    settings = run.settings
+    model, mesh = fitted_model(settings.model, open_tokenizer(run)), settings.mesh
+    if _drops(model):
+        mesh = MeshConfig(**create_mesh(mesh).shape)
+    if model.attention_dropout and model.attention == "auto":
+        model = dataclasses.replace(model, attention="blocked")
+    training = fitted_training(settings.training, model.context_length)
+    return dataclasses.replace(run, settings=dataclasses.replace(settings, model=model, mesh=mesh, training=training))
 
 
 def training_sections(settings: Settings) -> dict[str, Any]:
-    """The settings that a training run depends on, and how its work is done."""
+    """The settings that a training run depends on, and how its work is done.
+
+    What is dropped is drawn by each device for its part, for each micro-batch anew, and of attention by each kernel in
+    an order of its own.
+    """
     sections = {name: getattr(settings, name) for name in _SECTIONS} | {"mesh": settings.mesh}
     if settings.adapters.rank:
         sections |= {"adapters": settings.adapters}
-    model = settings.model
-    if max(model.embedding_dropout, model.attention_dropout, model.residual_dropout) > 0:
-        # What is dropped is drawn by each device for its part.
-        sections |= {"mesh_of_dropout": dataclasses.asdict(settings.mesh)}
+    if _drops(settings.model):
+        # Under the names that they have in the config, so that a refusal names them.
+        sections |= {"mesh": dataclasses.asdict(settings.mesh), "training.accumulation": settings.training.accumulation}
+    if settings.model.attention_dropout:
+        sections |= {"model.attention": settings.model.attention}
     return sections
+
+
+def _drops(model: ModelConfig) -> bool:
+    return max(model.embedding_dropout, model.attention_dropout, model.residual_dropout) > 0
 
 
 def training_inputs(run: Run, point: StartingPoint | None) -> dict[str, str]:
@@ -104,7 +123,9 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
     if keys <= {stage.key}:
         return bool(keys)
     theirs = saved_config(folder)
-    differing = differing_keys(json.loads(canonical_json(stage.config)), theirs) if theirs else []
+    # A run without adapters has no such section.
+    ours = {"adapters": {"rank": 0}} | json.loads(canonical_json(stage.config))
+    differing = differing_keys(ours, theirs) if theirs else []
     began = read_start(folder)
     differing += ["start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
     if not differing and is_finished(folder):

@@ -291,6 +291,13 @@ def test_adapters_go_on_as_if_they_had_not_been_interrupted(call, trained, tmp_p
         np.testing.assert_array_equal(parts[name], array, err_msg=name)
 
 
+def test_a_run_of_adapters_does_not_go_on_without_them(call, trained, tmp_path):
+    start = {"paths.start": trained / "train"}
+    assert call("train", tmp_path / "run", **start, **RANK)[0] == 0
+    status, _, errors = call("train", tmp_path / "run", **start, **RANK | {"adapters.rank": 0})
+    assert (status, "holds a run with another adapters.rank; give another" in errors) == (2, True), errors
+
+
 def test_adapters_of_another_kind_do_not_go_on(call, adapted, tmp_path):
     for change in ({"adapters.rank": 3}, {"adapters.alpha": 5.0}, {"adapters.targets": "q,v"}):
         wanted = {**RANK, **change, "paths.start": adapted / "train"}

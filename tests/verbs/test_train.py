@@ -69,6 +69,21 @@ def test_another_run_in_the_same_folder_is_refused_by_the_key_that_differs(call,
     assert f"holds a run with another {next(iter(change))}; give another --workdir" in errors
 
 
+@pytest.mark.parametrize(
+    "change", [{"training.accumulation": 2}, {"mesh.sequence": 2}, {"model.attention": "reference"}], ids=str
+)
+def test_with_dropout_what_is_dropped_belongs_to_the_run_and_is_named(call, run, change):
+    shutil.rmtree(run / "train")
+    assert call("train", run, **{"model.attention_dropout": 0.1, "mesh.fsdp": 1, "mesh.data": 0})[0] == 0
+    as_many = {"model.attention_dropout": 0.1, "mesh.fsdp": 1, "mesh.data": 8, "model.attention": "blocked"}
+    status, printed, _ = call("train", run, **as_many)
+    assert (status, "complete already" in printed) == (0, True)
+    status, _, errors = call("train", run, **{"model.attention_dropout": 0.1, "mesh.fsdp": 1, "mesh.data": 0} | change)
+    assert status == 2
+    named = "mesh.data, mesh.sequence" if "mesh.sequence" in change else next(iter(change))
+    assert f"holds a run with another {named}; give another --workdir" in errors
+
+
 def test_a_run_goes_on_with_another_way_to_compute(call, run):
     (run / "train" / "manifest.json").unlink()
     shutil.rmtree(run / "train" / "checkpoints" / str(STEPS))
