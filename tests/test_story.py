@@ -1,4 +1,4 @@
-"""The whole path in one test: from source code to a corpus, a model, scores, completions, and a report.
+"""The whole path: from source code to a corpus, a model, scores, completions, and a report; then what grows from it.
 
 Read this first. Each step is a verb of the command line; each leaves a folder that the next one reads.
 """
@@ -17,7 +17,6 @@ from sc2jax.text.config import FimConfig
 from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import load_tokenizer
 
-MEASURES = ("bits_per_byte", "infilling")
 TINY = {
     "tokenizer.vocab_size": 384,
     "model.context_length": 64,
@@ -37,6 +36,7 @@ TINY = {
     "evaluation.prefix_characters": 60,
     "evaluation.suffix_characters": 30,
     "completion.max_new_tokens": 8,
+    "completion.temperature": 0.0,
 }
 
 
@@ -61,11 +61,20 @@ def source(tmp_path_factory) -> Path:
     return root
 
 
-def sc2jax(verb: str, source: Path, workdir: Path) -> None:
-    overrides = [f"--config.{key}={value}" for key, value in TINY.items()]
+def sc2jax(verb: str, source: Path, workdir: Path, config: str = "", **settings: object) -> None:
+    named = [f"--config={config}"] if config else []
+    overrides = [f"--config.{key}={value}" for key, value in (TINY | settings).items()]
     with pytest.raises(SystemExit) as exit_info:
-        main([verb, f"--config.paths.source={source}", *overrides, f"--workdir={workdir}"])
+        main([verb, *named, f"--config.paths.source={source}", *overrides, f"--workdir={workdir}"])
     assert exit_info.value.code in (0, None)
+
+
+def logged(workdir: Path, name: str) -> list[float]:
+    return [json.loads(line)[name] for line in (workdir / "train" / "metrics.jsonl").read_text().splitlines()]
+
+
+def bits_per_byte(workdir: Path) -> float:
+    return json.loads((workdir / "evaluate" / "bits_per_byte" / "scores.json").read_text())["total"]["model"]
 
 
 def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,14 +114,14 @@ def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pyte
     sc2jax("show", source, tmp_path)
     assert "batch 0, row 0: source_code, epoch 0, window" in capsys.readouterr().out
     sc2jax("train", source, tmp_path)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()]
+    losses = logged(tmp_path, "loss")
     assert losses[-1] < losses[0]
 
     # The model becomes scores and completions, and everything becomes a page.
     sc2jax("evaluate", source, tmp_path)
-    scores = {name: json.loads((tmp_path / "evaluate" / name / "scores.json").read_text()) for name in MEASURES}
-    assert 0 < scores["bits_per_byte"]["total"]["model"] < 8
-    assert scores["infilling"]["model"]["samples"] == 4
+    assert 0 < bits_per_byte(tmp_path) < 8
+    infilled = json.loads((tmp_path / "evaluate" / "infilling" / "scores.json").read_text())
+    assert infilled["model"]["samples"] == 4
     sc2jax("complete", source, tmp_path)
     sc2jax("report", source, tmp_path)
     page = (tmp_path / "report" / "index.html").read_text()
@@ -128,6 +137,81 @@ def test_from_source_code_to_a_report(source: Path, tmp_path: Path, capsys: pyte
     capsys.readouterr()
     sc2jax("quickstart", source, tmp_path)
     assert capsys.readouterr().out.count("complete already") >= 5
+
+
+LONG = {
+    "model.context_length": 256,
+    "model.rope_theta": 1e6,
+    "training.batch_size": 2,  # as many tokens a step, in a quarter of the rows
+    "mesh.sequence": 4,
+    "training.schedule": "plateau",
+    "training.peak_learning_rate": 3e-4,
+    "training.warmup_tokens": 0,
+    "training.horizon_tokens": 20 * 512,
+    "training.decay_tokens": 4 * 512,
+}
+
+
+@pytest.fixture
+def own_source(tmp_path: Path) -> Path:
+    """Repositories of a user, in a language that the others are not in."""
+    root = tmp_path / "own"
+    for package in range(8):
+        (root / f"ledger_{package}").mkdir(parents=True)
+        for module in range(2):
+            structures = [
+                f"struct Entry{package}{module}{number} {{\n\tlong amount;\n\tconst char *payee;\n}};\n"
+                for number in range(16)
+            ]
+            (root / f"ledger_{package}" / f"entry_{module}.c").write_text("\n".join(structures))
+    return root
+
+
+def test_base_long_and_fine_tuning_follow_one_another(
+    source: Path, own_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The base stage trains on short rows, from random weights, by a cosine.
+    base, long = tmp_path / "base", tmp_path / "long"
+    for verb in ("curate", "tokenizer", "train"):
+        sc2jax(verb, source, base, **{"training.steps": 60, "training.peak_learning_rate": 1e-2})
+
+    # The long stage goes on from there with longer rows, another rotary base, and a plateau before the decay.
+    data = {"paths.corpus": base / "corpus", "paths.tokenizer": base / "tokenizer"}
+    sc2jax("train", source, long, **data, **LONG, **{"paths.start": base / "train"})
+    assert logged(long, "loss")[0] < logged(base, "loss")[-2]
+    rates = logged(long, "learning_rate")
+    assert rates[0] == rates[-2] == pytest.approx(3e-4)
+    assert rates[-1] < rates[0] / 2
+
+    # It is released in the format of Hugging Face, and read back by those who have nothing else of it.
+    released, adopted = tmp_path / "released", tmp_path / "adopted"
+    sc2jax("convert", source, long, **data, **LONG, **{"convert.to_huggingface": released})
+    assert json.loads((released / "config.json").read_text())["max_position_embeddings"] == 256
+    sc2jax("convert", own_source, adopted, **{"convert.from_huggingface": released})
+
+    # They adapt it to their own repositories: the model is the start's, low-rank adapters alone are trained.
+    tuned, way = tmp_path / "tuned", "finetune:adapters"
+    own: dict[str, object] = {
+        "paths.start": adopted / "train",
+        "model.compute_dtype": "float32",
+        "training.steps": 60,
+        "training.peak_learning_rate": 2e-2,
+    }
+    for verb in ("curate", "tokenizer", "train", "evaluate"):
+        sc2jax(verb, own_source, tuned, way, **own)
+    sc2jax("evaluate", own_source, adopted, **{"paths.corpus": tuned / "corpus", "model.compute_dtype": "float32"})
+    assert bits_per_byte(tuned) < 0.9 * bits_per_byte(adopted)
+
+    # The adapters are merged on export: what others read is one model, which completes as the two together.
+    merged, shared = tmp_path / "merged", tmp_path / "shared"
+    sc2jax("convert", own_source, tuned, way, **own, **{"convert.to_huggingface": merged})
+    sc2jax("convert", own_source, shared, **{"convert.from_huggingface": merged})
+    completions = []
+    for workdir, settings in ((tuned, own), (shared, {"model.compute_dtype": "float32"})):
+        capsys.readouterr()
+        sc2jax("complete", own_source, workdir, **settings, **{"completion.prompt": "struct Entry"})
+        completions.append(capsys.readouterr().out)
+    assert completions[0] == completions[1]
 
 
 def test_feed_of_the_quickstart_is_deterministic_and_predicts_end_of_text(source: Path, tmp_path: Path) -> None:

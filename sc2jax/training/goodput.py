@@ -23,8 +23,8 @@ import msgspec
 
 from sc2jax import storage
 from sc2jax.json_files import Amount, Count, decode_json
-from sc2jax.storage import inside
-from sc2jax.training.log_files import LogFiles
+from sc2jax.storage import join
+from sc2jax.training.log_files import LogFiles, read_log
 
 GOODPUT = "goodput.jsonl"
 
@@ -125,9 +125,8 @@ def read_totals(folder: str) -> Seconds:
     Raises:
         UserError: a line is damaged.
     """
-    path, account = inside(folder, GOODPUT), _Account()
-    content = storage.read_bytes(path) if storage.is_there(path) else b""
-    for line in _lines_of(content[: content.rfind(b"\n") + 1], path):
+    content, account = read_log(folder, GOODPUT), _Account()
+    for line in _lines_of(content[: content.rfind(b"\n") + 1], join(folder, GOODPUT)):
         account.enter(line)
     return account.totals()
 

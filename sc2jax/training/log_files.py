@@ -14,6 +14,17 @@ from sc2jax.storage import inside, join
 from sc2jax.transfers import copy_file
 
 
+def read_log(folder: str, name: str) -> bytes:
+    """The content of a file of a run's log as it was published; b"" where there is none.
+
+    Raises:
+        UserError: it is a link that leaves the folder, or no regular file.
+    """
+    path = inside(folder, name)
+    is_there = storage.exists(path) if storage.is_url(path) else storage.is_there(path)
+    return storage.read_bytes(path) if is_there else b""
+
+
 class LogFiles:
     """Local files that stand for those of a folder, which may be one in an object store."""
 

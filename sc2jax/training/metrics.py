@@ -11,8 +11,8 @@ import msgspec
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import Amount, Count, decode_json
-from sc2jax.storage import inside, join
-from sc2jax.training.log_files import LogFiles
+from sc2jax.storage import join
+from sc2jax.training.log_files import LogFiles, read_log
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -38,9 +38,7 @@ def read_metrics(folder: str) -> list[Row]:
     Raises:
         UserError: a line is damaged.
     """
-    path = inside(folder, METRICS)
-    is_there = storage.exists(path) if storage.is_url(path) else storage.is_there(path)
-    return metrics_of(storage.read_bytes(path), path) if is_there else []
+    return metrics_of(read_log(folder, METRICS), join(folder, METRICS))
 
 
 def metrics_of(content: bytes, where: str) -> list[Row]:

@@ -8,6 +8,7 @@ import pytest
 
 from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.training.goodput import GoodputLog, read_totals
 from sc2jax.training.log_files import LogFiles
 from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics
 
@@ -60,6 +61,17 @@ def test_a_log_in_a_store_that_is_not_what_was_saved_is_refused_by_its_name(stor
     files.publish()
     with pytest.raises(UserError, match=f"{store}/{METRICS} does not hold the lines"):
         MetricsLog(LogFiles(store), 2, "of others")
+
+
+def test_the_goodput_of_a_run_in_the_store_is_read_from_there(store):
+    assert read_totals(store) == {}
+    files = LogFiles(store)
+    log = GoodputLog(files, "key", 0)
+    log.end(1, {"step": 3.0, "save": 1.0})
+    assert read_totals(store) == {}
+    files.publish()
+    assert read_totals(store) == log.totals()
+    assert read_totals(store)["step"] == 3.0
 
 
 def test_the_same_lines_as_on_a_local_disk(store, tmp_path):
