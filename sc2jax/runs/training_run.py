@@ -9,11 +9,13 @@ import dataclasses
 import json
 from typing import Any
 
+from sc2jax import storage
 from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.checkpoint.ownership import own_steps
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.config import Settings, differing_keys
 from sc2jax.errors import UserError
+from sc2jax.json_files import read_json
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
@@ -28,6 +30,9 @@ from sc2jax.runs.starting_points import StartingPoint, read_start
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.storage import join
 from sc2jax.training.schedule import fitted_training
+
+INPUTS = "inputs.json"
+"""The digests of what a run reads, beside its checkpoints, for one that goes on to say what has changed."""
 
 _SECTIONS = ("model", "training", "feed", "format", "fim", "seed")
 
@@ -128,8 +133,9 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
     differing = differing_keys(ours, theirs) if theirs else []
     began = read_start(folder)
     differing += ["start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
-    if not differing and is_finished(folder):
-        inputs = read_manifest(folder).inputs
+    path = join(folder, INPUTS)
+    if theirs and not differing and storage.exists(path):
+        inputs = read_json(path, dict[str, str], f"delete {folder} and train anew")
         differing = [name for name, digest in stage.inputs.items() if inputs.get(name) != digest]
         differing = differing or ["version of sc2jax"]
     raise UserError(

@@ -35,6 +35,7 @@ from sc2jax.runs.start_parameters import trained_table, training_start
 from sc2jax.runs.starting_points import START, StartingPoint, start_json, starting_point
 from sc2jax.runs.tokens import ready_tokens, refuse_other_tokens
 from sc2jax.runs.training_run import (
+    INPUTS,
     finished_steps,
     fitted_run,
     holds_this_run,
@@ -85,6 +86,7 @@ def _run(settings: Settings, workdir: str, hosts: Hosts) -> None:
         holds_this_run(folder, stage)
         # From now on, so that a run that goes on can say which setting is another one.
         storage.write_whole(join(folder, CONFIG_FILE), this.config_json(inputs))
+        storage.write_whole(join(folder, INPUTS), canonical_json(inputs, indent=1).encode())
         if point is not None:
             storage.write_whole(join(folder, START), start_json(point))
         is_begun = True
@@ -101,7 +103,7 @@ def _run(settings: Settings, workdir: str, hosts: Hosts) -> None:
         lambda manifest: is_as_far(folder, manifest, this.settings.training.steps),
         # A checkpoint holds the key of its run under a digest of its own.
         adopts=lambda unmarked: holds_this_run(unmarked, stage),
-        keeps=(CHECKPOINTS, CONFIG_FILE, *LOGS, PARAMETERS, START, TENSORBOARD, PROFILE),
+        keeps=(CHECKPOINTS, CONFIG_FILE, INPUTS, *LOGS, PARAMETERS, START, TENSORBOARD, PROFILE),
     )
     if not hosts.is_first:
         held = hosts.share("folder to work in", None)
@@ -157,6 +159,7 @@ def _written(run: Run, point: StartingPoint | None, folder: str, unfinished: str
         write_output(unfinished, METRICS, log),
         write_output(unfinished, PARAMETERS, canonical_json(result.fingerprints, indent=1).encode()),
     ]
+    outputs.append(write_output(unfinished, INPUTS, storage.read_bytes(join(folder, INPUTS)), result=False))
     outputs += [
         write_output(unfinished, name, storage.read_bytes(join(folder, name)), result=False)
         for name in (TIMING, GOODPUT)

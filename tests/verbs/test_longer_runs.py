@@ -1,6 +1,7 @@
 """How far a run goes may change when it is started again; what its steps are may not."""
 
 import json
+import shutil
 
 import pytest
 
@@ -73,3 +74,19 @@ def test_operation_may_change_at_any_restart(tmp_path, call):
     timing = json.loads((tmp_path / "train/timing.jsonl").read_text().splitlines()[-1])
     assert sum(timing["goodput"].values()) == pytest.approx(1, abs=1e-3)
     assert len(list((tmp_path / "train/tensorboard").iterdir())) == 1
+
+
+def test_another_corpus_is_named_though_the_run_is_not_complete(tmp_path, call, small_source, start):
+    """What is not complete has no manifest to say it."""
+    run = tmp_path / "run"
+    status, _, errors = call("train", run, **{"training.checkpoint_every": 2, "training.steps": 2})
+    assert status == 0, errors
+    (run / "train/manifest.json").unlink()
+    shutil.copytree(small_source, tmp_path / "source")
+    (tmp_path / "source/package_0/more.py").write_text("class More:\n    pass\n" * 9)
+    assert start("curate", tmp_path / "other", **{"paths.source": tmp_path / "source"}) == 0
+    other = {"paths.corpus": tmp_path / "other/corpus", "paths.tokenize": ""}
+    shutil.rmtree(run / "tokenize")
+    status, _, errors = call("train", run, **{"training.checkpoint_every": 2, "training.steps": 2}, **other)
+    assert status == 2
+    assert "another corpus, tokenize;" in errors
