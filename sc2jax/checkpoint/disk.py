@@ -46,10 +46,15 @@ _BUCKETS = ("gs", "s3", "az", "hf")
 """First folders of a path that the libraries take for the scheme of a URL."""
 
 
-def refuse_misread_path(folder: str, *, merged: bool) -> None:
-    """Makes sure that Orbax and TensorStore take a local path for what it is.
+_STORES = ("gs", "s3")
+"""Schemes of the URLs that both Orbax and TensorStore write to: fewer than the other stages may lie at."""
 
-    They write elsewhere, or find nothing of what they wrote, if it has what they read otherwise.
+
+def refuse_misread_path(folder: str, *, merged: bool) -> None:
+    """Makes sure that Orbax and TensorStore take a path for what it is.
+
+    A URL must be of a store that they know. With a local path they write elsewhere, or find nothing of what they wrote,
+    if it has what they read otherwise.
 
     Args:
         folder: of checkpoints.
@@ -58,7 +63,14 @@ def refuse_misread_path(folder: str, *, merged: bool) -> None:
     Raises:
         UserError: it has; nothing was done yet.
     """
-    if "://" in folder:
+    scheme, is_url, rest = folder.partition("://")
+    if is_url and scheme not in _STORES:
+        instead = f"name it by its path, {rest}" if scheme in ("file", "local") else "use one of these"
+        raise UserError(
+            f"{folder} cannot hold checkpoints, which lie on a local disk or in a store of "
+            f"{' or '.join(f'{name}://' for name in _STORES)}; {instead}"
+        )
+    if is_url:
         return
     path = str(Path(folder).absolute())
     wrong = [sign for sign in ("\\", "gs:/", *("*?[" if merged else ())) if sign in path]

@@ -4,6 +4,7 @@ One thread alone calls it, and nothing here waits: `membership.py` moves the mes
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ class Hub:
         One that is refused ends alone: it may be a mistake beside a run that is well under way.
         """
         ours = hello(self.processes[0], self._count)
-        newcomer = Process(int(said["index"]), str(said["host"]))
+        newcomer = Process(operator.index(said["index"]), str(said["host"]))
         if said["version"] != ours["version"]:
             return f"{self.processes[0]} runs sc2jax {ours['version']}, and this one {said['version']}"
         if said["count"] != self._count:

@@ -98,8 +98,24 @@ def test_what_was_copied_there_is_read_all_the_same_and_a_link_helps_to_write(tm
 def test_a_first_folder_that_is_the_scheme_of_a_url_is_refused(name):
     with pytest.raises(UserError, match=f"/{name}/ in a path"):
         refuse_misread_path(f"/{name}/run", merged=False)
-    for other in (f"{name}://bucket/run[1]", f"/data/{name}/run", f"/{name}x/run"):
+    for other in (f"/data/{name}/run", f"/{name}x/run"):
         refuse_misread_path(other, merged=True)
+
+
+@pytest.mark.parametrize("name", ["gs", "s3"])
+def test_a_url_of_a_store_that_both_libraries_know_is_taken(name):
+    refuse_misread_path(f"{name}://bucket/run[1]", merged=True)
+
+
+@pytest.mark.parametrize("scheme", ["file", "local", "s3a", "az", "abfs", "hdfs", "memory"])
+def test_a_url_of_another_store_is_refused_before_anything_is_read_or_written(scheme):
+    with pytest.raises(UserError, match=f"^{scheme}://.* cannot hold checkpoints, which lie on a local disk or"):
+        Checkpoints(f"{scheme}:///data/run")
+
+
+def test_a_local_url_names_the_path_to_use_instead():
+    with pytest.raises(UserError, match=r"name it by its path, /data/run$"):
+        refuse_misread_path("file:///data/run", merged=True)
 
 
 def test_what_was_saved_and_is_not_found_again_ends_the_work_and_older_ones_stay(tmp_path, monkeypatch):

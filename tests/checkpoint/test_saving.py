@@ -185,6 +185,7 @@ def test_what_is_not_ours_is_not_overwritten(checkpoints, tmp_path):
 
 
 def test_a_store_that_refuses_ends_nothing_but_the_save(monkeypatch):
+    monkeypatch.setattr("sc2jax.checkpoint.checkpoints.refuse_misread_path", lambda *_, **__: None)
     opened = Checkpoints("memory://refusing/checkpoints", 1)
 
     def refuse(*_, **__):

@@ -176,7 +176,15 @@ def test_what_is_no_run_of_ours_is_named():
         assert "what answers there is no run of sc2jax" in ended.get(timeout=10)
 
 
-STRANGERS = [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"kind": "hello"}\n', b"[" * 100_000 + b"\n", b'{"kind": "beat"}\n']
+STRANGERS = [
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"[1]\n",
+    b'{"kind": "hello"}\n',
+    b"[" * 100_000 + b"\n",
+    b'{"kind": "beat"}\n',
+    b'{"kind": "hello", "version": "0", "count": 2, "index": 1e999, "host": ""}\n',
+    b'{"kind": "hello", "version": "0", "count": 2, "index": 1.5, "host": ""}\n',
+]
 
 
 def test_strangers_and_processes_that_do_not_fit_change_nothing():
