@@ -363,6 +363,8 @@ class Checkpoints:
         steps = self.steps()
         if step not in steps:
             return UserError(f"{self.folder} holds no checkpoint of step {step}; run the stage that wrote it again")
+        if not self._writes:  # another run's, or a finished one's: it is not for its reader to go on
+            return UserError(f"the checkpoint {self.folder}/{step} cannot be restored: {what}; bring it back")
         older = [other for other in steps if other < step]
         rest = f"to go on from step {max(older)}" if older else "to start anew"
         return UserError(f"the checkpoint {self.folder}/{step} cannot be restored: {what}; delete that folder {rest}")

@@ -97,7 +97,7 @@ class HostsConfig:
         decides=False,
     )
     join_seconds: float = setting(
-        60.0,
+        40.0,
         "How long the processes wait for each other at the start.",
         unit="s",
         more_than=0,

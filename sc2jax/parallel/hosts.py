@@ -141,6 +141,8 @@ def _said(error: BaseException) -> str:
     """What an error says to the other processes."""
     if isinstance(error, KeyboardInterrupt):
         return "it was interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = str(error).strip()
     return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 

@@ -276,7 +276,7 @@ class Membership:
             try:
                 for message in wire.receive():
                     hub.handle(index, message)
-            except (EOFError, ValueError, RecursionError):
+            except (EOFError, ValueError, LookupError, TypeError, RecursionError):
                 self._drop(wire)
                 del hub.wires[index]
                 if not hub.is_over:

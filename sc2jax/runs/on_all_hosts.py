@@ -17,6 +17,7 @@ from sc2jax.errors import UserError
 from sc2jax.json_files import decode_json
 from sc2jax.locks import holder
 from sc2jax.parallel.hosts import AgreedError, Hosts
+from sc2jax.records.manifest import is_finished
 from sc2jax.records.stage_folder import LOCK
 from sc2jax.settings import shown
 from sc2jax.storage import join
@@ -86,6 +87,22 @@ def refuse_other_folder(folder: str, held: str) -> None:
             raise UserError(
                 f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on "
                 "NFS or in an object store"
+            )
+        time.sleep(1.0)
+
+
+def refuse_no_tokens(folder: str) -> None:
+    """Makes sure that the tokens are here which process 0 has made.
+
+    Raises:
+        UserError: they are not, and the folder is another one of the same name.
+    """
+    until = time.monotonic() + _SEEN_WITHIN
+    while not is_finished(folder):
+        if time.monotonic() > until:
+            raise UserError(
+                f"{folder} does not hold the tokens that it holds at process 0; name a folder in --workdir that all "
+                "hosts share, on NFS or in an object store, or in paths.tokenize where they lie"
             )
         time.sleep(1.0)
 

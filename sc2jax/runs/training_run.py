@@ -138,6 +138,12 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
         inputs = read_json(path, dict[str, str], f"delete {folder} and train anew")
         differing = [name for name, digest in stage.inputs.items() if inputs.get(name) != digest]
         differing = differing or ["version of sc2jax"]
+    if differing == ["training.horizon_tokens"]:
+        horizon = theirs["training"]["horizon_tokens"]
+        raise UserError(
+            f"{folder} holds a run with another training.horizon_tokens; set training.horizon_tokens={horizon} to keep "
+            f"its schedule and go on, give another --workdir, or delete {folder} to train anew"
+        )
     raise UserError(
         f"{folder} holds a run with {'another ' + ', '.join(differing) if differing else 'other inputs'}; give another "
         f"--workdir, or delete {folder} to train anew"

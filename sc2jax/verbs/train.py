@@ -26,6 +26,7 @@ from sc2jax.runs.objective import periodic_evaluation, training_objective, train
 from sc2jax.runs.on_all_hosts import (
     first_alone_speaks,
     held_folder,
+    refuse_no_tokens,
     refuse_other_folder,
     refuse_other_inputs,
     refuse_other_settings,
@@ -75,6 +76,7 @@ def _run(settings: Settings, workdir: str, hosts: Hosts) -> None:
         ready_tokens(this)
     hosts.share("tokens", None, within=_TOKENIZE_SECONDS)
     if not hosts.is_first:
+        refuse_no_tokens(this.folder("tokenize"))
         refuse_other_tokens(this)
     this, point = fitted_run(this), starting_point(this)
     inputs = training_inputs(this, point)

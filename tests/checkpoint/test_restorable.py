@@ -99,7 +99,7 @@ def test_a_checkpoint_that_does_not_say_which_arrays_it_holds_is_damaged(saved, 
     shutil.copytree(saved, tmp_path / "copy")
     (tmp_path / "copy" / name).unlink()
     assert not holds(tmp_path / "copy")
-    with pytest.raises(UserError, match=f"{name} is missing; delete that folder to start anew"):
+    with pytest.raises(UserError, match=f"{name} is missing; bring it back"):
         Checkpoints(str(tmp_path / "copy")).restore(1, like(PARAMS), like(OPTIMIZER))
 
 
@@ -108,7 +108,7 @@ def test_the_array_that_cannot_be_read_is_named(saved, tmp_path, part):
     shutil.copytree(saved, tmp_path / "copy")
     for chunk in (tmp_path / "copy/1" / part / "ocdbt.process_0/d").iterdir():
         chunk.unlink()
-    with pytest.raises(UserError, match=f"{part}/[a-z0-9/]+ cannot be (read|opened); delete that folder to start anew"):
+    with pytest.raises(UserError, match=f"{part}/[a-z0-9/]+ cannot be (read|opened); bring it back"):
         Checkpoints(str(tmp_path / "copy")).verify_stored(1)
 
 

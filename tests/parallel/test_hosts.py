@@ -297,7 +297,7 @@ SLOW = pytest.mark.slow
 STATUS = {"error": 2, "disk": 2, "defect": 1, "kill": -signal.SIGKILL, "interrupt": 130}
 MESSAGE = {
     "error": "its own error",
-    "disk": "OSError: [Errno 28] No space left on device: '/data'",
+    "disk": "/data: No space left on device",
     "defect": "ZeroDivisionError: a defect",
     "kill": "it ended without a word (killed, crashed, or out of memory)",
     "interrupt": "it was interrupted",
