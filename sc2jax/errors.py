@@ -7,9 +7,12 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Bad input: its message says what is wrong, where, and what to do.
 
-    The command line prints the message alone and exits with status 2 (`--debug` shows the traceback); any other
+    The command line prints the message alone and exits with `status` (`--debug` shows the traceback); any other
     exception is a defect of the program and keeps its traceback.
     """
+
+    status = 2
+    """That the command line exits with."""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

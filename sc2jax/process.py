@@ -14,7 +14,7 @@ from types import FrameType
 from sc2jax.display import terminal_text
 from sc2jax.errors import UserError
 
-USER_ERROR = 2
+USER_ERROR = UserError.status
 
 
 def open_streams() -> None:
@@ -110,7 +110,7 @@ def describe(error: BaseException) -> tuple[str, int] | None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what += "; nothing half-written counts: make room and run the same command again"
         return f"{where}{what}", USER_ERROR
-    return (str(error), USER_ERROR) if isinstance(error, UserError) else None
+    return (str(error), error.status) if isinstance(error, UserError) else None
 
 
 def _as_signal(interruption: KeyboardInterrupt) -> tuple[str, signal.Signals]:

@@ -134,7 +134,7 @@ class _Several(Hosts):
 
 def _is_agreed(error: BaseException) -> bool:
     """Whether all processes end alike, be it that a signal which one of them was sent takes its way at the end."""
-    return isinstance(error, AgreedError) or isinstance(error.__context__, AgreedError)
+    return isinstance(error, AgreedError)
 
 
 def _said(error: BaseException) -> str:

@@ -10,12 +10,21 @@ from types import FrameType
 from sc2jax.parallel.hosts import AgreedError
 
 
+class TerminatedError(AgreedError):
+    """All processes end because this one was sent SIGTERM."""
+
+    status = 128 + signal.SIGTERM
+
+
 @contextlib.contextmanager
 def postponed_termination(ask: Callable[[], None]) -> Iterator[None]:
     """While it lasts, the first SIGTERM only asks to end; a second one, or Ctrl-C, acts at once.
 
-    If it came, it is sent again to whoever handled it before, when all processes end as it was asked. Signals reach the
-    main thread alone: in another one nothing is changed.
+    If it came, and what it interrupts ends as if it had not, it is sent again to whoever handled it before. Signals
+    reach the main thread alone: in another one nothing is changed.
+
+    Raises:
+        TerminatedError: all processes end as it was asked.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,10 +41,9 @@ def postponed_termination(ask: Callable[[], None]) -> Iterator[None]:
     signal.signal(signal.SIGTERM, handle)
     try:
         yield
-    except AgreedError:
-        signal.signal(signal.SIGTERM, before)
+    except AgreedError as error:
         if asked:
-            os.kill(os.getpid(), signal.SIGTERM)
+            raise TerminatedError(str(error)) from error
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

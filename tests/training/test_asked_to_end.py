@@ -17,6 +17,7 @@ from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.goodput import read_totals
 from sc2jax.training.loop import Objective, train
 from sc2jax.training.metrics import METRICS, read_metrics
+from sc2jax.training.termination import TerminatedError
 
 
 class SignalledError(Exception):
@@ -73,7 +74,7 @@ def test_sigterm_saves_and_the_log_keeps_its_bytes(tmp_path, model, longer, make
             return draw(self)
 
     feed.__class__ = Interrupting
-    with pytest.raises(signalled):
+    with pytest.raises(TerminatedError, match=f"saved up to step {at}"):
         run(tmp_path, feed, model, longer)
     assert Checkpoints(str(tmp_path / "checkpoints")).steps() == [at]
     assert run(tmp_path, make_feed(), model, longer) == whole[1]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sc2jax.parallel.hosts import AgreedError
-from sc2jax.training.termination import postponed_termination
+from sc2jax.training.termination import TerminatedError, postponed_termination
 
 
 class EndedError(Exception):
@@ -63,10 +63,11 @@ def test_an_error_passes_and_the_signal_is_handled_as_before(handled):
     assert signal.getsignal(signal.SIGTERM) is handled
 
 
-def test_an_end_that_all_agree_on_lets_the_signal_take_its_way():
-    with pytest.raises(EndedError), postponed_termination(lambda: None):
+def test_an_end_that_all_agree_on_is_that_of_the_signal_where_it_came():
+    with pytest.raises(TerminatedError, match="saved") as raised, postponed_termination(lambda: None):
         terminate()
-        raise AgreedError
+        raise AgreedError("saved")
+    assert raised.value.status == 143
     with pytest.raises(AgreedError), postponed_termination(lambda: None):
         raise AgreedError  # of another process that was asked
 

@@ -1,5 +1,6 @@
 """`train` in several processes, as on several hosts: over loopback, each with devices of its own, in one folder."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sc2jax.parallel.config import HostsConfig
 from sc2jax.records.manifest import read_manifest
 from sc2jax.training.metrics import Row, read_metrics
 
@@ -40,7 +42,7 @@ def start(inputs, small):
         flags = f"--xla_force_host_platform_device_count={DEVICES // count} --xla_backend_optimization_level=0"
         shared: dict[str, object] = {**small, **inputs, "hosts.silent_seconds": 6.0, **config}
         if count > 1:
-            shared |= {"hosts.coordinator": f"127.0.0.1:{free_port()}", "hosts.count": count}
+            shared |= {"hosts.join_seconds": 300, "hosts.coordinator": f"127.0.0.1:{free_port()}", "hosts.count": count}
         for index in range(count):
             own = shared | ({"hosts.index": index} if count > 1 else {}) | (differing or {}).get(index, {})
             folder = own.pop("workdir", workdir)
@@ -115,7 +117,7 @@ def test_two_processes_train_like_one_and_go_on_like_two(start, tmp_path):
     trained(start, 1, tmp_path / "one")
     assert_same_training(tmp_path / "one", tmp_path / "two")
     saved = json.loads((tmp_path / "two/train/config.json").read_text())
-    assert saved["hosts"] == {"coordinator": "", "count": 0, "index": -1, "join_seconds": 60.0, "silent_seconds": 30.0}
+    assert saved["hosts"] == dataclasses.asdict(HostsConfig())
 
 
 def test_hosts_that_differ_are_refused(start, tmp_path):
@@ -178,6 +180,7 @@ def test_a_signal_to_one_ends_all(start, tmp_path, who, number):
     saved = [path.name for path in (tmp_path / "train/checkpoints").iterdir()]
     if number == signal.SIGTERM:
         assert len(saved) == 1
+        assert [status for status, _, _ in ended] == [143 if index == who else 2 for index in range(2)]
         assert all(f"it is saved up to step {int(saved[0]):,}" in errors for _, _, errors in ended)
     else:
         assert not saved
