@@ -247,7 +247,7 @@ class Ended:
 
 def start(count: int, **task: Any) -> "list[subprocess.Popen[str]]":
     """Starts the processes of a run."""
-    hosts = {"coordinator": f"127.0.0.1:{free_port()}", "count": count, "silent_seconds": 4.0, "join_seconds": 40.0}
+    hosts = {"coordinator": f"127.0.0.1:{free_port()}", "count": count, "silent_seconds": 10.0, "join_seconds": 120.0}
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     return [
         subprocess.Popen(

@@ -40,7 +40,7 @@ def start(inputs, small):
 
     def start(count: int, workdir: Path, differing: dict[int, dict[str, object]] | None = None, **config: object):
         flags = f"--xla_force_host_platform_device_count={DEVICES // count} --xla_backend_optimization_level=0"
-        shared: dict[str, object] = {**small, **inputs, "hosts.silent_seconds": 6.0, **config}
+        shared: dict[str, object] = {**small, **inputs, "hosts.silent_seconds": 30.0, **config}
         if count > 1:
             shared |= {"hosts.join_seconds": 300, "hosts.coordinator": f"127.0.0.1:{free_port()}", "hosts.count": count}
         for index in range(count):
