@@ -61,7 +61,7 @@ def source(tmp_path_factory) -> Path:
     return root
 
 
-def sc2jax(verb: str, source: Path, workdir: Path, config: str = "", **settings: object) -> None:
+def sc2jax(verb: str, source: Path, workdir: Path, config: str | Path = "", **settings: object) -> None:
     named = [f"--config={config}"] if config else []
     overrides = [f"--config.{key}={value}" for key, value in (TINY | settings).items()]
     with pytest.raises(SystemExit) as exit_info:
