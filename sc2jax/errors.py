@@ -1,4 +1,4 @@
-"""The one exception that a user can cause, and the hint at what may have been meant."""
+"""The one exception that a user can cause, the hint at what may have been meant, and what the system's errors say."""
 
 import difflib
 from collections.abc import Iterable
@@ -13,6 +13,12 @@ class UserError(Exception):
 
     status = 2
     """That the command line exits with."""
+
+
+def os_error_text(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

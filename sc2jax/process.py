@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 
 from sc2jax.display import terminal_text
-from sc2jax.errors import UserError
+from sc2jax.errors import UserError, os_error_text
 
 USER_ERROR = UserError.status
 
@@ -105,11 +105,10 @@ def describe(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, BrokenPipeError) and _has_no_reader():
         return "", 128 + signal.SIGPIPE
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        what = error.strerror or str(error)
+        what = os_error_text(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what += "; nothing half-written counts: make room and run the same command again"
-        return f"{where}{what}", USER_ERROR
+        return what, USER_ERROR
     return (str(error), error.status) if isinstance(error, UserError) else None
 
 

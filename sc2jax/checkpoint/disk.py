@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from sc2jax import storage
-from sc2jax.errors import UserError
+from sc2jax.errors import UserError, os_error_text
 
 # Where TensorFlow is installed, Orbax's paths would import it to reach object stores, of which it knows Google's alone;
 # fsspec reaches all of them, with the same credentials and settings as the rest of a run.
@@ -104,5 +104,5 @@ def disk_errors(folder: str) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return os_error_text(error)
     return (str(error).strip() or repr(error)).splitlines()[0][:300]

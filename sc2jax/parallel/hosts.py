@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sc2jax.errors import UserError
+from sc2jax.errors import UserError, os_error_text
 from sc2jax.parallel.config import HostsConfig, split_address
 from sc2jax.parallel.hub import Process, hello
 from sc2jax.parallel.membership import Membership, end
@@ -142,7 +142,7 @@ def _said(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "it was interrupted"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return os_error_text(error)
     text = str(error).strip()
     return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
