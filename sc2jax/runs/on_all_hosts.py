@@ -7,7 +7,7 @@ again.
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,16 @@ def refuse_other_folder(folder: str, held: str) -> None:
     Raises:
         UserError: it is another one of the same name, on this host's own disk.
     """
-    until = time.monotonic() + _SEEN_WITHIN
-    while True:
+
+    def is_held() -> bool:
         found = holder(join(folder, LOCK))
-        if found is not None and found.token == held:
-            return
-        if time.monotonic() > until:
-            raise UserError(
-                f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on "
-                "NFS or in an object store"
-            )
-        time.sleep(1.0)
+        return found is not None and found.token == held
+
+    if not _shows(is_held):
+        raise UserError(
+            f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on NFS "
+            "or in an object store"
+        )
 
 
 def refuse_no_tokens(folder: str) -> None:
@@ -97,14 +96,21 @@ def refuse_no_tokens(folder: str) -> None:
     Raises:
         UserError: they are not, and the folder is another one of the same name.
     """
+    if not _shows(lambda: is_finished(folder)):
+        raise UserError(
+            f"{folder} does not hold the tokens that it holds at process 0; name a folder in --workdir that all hosts "
+            "share, on NFS or in an object store, or in paths.tokenize where they lie"
+        )
+
+
+def _shows(is_there: Callable[[], bool]) -> bool:
+    """Whether what another host wrote is there, as soon as NFS shows it."""
     until = time.monotonic() + _SEEN_WITHIN
-    while not is_finished(folder):
+    while not is_there():
         if time.monotonic() > until:
-            raise UserError(
-                f"{folder} does not hold the tokens that it holds at process 0; name a folder in --workdir that all "
-                "hosts share, on NFS or in an object store, or in paths.tokenize where they lie"
-            )
+            return False
         time.sleep(1.0)
+    return True
 
 
 @contextlib.contextmanager
