@@ -13,6 +13,7 @@ from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table
 from sc2jax.training.config import TrainingConfig
+from sc2jax.training.health import init_health
 from sc2jax.training.step import TrainState, abstract_state, init_state
 
 
@@ -77,8 +78,10 @@ def new_state(
         _, params, beside = others.restore(step, abstract.params, beside_params(abstract))
     finally:
         others.close()
-    state = init_state(table, training, mesh, seed, start.frozen(), params, scaled=scaled)
-    return dataclasses.replace(state, optimizer_state=beside["optimizer_state"])
+    # Not by `init_state`, which would hold moments of zeros beside these.
+    begun = jax.tree.map(np.asarray, (np.int32(0), init_health(scaled)))
+    first, health = jax.device_put(begun, abstract.step.sharding)
+    return TrainState(first, params, beside["optimizer_state"], start.frozen(), health)
 
 
 def beside_params(state: TrainState) -> dict[str, Any]:
