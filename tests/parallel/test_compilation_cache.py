@@ -32,10 +32,10 @@ def environment(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("variables", "folder"),
     [
-        ({"HOME": "/home/me"}, "/home/me/.cache/sc2jax/compilations"),
-        ({"HOME": "/home/me", "XDG_CACHE_HOME": ""}, "/home/me/.cache/sc2jax/compilations"),
-        ({"HOME": "/home/me", "XDG_CACHE_HOME": "relative"}, "/home/me/.cache/sc2jax/compilations"),
-        ({"HOME": "/home/me", "XDG_CACHE_HOME": "/fast"}, "/fast/sc2jax/compilations"),
+        ({"HOME": "/me"}, "/me/.cache/sc2jax/compilations"),
+        ({"HOME": "/me", "XDG_CACHE_HOME": ""}, "/me/.cache/sc2jax/compilations"),
+        ({"HOME": "/me", "XDG_CACHE_HOME": "relative"}, "/me/.cache/sc2jax/compilations"),
+        ({"HOME": "/me", "XDG_CACHE_HOME": "/fast"}, "/fast/sc2jax/compilations"),
     ],
 )
 def test_the_folder_is_the_users_own(variables, folder):
@@ -153,8 +153,8 @@ def test_a_folder_in_one_where_all_may_write_their_own_is_private(tmp_path):
 
 def test_links_above_are_followed(tmp_path):
     (tmp_path / "disk").mkdir()
-    (tmp_path / "home").symlink_to(tmp_path / "disk")
-    assert private_folder(f"{tmp_path}/home/cache") == f"{tmp_path}/disk/cache"
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert private_folder(f"{tmp_path}/link/cache") == f"{tmp_path}/disk/cache"
 
 
 @pytest.mark.parametrize("path", ["gs://bucket/cache", "file:///cache"])
