@@ -35,9 +35,9 @@ def main(number: int, port: str, folder: Path) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=number)
     task = json.loads((folder / "task.json").read_text())
     by_process = np.array(jax.devices()).reshape(2, 2)
-    shape = (4, 1, 1, 1) if task["mesh"] == "data" else (2, 1, 1, 2)
+    shape = (1, 4, 1, 1, 1) if task["mesh"] == "data" else (1, 2, 1, 1, 2)
     devices = by_process if task["mesh"] == "data" else by_process.T
-    mesh = Mesh(devices.reshape(shape), ("data", "fsdp", "sequence", "tensor"))
+    mesh = Mesh(devices.reshape(shape), ("slices", "data", "fsdp", "sequence", "tensor"))
     rows = local_rows(mesh, BATCH, LENGTH)
     tokenizer = load_tokenizer(task["tokenizer"])
     inputs = FeedInputs(
