@@ -1,16 +1,13 @@
 """Two processes save together: what fails for one fails for both at once, and one process restores what both saved."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import run_two
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
 from sc2jax.parallel import rules
@@ -24,23 +21,7 @@ PROGRAM = Path(__file__).with_name("saving_process.py")
 @pytest.mark.parametrize("small", [0, 1])
 def test_a_disk_that_is_full_for_one_fails_the_save_of_both_and_no_other(tmp_path, small):
     (tmp_path / "small").write_text(str(small))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, str(PROGRAM)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(number), port, str(tmp_path)],
-            env=os.environ | {"PYTHONPATH": str(PROGRAM.parent.parent.parent)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output
+    run_two(PROGRAM, tmp_path)
     found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
     for saves in found:
         assert [bool(save["raised"]) for save in saves] == [False, True, False]

@@ -1,39 +1,19 @@
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from feed_corpora import Open
+from processes import run_two
 
 from sc2jax.feed.sources import FeedInputs
 
 PROGRAM = Path(__file__).with_name("two_processes.py")
-ROOT = Path(__file__).parent.parent.parent
 
 
 def run(folder: Path) -> list[dict[str, np.ndarray]]:
     """Runs both processes to their end; what the devices of each hold."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(number), port, str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output
+    run_two(PROGRAM, folder)
     return [dict(np.load(folder / f"{number}.npz")) for number in range(2)]
 
 

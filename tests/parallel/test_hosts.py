@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import free_port
 
 import sc2jax
 from sc2jax.errors import UserError
@@ -27,11 +28,6 @@ from sc2jax.parallel.hosts import AgreedError, Hosts, Place, joined, together
 
 SCRIPT = str(Path(__file__).parent / "one_of_several.py")
 CONFIG = HostsConfig(join_seconds=20.0, silent_seconds=4.0)
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return server.getsockname()[1]
 
 
 def in_threads(count: int, work: Callable[[Hosts], Any], config: HostsConfig = CONFIG) -> list[Any]:

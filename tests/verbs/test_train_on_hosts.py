@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import free_port
 
 from sc2jax.parallel.config import HostsConfig
 from sc2jax.records.manifest import read_manifest
@@ -22,11 +22,6 @@ from sc2jax.training.metrics import Row, read_metrics
 
 DEVICES = 4
 """Of all processes together, whatever their number: the mesh is the same."""
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return server.getsockname()[1]
 
 
 Started = "subprocess.Popen[str]"
