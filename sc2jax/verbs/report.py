@@ -3,8 +3,6 @@
 Reads every stage of the run; writes `report/index.html`, one page without scripts or external files.
 """
 
-from pathlib import Path
-
 import sc2jax
 from sc2jax.config import Settings
 from sc2jax.corpus.sources.left_out import in_words
@@ -18,7 +16,7 @@ from sc2jax.runs.model_checkpoint import model_statistics
 from sc2jax.runs.results import read_samples, read_scores
 from sc2jax.runs.run import open_run, say
 from sc2jax.runs.unseen import caveat, sampled_split
-from sc2jax.storage import join
+from sc2jax.storage import absolute, join
 from sc2jax.training.metrics import METRICS, Row, metrics_of
 
 VERSION = 5
@@ -61,7 +59,7 @@ def run(settings: Settings, workdir: str) -> None:
 
     # Other settings can give equal results, but not the same page, which names them.
     this.do(Stage("report", VERSION, {"version": sc2jax.__version__, "settings": used}, inputs, write))
-    say(str(Path(this.folder("report"), PAGE).resolve()))
+    say(absolute(join(this.folder("report"), PAGE)))
 
 
 def _metrics(train: str, manifest: Manifest) -> list[Row]:
