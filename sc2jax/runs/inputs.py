@@ -110,6 +110,15 @@ def _dataset_digests(run: Run) -> dict[str, str]:
     return {dataset: run.manifest(dataset).digest for dataset in datasets}
 
 
+def data_digests(run: Run) -> dict[str, str]:
+    """The digests of what tokens are made of, by name.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    return _dataset_digests(run) | {"tokenizer": tokenizer_digest(run)}
+
+
 def feed_inputs(run: Run) -> FeedInputs:
     """What the run's training rows follow from.
 

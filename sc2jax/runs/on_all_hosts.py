@@ -6,11 +6,13 @@ again.
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sc2jax import storage
 from sc2jax.config import Settings, settings_json
 from sc2jax.config_values import leaves
 from sc2jax.errors import UserError
@@ -28,6 +30,7 @@ _OF_EACH_HOST = ("hosts", "paths")
 _NAMED_AT_MOST = 3
 _SEEN_WITHIN = 30.0
 """Seconds that NFS may take to show a file that another host wrote."""
+_LOOK_AGAIN = 1.0
 
 
 def refuse_other_settings(hosts: Hosts, settings: Settings) -> None:
@@ -79,11 +82,11 @@ def refuse_other_folder(folder: str, held: str) -> None:
         UserError: it is another one of the same name, on this host's own disk.
     """
 
-    def is_held() -> bool:
+    def is_it() -> bool:
         found = holder(join(folder, LOCK))
         return found is not None and found.token == held
 
-    if not _shows(is_held):
+    if not _seen(is_it):
         raise UserError(
             f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on NFS "
             "or in an object store"
@@ -96,20 +99,57 @@ def refuse_no_tokens(folder: str) -> None:
     Raises:
         UserError: they are not, and the folder is another one of the same name.
     """
-    if not _shows(lambda: is_finished(folder)):
+    if not _seen(lambda: is_finished(folder)):
         raise UserError(
             f"{folder} does not hold the tokens that it holds at process 0; name a folder in --workdir that all hosts "
             "share, on NFS or in an object store, or in paths.tokenize where they lie"
         )
 
 
-def _shows(is_there: Callable[[], bool]) -> bool:
-    """Whether what another host wrote is there, as soon as NFS shows it."""
+def refuse_unshared_folder(hosts: Hosts, folder: str, setting: str) -> None:
+    """Makes sure that a folder beside that of the run, where all processes write, is one and the same for all.
+
+    Args:
+        hosts: the processes.
+        folder: may not be there yet.
+        setting: what names it.
+
+    Raises:
+        AgreedError: it is another one of the same name at some.
+        OSError: process 0 cannot write there.
+    """
+    if hosts.count == 1:
+        return
+    with _token_file(folder) if hosts.is_first else contextlib.nullcontext() as ours:
+        token = hosts.share(f"a file in {setting}", ours)
+        lacks = "" if _seen(lambda: token in storage.names(folder)) else hosts.name
+        lacking = [name for name in hosts.gather(f"who sees the file in {setting}", lacks) if name]
+    if lacking:
+        raise AgreedError(
+            f"{setting} is {folder}, which is another folder for {', '.join(lacking)} than for process 0: none would "
+            f"hold a whole checkpoint; name a folder that all hosts share, or leave {setting} out"
+        )
+
+
+@contextlib.contextmanager
+def _token_file(folder: str) -> Iterator[str]:
+    """The name of an empty file in a folder for as long as the block runs."""
+    name = f".{secrets.token_hex(8)}.seen"  # that nobody can have given to something else
+    storage.make_folder(folder)
+    storage.create_file(join(folder, name), b"")
+    try:
+        yield name
+    finally:
+        storage.delete_file(join(folder, name))
+
+
+def _seen(look: Callable[[], bool]) -> bool:
+    """Whether `look` finds what another host has written, which may take a while."""
     until = time.monotonic() + _SEEN_WITHIN
-    while not is_there():
+    while not look():
         if time.monotonic() > until:
             return False
-        time.sleep(1.0)
+        time.sleep(_LOOK_AGAIN)
     return True
 
 

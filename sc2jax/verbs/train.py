@@ -19,7 +19,7 @@ from sc2jax.parallel.hosts import Hosts, joined
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.records.manifest import canonical_json, write_output
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.inputs import feed_inputs
+from sc2jax.runs.inputs import data_digests, feed_inputs
 from sc2jax.runs.model_checkpoint import PARAMETERS, training_statistics
 from sc2jax.runs.model_of_start import with_model_of_start
 from sc2jax.runs.objective import periodic_evaluation, training_objective, training_utilisation
@@ -30,6 +30,7 @@ from sc2jax.runs.on_all_hosts import (
     refuse_other_folder,
     refuse_other_inputs,
     refuse_other_settings,
+    refuse_unshared_folder,
 )
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.runs.start_parameters import trained_table, training_start
@@ -72,6 +73,8 @@ def _run(settings: Settings, workdir: str, hosts: Hosts) -> None:
     this = with_model_of_start(open_run(settings, workdir))
     folder = this.folder("train")
     refuse_misread_path(join(folder, CHECKPOINTS), merged=True)
+    if hosts.count > 1:  # before process 0 makes tokens of what it has
+        refuse_other_inputs(hosts, data_digests(this))
     if hosts.is_first:
         ready_tokens(this)
     hosts.share("tokens", None, within=_TOKENIZE_SECONDS)
@@ -128,6 +131,8 @@ def _train(run: Run, point: StartingPoint | None, folder: str, key: str, hosts: 
     settings = run.settings
     training, row_length = settings.training, settings.model.context_length
     use_compilation_cache(settings.paths.compilation_cache)
+    if training.checkpoints_local:
+        refuse_unshared_folder(hosts, training.checkpoints_local, "training.checkpoints_local")
     mesh = create_mesh(settings.mesh)
     refuse_indivisible(training, mesh, row_length)
     objective = training_objective(run, mesh)

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from members import CONFIG, in_threads
 from processes import free_port
 
 import sc2jax
@@ -27,26 +27,6 @@ from sc2jax.parallel.config import HostsConfig
 from sc2jax.parallel.hosts import AgreedError, Hosts, Place, joined, together
 
 SCRIPT = str(Path(__file__).parent / "one_of_several.py")
-CONFIG = HostsConfig(join_seconds=20.0, silent_seconds=4.0)
-
-
-def in_threads(count: int, work: Callable[[Hosts], Any], config: HostsConfig = CONFIG) -> list[Any]:
-    """What `work` returns, or the error that it ends with, in each of so many members of one run."""
-    coordinator = f"127.0.0.1:{free_port()}"
-
-    def member(index: int) -> Any:
-        ended: list[str] = []
-        try:
-            with together(Place(coordinator, count, index), config, lambda message, _: ended.append(message)) as hosts:
-                result = work(hosts)
-            assert not ended
-            return result
-        except AgreedError as error:
-            assert not ended
-            return error
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(member, range(count)))
 
 
 def test_all_have_the_value_of_the_first_and_those_of_all():
