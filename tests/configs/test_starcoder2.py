@@ -7,6 +7,7 @@ from sc2jax.config import load_config, to_settings
 from sc2jax.errors import UserError
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.model.params import count_params, parameter_table
+from sc2jax.runs.model_of_start import SHAPE
 from sc2jax.training.schedule import fitted_training, learning_rate_schedule
 
 
@@ -53,6 +54,21 @@ def test_the_learning_rates_of_the_stages(size):
         for place, rate in shape.items():
             step = place if isinstance(place, int) else round(place * training.steps)
             np.testing.assert_allclose(np.asarray(schedule(step)), rate, rtol=2e-3)
+
+
+def test_the_long_stage_of_15b_goes_on_from_the_base_stage_by_one_override():
+    """The shape is the base stage's, so that its parameters fit; what differs is the context, the base and the rest."""
+    base, long = (load_config(f"starcoder2:15b,stage={stage}") for stage in ("base", "long"))
+    long.update_from_flattened_dict({"paths.start": "BASE/train"})
+    base, long = to_settings(base), to_settings(long)
+    assert (base.paths.start, long.paths.start) == ("", "BASE/train")
+    assert {name for name in SHAPE if getattr(base.model, name) != getattr(long.model, name)} == set()
+    assert (long.model.embed_dim, long.model.num_layers, long.model.num_heads) == (6144, 40, 48)
+    assert (long.model.num_kv_heads, long.model.mlp_dim or 4 * 6144, long.model.tie_embeddings) == (4, 24576, False)
+    training = fitted_training(long.training, long.model.context_length)
+    assert training.batch_size * long.model.context_length == 2**22
+    assert training.steps == -(-200_000_000_000 // 2**22)
+    assert not training.start_with_optimizer
 
 
 @pytest.mark.parametrize(("size", "tokens"), [("3b", 612.45), ("7b", 663.25), ("15b", 913.23)])

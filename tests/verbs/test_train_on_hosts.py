@@ -40,7 +40,7 @@ def start(inputs, small):
             shared |= {"hosts.join_seconds": 300, "hosts.coordinator": f"127.0.0.1:{free_port()}", "hosts.count": count}
         for index in range(count):
             own = shared | ({"hosts.index": index} if count > 1 else {}) | (differing or {}).get(index, {})
-            folder = own.pop("workdir", workdir)
+            folder, current = own.pop("workdir", workdir), str(own.pop("cwd", Path.cwd()))
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "sc2jax.cli", "train", f"--workdir={folder}"]
@@ -48,6 +48,7 @@ def start(inputs, small):
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
+                    cwd=current,
                     env={**os.environ, "XLA_FLAGS": flags},
                 )
             )
@@ -149,6 +150,41 @@ def test_any_number_of_processes_goes_on_where_any_other_stopped(start, tmp_path
         assert_same_training(workdir, tmp_path / "whole")
         if count == saved_by:
             assert results(workdir) == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_local_checkpoints_that_hosts_do_not_share_are_refused(start, tmp_path):
+    """A relative path is another folder for each process."""
+    for index in (0, 1):
+        (tmp_path / f"host_{index}").mkdir()
+    own = {index: {"cwd": tmp_path / f"host_{index}"} for index in (0, 1)}
+    ended = ends(start(2, tmp_path / "run", own, **{"training.checkpoints_local": "disk"}))
+    for status, _, errors in ended:
+        assert status == 2, errors
+        assert "training.checkpoints_local is disk, which is another folder for process 1 on" in errors
+    assert not [path for index in (0, 1) for path in (tmp_path / f"host_{index}").rglob("*") if path.is_file()]
+
+
+STARTS: dict[str, dict[str, object]] = {
+    "parameters": {},
+    "with the optimizer": {"training.start_with_optimizer": True},
+    "adapters": {"adapters.rank": 2, "adapters.alpha": 6.0, "training.peak_learning_rate": 1e-2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", STARTS)
+def test_two_processes_begin_where_another_run_ended(start, tmp_path, way):
+    """As one does; and go on, adapters with what they are added to restored anew."""
+    trained(start, 1, tmp_path / "base")
+    begun: dict[str, object] = {"paths.start": tmp_path / "base/train", **STARTS[way]}
+    for count in (1, 2):
+        trained(start, count, tmp_path / f"of {count}", **begun)
+    assert_same_training(tmp_path / "of 2", tmp_path / "of 1")
+    cut_back(tmp_path / "of 2", tmp_path / "again")
+    trained(start, 2, tmp_path / "again", **begun)
+    assert results(tmp_path / "again") == results(tmp_path / "of 2")
+    assert log(tmp_path / "of 2")[0]["loss"] < log(tmp_path / "base")[0]["loss"]
 
 
 def wait_for_line(workdir: Path) -> None:
