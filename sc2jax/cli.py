@@ -14,7 +14,7 @@ from typing import Any
 
 import sc2jax
 from sc2jax.display import terminal_text
-from sc2jax.errors import UserError, did_you_mean
+from sc2jax.errors import Note, UserError, did_you_mean
 from sc2jax.process import (
     USER_ERROR,
     complain,
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         if debug:
             complain(traceback.format_exc())
-        message, status = expected
+        notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, Note)]
+        message, status = "; ".join(filter(None, [expected[0], *notes])), expected[1]
         if message:
             complain(
                 f"sc2jax {arguments[0]}: {message}" if arguments[:1] and arguments[0] in VERBS else f"sc2jax: {message}"

@@ -15,6 +15,10 @@ class UserError(Exception):
     """That the command line exits with."""
 
 
+class Note(str):
+    """A note of ours on an error (`add_note`), with which the command line ends its message."""
+
+
 def os_error_text(error: OSError) -> str:
     """What the system refused, and of which file."""
     what = error.strerror or str(error)

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from sc2jax import __version__
+from sc2jax import __version__, cli
 from sc2jax.cli import main
-from sc2jax.errors import UserError
+from sc2jax.errors import Note, UserError
 from sc2jax.training.metrics import METRICS, read_metrics
 from sc2jax.verbs import VERBS, sentence
 
@@ -109,6 +109,20 @@ def test_a_damaged_log_is_named(tmp_path):
     (tmp_path / METRICS).write_text(row + "\ngarbage\n")
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is damaged"):
         read_metrics(str(tmp_path))
+
+
+def test_a_message_ends_with_our_notes_and_leaves_out_those_of_libraries(monkeypatch, capsys):
+    def verb(*_: object) -> None:
+        error = UserError("it is wrong")
+        error.add_note("frames were removed")
+        error.add_note(Note("the checkpoint of step 4 is good"))
+        raise error
+
+    monkeypatch.setattr(cli, "load", lambda _: verb)
+    with pytest.raises(SystemExit) as info:
+        cli.main(["check"])
+    assert info.value.code == 2
+    assert capsys.readouterr().err == "sc2jax check: it is wrong; the checkpoint of step 4 is good\n"
 
 
 HEAVY = ("jax", "flax", "tensorflow", "seqio", "daft", "pyarrow", "sentencepiece")

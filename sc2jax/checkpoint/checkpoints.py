@@ -190,13 +190,17 @@ class Checkpoints:
     def _fail(self, step: int, error: Exception) -> None:
         self._failure = error
         self._together.fail(reason(error))
-        rest = f"the newest one is that of step {self._newest}" if self._newest is not None else "there is none yet"
         self._untold.append(
-            f"the checkpoint of step {step} could not be saved ({reason(error)}); {rest}, and the next save tries again"
+            f"the checkpoint of step {step:,} could not be saved ({reason(error)}); {self.standing()}, and the next "
+            "save tries again"
         )
         if self._is_janitor and jax.process_count() == 1:  # others may still write there, and would wait without end
             with contextlib.suppress(OSError, StoreError):  # the next save sweeps again
                 sweep(self.folder)
+
+    def standing(self) -> str:
+        """How far the run is saved, in words, known without a look at the disk."""
+        return f"the checkpoint of step {self._newest:,} is good" if self._newest else "there is no checkpoint yet"
 
     def failed(self) -> str:
         """What a save or a copy failed of in the background, once for each; "" if there is nothing to tell."""

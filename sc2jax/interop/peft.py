@@ -79,9 +79,10 @@ def read_adapter_config(folder: Path, model: ModelConfig) -> AdapterConfig:
     rank, alpha = (_number(values, key, wrong) for key in ("r", "lora_alpha"))
     if wrong:
         raise UserError(f"{path} describes adapters of a kind that is not read: {'; '.join(wrong)}")
+    targets = tuple(_targets(_read_file(folder), model))
     scale = math.sqrt(rank) if values.get("use_rslora") else 1.0  # rank-stabilised: alpha / sqrt(rank)
     try:
-        return AdapterConfig(int(rank), alpha * scale, tuple(_targets(_read_file(folder), model)))
+        return AdapterConfig(int(rank), alpha * scale, targets)
     except UserError as error:
         raise UserError(f"{path} describes adapters that are not read: {error}") from error
 

@@ -82,6 +82,13 @@ class Hosts:
         del step
         return self._wants_stop
 
+    def adds_when_ended(self, standing: Callable[[], str]) -> None:
+        """Has a message add how far the run is, where another process's failure ends this one.
+
+        Args:
+            standing: is called from another thread, and waits for nothing.
+        """
+
     @contextlib.contextmanager
     def ending_together(self) -> Iterator[None]:
         """A block whose failure at one process is told to the others at once, before what cleans up around it.
@@ -120,6 +127,9 @@ class _Several(Hosts):
 
     def stops_after(self, step: int) -> bool:
         return self._membership.stops_after(step)
+
+    def adds_when_ended(self, standing: Callable[[], str]) -> None:
+        self._membership.standing = standing
 
     @contextlib.contextmanager
     def ending_together(self) -> Iterator[None]:

@@ -74,6 +74,8 @@ class Membership:
         self.wants_stop = False
         self.hosts: list[str] = []
         """The names of all hosts, once all have joined."""
+        self.standing: Callable[[], str] = str
+        """What the message adds with which this process ends for the sake of another one."""
         self._wake_up, self._waker = os.pipe()
         for pipe in (self._wake_up, self._waker):
             os.set_blocking(pipe, False)
@@ -336,7 +338,8 @@ class Membership:
         if self._hub is not None and self._hub.wires and now < self._failure["at"] + _PARTING_SECONDS:
             return  # until the others have read why, and have closed their connections
         failed = Process(self._failure["index"], self._failure["host"])
-        self._end(f"sc2jax: {self._us} ends, for {failed} failed: {self._failure['message']}", ANOTHER_FAILED)
+        standing = f"; {self.standing()}".removesuffix("; ")
+        self._end(f"sc2jax: {self._us} ends, for {failed} failed: {self._failure['message']}{standing}", ANOTHER_FAILED)
 
     def _end_late(self, now: float, message: str, status: int) -> None:
         """Ends a process that should have ended by itself, after the others have heard of it."""

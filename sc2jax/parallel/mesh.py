@@ -30,7 +30,7 @@ def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mes
         shape = " x ".join(f"{name}={size or 'rest'}" for name, size in sizes.items())
         raise UserError(
             f"mesh {shape} does not fit {len(devices)} devices; choose sizes whose product is {len(devices)}, or 0 for "
-            "one of them"
+            "one of them that is not slices"
         )
     shape = tuple(size or rest for size in sizes.values())
     return Mesh(_arranged(devices, shape), tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))

@@ -140,8 +140,8 @@ def read_point(folder: str, step: int | None = None, *, with_optimizer: bool = F
         tokenizer = next(map(storage.sha256_of_file, tokenizers_beside(folder)), "")
     else:
         raise UserError(
-            f"paths.start is {folder}, which holds no model; name a folder that `train` or `convert` wrote, such as "
-            f"{join(folder, 'train')}"
+            f"paths.start is {folder}, which holds no model; name a folder that `train` or `convert` wrote, as "
+            "WORKDIR/train is one"
         )
     step = newest if step is None else step
     fingerprints = read_progress(join(folder, CHECKPOINTS), step).fingerprints

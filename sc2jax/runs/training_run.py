@@ -132,7 +132,7 @@ def holds_this_run(folder: str, stage: Stage) -> bool:
     ours = {"adapters": {"rank": 0}} | json.loads(canonical_json(stage.config))
     differing = differing_keys(ours, theirs) if theirs else []
     began = read_start(folder)
-    differing += ["start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
+    differing += ["paths.start"] if stage.inputs.get("start", "") != (began.fingerprint if began else "") else []
     path = join(folder, INPUTS)
     if theirs and not differing and storage.exists(path):
         inputs = read_json(path, dict[str, str], f"delete {folder} and train anew")

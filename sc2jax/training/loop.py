@@ -13,6 +13,7 @@ from sc2jax.checkpoint.disk import CHECKPOINTS
 from sc2jax.checkpoint.emergency import emergency_warning
 from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
+from sc2jax.errors import Note
 from sc2jax.model.params import Params, Table, stacked_mask
 from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
@@ -152,17 +153,22 @@ def train(
             profile=stack.enter_context(profile),
             watchdog=stack.enter_context(Watchdog(training.watchdog_minutes)),
         )
+        hosts.adds_when_ended(checkpoints.standing)
         stack.enter_context(postponed_termination(hosts.ask_to_stop))
         stack.enter_context(hosts.ending_together())
         try:
             state = loop.run(state, remaining)
         except NotFiniteError as error:
             checkpoints.settle()
-            newest = checkpoints.latest_step()
             raise AgreedError(
-                f"{error}; {f'the checkpoint of step {newest:,} is good' if newest else 'there is no checkpoint yet'}: "
-                "lower training.peak_learning_rate, or look at the data of that step with `sc2jax show`"
+                f"{error}; {checkpoints.standing()}: lower training.peak_learning_rate, or look at the data of "
+                "that step with `sc2jax show`"
             ) from error
+        except AgreedError:
+            raise
+        except BaseException as error:
+            error.add_note(Note(checkpoints.standing()))
+            raise
     return TrainingResult(training.steps, fingerprint(state.params))
 
 

@@ -26,7 +26,7 @@ def test_a_disk_that_is_full_for_one_fails_the_save_of_both_and_no_other(tmp_pat
     for saves in found:
         assert [bool(save["raised"]) for save in saves] == [False, True, False]
         assert "step 2 could not be saved" in saves[1]["told"]
-        assert "the newest one is that of step 1" in saves[1]["told"]
+        assert "the checkpoint of step 1 is good" in saves[1]["told"]
         assert saves[1]["seconds"] < 30
     assert f"process {small} could not: {tmp_path}/checkpoints: File too large" in found[1 - small][1]["raised"]
     reader = Checkpoints(str(tmp_path / "checkpoints"))

@@ -101,7 +101,7 @@ def test_a_failed_save_is_told_once_and_the_next_one_tries_again(checkpoints, tm
         checkpoints.settle()
     told = checkpoints.failed()
     assert told == (
-        f"the checkpoint of step 4 could not be saved ({tmp_path}: File too large); the newest one is that of step 3, "
+        f"the checkpoint of step 4 could not be saved ({tmp_path}: File too large); the checkpoint of step 3 is good, "
         "and the next save tries again"
     )
     assert checkpoints.failed() == ""
@@ -121,7 +121,7 @@ def test_the_last_save_raises_what_it_failed_of_even_when_that_was_told(checkpoi
         with pytest.raises(OSError, match="too large") as raised:
             checkpoints.wait()
     assert raised.value.filename == str(tmp_path)
-    assert "there is none yet" in told
+    assert "there is no checkpoint yet" in told
     checkpoints.wait()  # it is raised once
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +147,7 @@ def test_a_full_disk(tmp_path):
         save(opened, 2)
         opened.settle()
         told = opened.failed()
-        assert "No space left on device); the newest one is that of step 1" in told
+        assert "No space left on device); the checkpoint of step 1 is good" in told
         opened.verify_stored(1)
         shutil.rmtree(mounted / "checkpoints/1")
         save(opened, 3)

@@ -45,6 +45,7 @@ def work(hosts: Hosts, task: dict) -> None:
 
     assert hosts.gather("numbers", hosts.index) == list(range(hosts.count))
     reach("start")
+    hosts.adds_when_ended(lambda: task.get("standing", ""))
     step = 0
     while step < STEPS and not hosts.stops_after(step):
         step += 1

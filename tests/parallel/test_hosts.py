@@ -302,7 +302,8 @@ MESSAGE = {
 )
 def test_whatever_fails_at_one_ends_all(count, who, when, how):
     """Each with one message of ours, the others with who it was and why."""
-    ended = ends(start(count, who=who, when=when, how=how))
+    standing = "" if when == "start" else "it stands well"
+    ended = ends(start(count, who=who, when=when, how=how, standing=standing))
     for index, one in enumerate(ended):
         if index == who:
             assert one.status == STATUS[how]
@@ -311,7 +312,7 @@ def test_whatever_fails_at_one_ends_all(count, who, when, how):
         assert one.status == 3, one.errors
         host = socket.gethostname()
         expected = f"sc2jax: process {index} on {host} ends, for process {who} on {host} failed: {MESSAGE[how]}"
-        assert one.ours == [expected]
+        assert one.ours == [f"{expected}; {standing}" if standing else expected]
     assert max(one.at for one in ended) - min(one.at for one in ended) < 15
 
 

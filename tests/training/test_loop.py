@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -190,6 +191,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, model, training, mesh
     with pytest.raises(UserError, match=rf"not finite at step {bad} \(loss nan.*; {good}: lower"):
         run(tmp_path, feed, model, training, mesh)
     assert Checkpoints(str(tmp_path / "checkpoints")).latest_step() == (4 if bad == 5 else None)
+
+
+@pytest.mark.parametrize(("bad", "good"), [(1, "there is no checkpoint yet"), (5, "the checkpoint of step 4 is good")])
+def test_whatever_else_ends_a_run_says_how_far_it_is_saved(tmp_path, model, training, mesh, make_feed, bad, good):
+    feed = make_feed()
+    draw = type(feed).__next__
+
+    class Broken(type(feed)):
+        def __next__(self):
+            batch = draw(self)
+            if self.count == bad:
+                time.sleep(1.0)  # the save before it ends
+                raise OSError(5, "Input/output error", "tokens")
+            return batch
+
+    feed.__class__ = Broken
+    with pytest.raises(OSError, match="Input/output") as info:
+        run(tmp_path, feed, model, training, mesh)
+    assert info.value.__notes__ == [good]
 
 
 def metrics(loss: float, tokens: float, gradient_norm: float = 9.0, learning_rate: float = 0.2) -> dict[str, float]:

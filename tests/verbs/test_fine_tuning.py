@@ -112,7 +112,7 @@ def test_another_start_makes_another_run(call, trained, own, tmp_path):
     other = {"paths.start": tmp_path / "run/train", **STILL}
     assert call("train", tmp_path / "second", **other)[0] == 0
     status, _, errors = call("train", tmp_path / "second", **{"paths.start": trained / "train", **STILL})
-    assert (status, "holds a run with another start; give another" in errors) == (2, True), errors
+    assert (status, "holds a run with another paths.start; give another" in errors) == (2, True), errors
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,4 @@ def test_a_signal_to_one_ends_all(start, tmp_path, who, number):
     else:
         assert not saved
         assert f"process {who} on" in ended[1 - who][2]
+        assert "there is no checkpoint yet" in ended[1 - who][2]
