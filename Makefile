@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 tests
 
 test-slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python -m pytest -n 2 -m slow tests
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -167,6 +167,7 @@ def own_source(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_base_long_and_fine_tuning_follow_one_another(
     source: Path, own_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
