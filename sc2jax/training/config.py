@@ -7,6 +7,8 @@ from sc2jax.settings import check_ranges, setting
 
 MOST_STEPS = 1_000_000_000
 """The step is counted in 32 bits."""
+MOST_ROWS = 1 << 20
+"""A limit on a batch, beyond any cluster."""
 MOST_TOKENS = 10**15
 """Far beyond any run, and still exact as a float."""
 COSINE, PLATEAU = "cosine", "plateau"
@@ -28,7 +30,11 @@ class TrainingConfig:
         decides=False,
     )
     batch_size: int = setting(
-        512, "Rows of a step over all devices: 2.1 M tokens at context 4096.", unit="rows", at_least=1, at_most=1 << 20
+        512,
+        "Rows of a step over all devices: 2.1 M tokens at context 4096.",
+        unit="rows",
+        at_least=1,
+        at_most=MOST_ROWS,
     )
     accumulation: int = setting(
         1,
@@ -36,7 +42,7 @@ class TrainingConfig:
         "summed over tokens.",
         unit="micro-batches",
         at_least=1,
-        at_most=1 << 20,
+        at_most=MOST_ROWS,
         decides=False,
     )
     schedule: str = setting(
