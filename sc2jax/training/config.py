@@ -143,7 +143,8 @@ class TrainingConfig:
     )
     keep_best: int = setting(
         0,
-        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none.",
+        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none. Measured "
+        "are those whose step is a multiple of evaluate_every.",
         at_least=0,
         at_most=10_000,
         decides=False,
@@ -200,6 +201,11 @@ class TrainingConfig:
             raise UserError(
                 f"training.keep_every {self.keep_every} is not a multiple of training.checkpoint_every "
                 f"{self.checkpoint_every}: no checkpoint is written there"
+            )
+        if self.keep_best and not self.evaluate_every:
+            raise UserError(
+                f"training.keep_best is {self.keep_best:,}, but no checkpoint is measured; set it to 0, or "
+                "training.evaluate_every to a multiple of training.checkpoint_every"
             )
         self._refuse_misfit_schedule()
 
