@@ -115,6 +115,7 @@ def test_neither_limit_of_a_number_is_beyond_what_its_type_can_hold():
             "training.warmup_tokens is 2,097,152,000; it must lie below the horizon, 1,000",
         ),
         ({"training.keep_every": "300"}, "is not a multiple of training.checkpoint_every 1000"),
+        ({"training.keep_best": "3"}, "training.keep_best is 3, but no checkpoint is measured"),
         ({"model.num_kv_heads": "5"}, "model.num_heads 24 is not a multiple of model.num_kv_heads 5"),
         ({"model.num_heads": "7"}, "model.embed_dim 3072 is not a multiple of model.num_heads 7"),
         ({"model.head_dim": "3"}, "model.head_dim 3 is odd"),

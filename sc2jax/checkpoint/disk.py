@@ -46,8 +46,11 @@ _BUCKETS = ("gs", "s3", "az", "hf")
 """First folders of a path that the libraries take for the scheme of a URL."""
 
 
-_STORES = ("gs", "s3")
-"""Schemes of the URLs that both Orbax and TensorStore write to: fewer than the other stages may lie at."""
+_STORES = ("gs",)
+"""Schemes of the URLs that both Orbax and TensorStore write to: fewer than the other stages may lie at.
+
+TensorStore writes to s3:// too, but Orbax (0.12.8) takes that for a relative path, at the first save.
+"""
 
 
 def refuse_misread_path(folder: str, *, merged: bool) -> None:

@@ -7,6 +7,8 @@ from sc2jax.settings import check_ranges, setting
 
 MOST_STEPS = 1_000_000_000
 """The step is counted in 32 bits."""
+MOST_ROWS = 1 << 20
+"""A limit on a batch, beyond any cluster."""
 MOST_TOKENS = 10**15
 """Far beyond any run, and still exact as a float."""
 COSINE, PLATEAU = "cosine", "plateau"
@@ -28,7 +30,11 @@ class TrainingConfig:
         decides=False,
     )
     batch_size: int = setting(
-        512, "Rows of a step over all devices: 2.1 M tokens at context 4096.", unit="rows", at_least=1, at_most=1 << 20
+        512,
+        "Rows of a step over all devices: 2.1 M tokens at context 4096.",
+        unit="rows",
+        at_least=1,
+        at_most=MOST_ROWS,
     )
     accumulation: int = setting(
         1,
@@ -36,7 +42,7 @@ class TrainingConfig:
         "summed over tokens.",
         unit="micro-batches",
         at_least=1,
-        at_most=1 << 20,
+        at_most=MOST_ROWS,
         decides=False,
     )
     schedule: str = setting(
@@ -137,7 +143,8 @@ class TrainingConfig:
     )
     keep_best: int = setting(
         0,
-        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none.",
+        "How many of the checkpoints with the lowest loss in the evaluation stay too; 0: none. Measured "
+        "are those whose step is a multiple of evaluate_every.",
         at_least=0,
         at_most=10_000,
         decides=False,
@@ -194,6 +201,11 @@ class TrainingConfig:
             raise UserError(
                 f"training.keep_every {self.keep_every} is not a multiple of training.checkpoint_every "
                 f"{self.checkpoint_every}: no checkpoint is written there"
+            )
+        if self.keep_best and not self.evaluate_every:
+            raise UserError(
+                f"training.keep_best is {self.keep_best:,}, but no checkpoint is measured; set it to 0, or "
+                "training.evaluate_every to a multiple of training.checkpoint_every"
             )
         self._refuse_misfit_schedule()
 

@@ -278,9 +278,19 @@ def _begin(
     stopwatch: Stopwatch,
     hosts: Hosts,
 ) -> tuple[TrainState, Progress]:
-    """The state to go on from, and how far it is."""
+    """The state to go on from, and how far it is.
+
+    Raises:
+        AgreedError: the run has gone beyond its last step, and would be written down as what it is not.
+        UserError: a checkpoint is of another run, or is damaged.
+    """
     # Process 0 decides: on NFS another host may still see the folder as it was.
     newest = hosts.share("newest checkpoint", checkpoints.latest_step() if hosts.is_first else None)
+    if newest is not None and newest > training.steps:
+        raise AgreedError(
+            f"{checkpoints.folder} holds a run of {newest:,} steps, which training.steps {training.steps:,} lies "
+            f"before; set it to {newest:,} or more, or give another --workdir"
+        )
     if newest is not None:
         with stopwatch.spent(Bucket.RESTORE):
             return resumed_state(checkpoints, newest, objective.table, training, mesh, key, start)

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table, init_params, param_shardings
 from sc2jax.parallel import rules
-from sc2jax.training.config import TrainingConfig
+from sc2jax.training.config import MOST_ROWS, TrainingConfig
 from sc2jax.training.health import Health, after_step, init_health, overflowed, spiked
 from sc2jax.training.optimizer import create_optimizer, optimizer_shardings
 from sc2jax.training.schedule import fitted_training, learning_rate_schedule, tokens_per_step
@@ -214,11 +214,14 @@ def refuse_indivisible(training: TrainingConfig, mesh: Mesh, row_length: int) ->
         sharing = [axes] * (shards > 1) + [f"training.accumulation {parts}"] * (parts > 1)
         nearest = rules.nearest_multiples(size, shards * parts)
         choices = [
-            f"{rows:,} (training.steps {-(-training.steps * size // rows):,} for as many tokens)" for rows in nearest
+            f"{rows:,} (training.steps {-(-training.steps * size // rows):,} for as many tokens)"
+            for rows in nearest
+            if rows <= MOST_ROWS
         ]
+        use = " or ".join(choices) or "a lower training.accumulation"
         raise UserError(
-            f"training.batch_size {size:,} cannot be shared out equally over {' and '.join(sharing)}; use "
-            f"{' or '.join(choices)}, or another mesh"
+            f"training.batch_size {size:,} cannot be shared out equally over {' and '.join(sharing)}; use {use}, or "
+            "another mesh"
         )
     length = rules.shard_count(mesh, rules.LENGTH)
     if row_length % length:

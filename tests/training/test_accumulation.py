@@ -136,6 +136,11 @@ def test_parts_draw_different_numbers():
             "over training.accumulation 12; use 12 (training.steps 3 for as many tokens), or",
         ),
         (
+            {"fsdp": 8},
+            {"batch_size": 8, "accumulation": 1 << 20},
+            "and training.accumulation 1048576; use a lower training.accumulation, or another mesh",
+        ),
+        (
             {"fsdp": 1, "sequence": 8},
             {},
             "model.context_length 12 cannot be shared out equally over mesh.sequence 8; use 8 or 16, or "

@@ -108,6 +108,13 @@ def test_a_finished_run_does_nothing_more(whole, model, training, mesh, make_fee
     assert feed.count == 8  # put at the end, and nothing drawn
 
 
+def test_a_run_that_has_gone_further_does_not_end_before_it(whole, model, training, mesh, make_feed):
+    """It would be written down with the parameters of a later step."""
+    shorter = dataclasses.replace(training, steps=7, horizon_tokens=8 * training.batch_size * model.context_length)
+    with pytest.raises(UserError, match=r"holds a run of 8 steps, which training\.steps 7 lies before; set it to 8 or"):
+        run(whole[0], make_feed(), model, shorter, mesh)
+
+
 def test_a_checkpoint_of_another_run_among_them_is_refused_and_kept(whole, model, training, mesh, make_feed):
     """The oldest ones are deleted as new ones come: one that is not ours must not be."""
     shutil.rmtree(whole[0] / "checkpoints/6")

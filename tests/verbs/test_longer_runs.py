@@ -33,6 +33,19 @@ def test_a_complete_run_goes_on_to_a_later_step_as_if_it_had_not_ended(tmp_path,
     assert status == 2 and "beyond the horizon" in errors and "10 steps" in errors
 
 
+def test_a_longer_run_that_was_interrupted_does_not_end_where_it_ended_before(tmp_path, call):
+    horizon = {"training.horizon_tokens": 8 * 32 * 10, "training.checkpoint_every": 2}
+    assert call("train", tmp_path, **horizon, **{"training.steps": 3})[0] == 0
+    manifest = (tmp_path / "train/manifest.json").read_bytes()
+    assert call("train", tmp_path, **horizon, **{"training.steps": 6})[0] == 0
+    (tmp_path / "train/manifest.json").write_bytes(manifest)  # as an interruption after step 6 leaves it
+    status, _, errors = call("train", tmp_path, **horizon, **{"training.steps": 3})
+    assert status == 2 and "a run of 6 steps" in errors
+    assert (tmp_path / "train/manifest.json").read_bytes() == manifest
+    assert call("train", tmp_path, **horizon, **{"training.steps": 7})[0] == 0
+    assert steps(tmp_path) == 7
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
