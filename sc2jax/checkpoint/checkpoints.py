@@ -41,7 +41,7 @@ from sc2jax.checkpoint.ownership import (
 from sc2jax.checkpoint.progress import Described, Progress
 from sc2jax.checkpoint.progress import read_progress as read_described
 from sc2jax.checkpoint.retention import Retention
-from sc2jax.checkpoint.saving import background_checkpointer, to_save
+from sc2jax.checkpoint.saving import background_checkpointer, drain, to_save
 from sc2jax.checkpoint.together import Together
 from sc2jax.display import name_foreign
 from sc2jax.errors import UserError
@@ -190,6 +190,7 @@ class Checkpoints:
     def _fail(self, step: int, error: Exception) -> None:
         self._failure = error
         self._together.fail(reason(error))
+        drain(self._checkpointer)
         self._untold.append(
             f"the checkpoint of step {step:,} could not be saved ({reason(error)}); {self.standing()}, and the next "
             "save tries again"

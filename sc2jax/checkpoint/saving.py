@@ -12,10 +12,13 @@ from etils import epath
 from orbax.checkpoint import future
 
 from sc2jax import storage
-from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS
+from sc2jax.checkpoint.disk import CHUNK_BYTES, OPTIMIZER, PARAMS, PROGRESS, reason
 from sc2jax.checkpoint.fingerprints import start_fingerprint
 from sc2jax.checkpoint.progress import PROGRESS_FILE, Progress, describe
 from sc2jax.checkpoint.together import Together
+
+_MOST_ERRORS = 8
+"""Of one save: of its commit, and of each description that was being written."""
 
 TIMEOUT_SECONDS = 600
 """How long a process waits for the others to have written their parts."""
@@ -34,12 +37,49 @@ def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpo
         OPTIMIZER: ocp.StandardCheckpointHandler(),
         PROGRESS: _ProgressHandler(),
     }
-    how = atomicity(folder)
+    how, place = atomicity(folder), _place(folder, together)
+    options = ocp.CompositeOptions(temporary_path_class=place, atomicity_options=how)
     return ocp.AsyncCheckpointer(
-        ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(atomicity_options=how), **handlers),
+        ocp.CompositeCheckpointHandler(composite_options=options, **handlers),
         async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait),
+        temporary_path_class=place,
         atomicity_options=how,
     )
+
+
+def _place(folder: str, together: Together) -> type:
+    """Where a checkpoint is written before it is whole, as Orbax makes it between two barriers.
+
+    Those are collectives of JAX: were the one process that makes the folder to raise there, the others would stay in
+    one, or meet its next collective. They come out of it, and hear that the save has failed before it is committed.
+    """
+    paths = ocp.path.atomicity
+    kind: Any = paths.CommitFileTemporaryPath if storage.is_url(folder) else paths.AtomicRenameTemporaryPath
+
+    class Place(kind):
+        async def create(self) -> epath.Path:
+            try:
+                return await super().create()
+            except OSError as error:
+                if jax.process_count() == 1:
+                    raise
+                together.fail(reason(error))
+                return self.get()
+
+    return Place
+
+
+def drain(checkpointer: ocp.AsyncCheckpointer) -> None:
+    """Takes the further errors of a save that has failed, which Orbax raises one at a time.
+
+    In the next save they would come up again, in some processes alone and between two collectives of all.
+    """
+    for _ in range(_MOST_ERRORS):
+        try:
+            checkpointer.wait_until_finished()
+        except Exception:  # the first one has been told
+            continue
+        return
 
 
 def to_save(

@@ -2,10 +2,11 @@
 
     python saving_process.py NUMBER PORT FOLDER
 
-Saves steps 1, 2 and 3; while step 2 is saved, no file of the process whose number stands in FOLDER/small may be long.
-Writes what it found of each save to FOLDER/NUMBER.json.
+Saves steps 1, 2 and 3. FOLDER/small holds the number of a process and how long its files may be while step 2 is saved;
+0: it can make no folder then. Writes what it found of each save to FOLDER/NUMBER.json.
 """
 
+import errno
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sc2jax.checkpoint.checkpoints import Checkpoints
@@ -35,12 +37,18 @@ def main(number: int, port: str, folder: Path) -> None:
         return {"kernel": jnp.arange(720_000.0).reshape(2, 400, 900) * step, "scale": jnp.ones(4)}, {"count": step}
 
     make = jax.jit(state, out_shardings=({"kernel": split, "scale": whole}, {"count": whole}))
-    small = number == int((folder / "small").read_text())
+    who, longest = map(int, (folder / "small").read_text().split())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(str(folder / "checkpoints"), 2)
-    found = []
+    found, mkdir = [], ocp.path.atomicity.async_path.mkdir
+
+    async def refuse(path: object, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
     for step in (1, 2, 3):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000 if small and step == 2 else soft, hard))
+        is_small = number == who and step == 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (longest if longest and is_small else soft, hard))
+        ocp.path.atomicity.async_path.mkdir = refuse if is_small and not longest else mkdir
         params, rest = make(step)
         started = time.monotonic()
         checkpoints.save(Progress(step, "key"), params, rest, {"kernel": True, "scale": False})

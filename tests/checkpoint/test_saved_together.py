@@ -18,9 +18,10 @@ PROGRAM = Path(__file__).with_name("saving_process.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("small", [0, 1])
-def test_a_disk_that_is_full_for_one_fails_the_save_of_both_and_no_other(tmp_path, small):
-    (tmp_path / "small").write_text(str(small))
+@pytest.mark.parametrize(("small", "longest"), [(0, 100_000), (1, 100_000), (0, 10), (0, 0)])
+def test_a_disk_that_is_full_for_one_fails_the_save_of_both_and_no_other(tmp_path, small, longest):
+    """Be it for long files, for the short ones that describe others, or for folders."""
+    (tmp_path / "small").write_text(f"{small} {longest}")
     run_two(PROGRAM, tmp_path)
     found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
     for saves in found:
@@ -28,7 +29,8 @@ def test_a_disk_that_is_full_for_one_fails_the_save_of_both_and_no_other(tmp_pat
         assert "step 2 could not be saved" in saves[1]["told"]
         assert "the checkpoint of step 1 is good" in saves[1]["told"]
         assert saves[1]["seconds"] < 30
-    assert f"process {small} could not: {tmp_path}/checkpoints: File too large" in found[1 - small][1]["raised"]
+    what = "File too large" if longest else "No space left on device"
+    assert f"process {small} could not: {tmp_path}/checkpoints: {what}" in found[1 - small][1]["raised"]
     reader = Checkpoints(str(tmp_path / "checkpoints"))
     assert reader.steps() == [1, 3]
     mesh = create_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
