@@ -35,11 +35,12 @@ def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpo
     handlers: dict[str, Any] = {
         PARAMS: ocp.StandardCheckpointHandler(),
         OPTIMIZER: ocp.StandardCheckpointHandler(),
-        PROGRESS: _ProgressHandler(),
+        PROGRESS: _ProgressHandler(together),
     }
     how, place = atomicity(folder), _place(folder, together)
     options = ocp.CompositeOptions(temporary_path_class=place, atomicity_options=how)
-    return ocp.AsyncCheckpointer(
+    return _Checkpointer(
+        together,
         ocp.CompositeCheckpointHandler(composite_options=options, **handlers),
         async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait),
         temporary_path_class=place,
@@ -47,11 +48,28 @@ def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpo
     )
 
 
+class _Checkpointer(ocp.AsyncCheckpointer):
+    """Writes nothing into a folder that could not be made."""
+
+    def __init__(self, together: Together, handler: ocp.CompositeCheckpointHandler, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._together = together
+
+    async def create_temporary_path(self, temporary_path: Any) -> None:
+        """Makes the folder, between two barriers.
+
+        Raises:
+            SaveFailedElsewhereError: it could not be made, at all processes alike.
+        """
+        await super().create_temporary_path(temporary_path)
+        self._together.refuse_failed()
+
+
 def _place(folder: str, together: Together) -> type:
     """Where a checkpoint is written before it is whole, as Orbax makes it between two barriers.
 
     Those are collectives of JAX: were the one process that makes the folder to raise there, the others would stay in
-    one, or meet its next collective. They come out of it, and hear that the save has failed before it is committed.
+    one, or meet its next collective. They come out of it, and hear from `together` that the save has failed.
     """
     paths = ocp.path.atomicity
     kind: Any = paths.CommitFileTemporaryPath if storage.is_url(folder) else paths.AtomicRenameTemporaryPath
@@ -107,8 +125,16 @@ def _save_args(stacked: bool) -> ocp.SaveArgs:
 class _ProgressHandler(ocp.AsyncCheckpointHandler):
     """Writes what a checkpoint says of itself, which is known only in the background."""
 
+    def __init__(self, together: Together) -> None:
+        self._together = together
+
     async def async_save(self, directory: epath.Path, args: "_ProgressSave") -> list[future.Future]:
-        """Starts the writing."""
+        """Starts the writing.
+
+        Raises:
+            SaveFailedElsewhereError: the folders of the parts could not be made, at all processes alike.
+        """
+        self._together.refuse_failed()
         return [future.CommitFutureAwaitingContractedSignals(_write(directory, args.described), name="progress")]
 
     def save(self, directory: epath.Path, args: "_ProgressSave") -> None:

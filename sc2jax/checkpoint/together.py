@@ -38,6 +38,16 @@ class Together:
             name = f"{self._entries(self._save)}failed/{jax.process_index()}"
             self._client.key_value_set(name, reason, allow_overwrite=True)
 
+    def refuse_failed(self) -> None:
+        """Makes sure that no process has failed so far.
+
+        Raises:
+            SaveFailedElsewhereError: one has.
+        """
+        if jax.process_count() > 1:
+            for path, reason in sorted(self._client.key_value_dir_get(f"{self._entries(self._save)}failed/")):
+                raise SaveFailedElsewhereError(f"process {path.rpartition('/')[2]} could not: {reason}")
+
     def wait(self, *, key: str, timeout_ms: int) -> None:
         """Returns when all processes have come to the barrier `key`, each of them once.
 
@@ -45,16 +55,12 @@ class Together:
             SaveFailedElsewhereError: one has failed.
             TimeoutError: one did not come.
         """
-        entries, name = self._entries(self._save), key.replace("/", "|")
-        self._client.key_value_set(f"{entries}{name}/{jax.process_index()}", "here")
+        name = f"{self._entries(self._save)}{key.replace('/', '|')}/"
+        self._client.key_value_set(f"{name}{jax.process_index()}", "here")
         deadline = time.monotonic() + timeout_ms / 1000
         while time.monotonic() < deadline:
-            found = {path.removeprefix(entries): value for path, value in self._client.key_value_dir_get(entries)}
-            failed = sorted((path, value) for path, value in found.items() if path.startswith("failed/"))
-            if failed:
-                path, reason = failed[0]
-                raise SaveFailedElsewhereError(f"process {path.partition('/')[2]} could not: {reason}")
-            if sum(path.startswith(f"{name}/") for path in found) == jax.process_count():
+            self.refuse_failed()
+            if len(self._client.key_value_dir_get(name)) == jax.process_count():
                 return
             time.sleep(_POLL_SECONDS)
         raise TimeoutError(f"a process did not save its part within {timeout_ms / 1000:.0f} s")
