@@ -38,11 +38,15 @@ def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpo
         PROGRESS: _ProgressHandler(together),
     }
     how, place = atomicity(folder), _place(folder, together)
-    options = ocp.CompositeOptions(temporary_path_class=place, atomicity_options=how)
+    # Folders are made before anything else, so that all processes know whether they are there.
+    behind = ocp.AsyncOptions(
+        timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait, create_directories_asynchronously=False
+    )
+    options = ocp.CompositeOptions(temporary_path_class=place, atomicity_options=how, async_options=behind)
     return _Checkpointer(
         together,
         ocp.CompositeCheckpointHandler(composite_options=options, **handlers),
-        async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait),
+        async_options=behind,
         temporary_path_class=place,
         atomicity_options=how,
     )
