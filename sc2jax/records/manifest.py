@@ -161,7 +161,7 @@ def read_output(folder: str, manifest: Manifest, path: str) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{full} is missing; run the stage that wrote it again") from error
     if hashlib.sha256(content).hexdigest() != output.sha256:
-        raise UserError(f"{full} is not what its stage wrote; delete it and run the stage again")
+        raise UserError(f"{full} is not what its stage wrote; bring it back, or run the stage again")
     return content
 
 

@@ -13,7 +13,7 @@ from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, hidden_files, leads_to_stages, read_mark
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, other_inputs
-from sc2jax.runs.model_checkpoint import refuse_other_checkpoint
+from sc2jax.runs.model_checkpoint import refuse_gone_on, refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_paths
 from sc2jax.storage import join
 from sc2jax.training.journal import TENSORBOARD
@@ -90,9 +90,14 @@ def _inspect_stage(folder: str) -> Found:
         return Found(folder, 0, [*faults, str(error)], [])
     if mark is not None and mark.stage != manifest.stage:
         faults.append(f"its mark says `{mark.stage}`, its manifest `{manifest.stage}`")
-    faults += [fault for output in manifest.outputs if (fault := _changed(folder, output.path, output.sha256))]
-    _try(faults, lambda: faults.extend(_made_from_others(folder, manifest)))
     is_model = "model" in manifest.config and manifest.stage in _MODELS
+    gone_on: list[str] = []
+    if is_model:
+        _try(gone_on, lambda: refuse_gone_on(folder, manifest))
+    # A log that has gone on is no fault of its own.
+    changed = (_changed(folder, output.path, output.sha256) for output in manifest.outputs)
+    faults += gone_on or [fault for fault in changed if fault]
+    _try(faults, lambda: faults.extend(_made_from_others(folder, manifest)))
     if is_model:
         _try(faults, lambda: refuse_other_checkpoint(folder, manifest))
         _try(faults, lambda: _verify_checkpoints(folder, manifest))

@@ -3,6 +3,7 @@
 from typing import Any, TypedDict, TypeVar
 
 from sc2jax.checkpoint.disk import CHECKPOINTS, PARAMS
+from sc2jax.checkpoint.ownership import own_steps
 from sc2jax.checkpoint.progress import read_progress
 from sc2jax.errors import UserError
 from sc2jax.json_files import Amount, Count, as_kind, decode_json
@@ -56,6 +57,21 @@ def _statistics(folder: str, manifest: Manifest, kind: type[T]) -> T:
     remedy = "name a folder that `train` or `convert` wrote, or make it again"
     as_kind(manifest.config, _ModelConfig, where, remedy)
     return as_kind(manifest.statistics, kind, where, remedy)
+
+
+def refuse_gone_on(folder: str, manifest: Manifest) -> None:
+    """Makes sure that a complete run has not been begun to go on to a later step: its log then says more than it held.
+
+    Raises:
+        UserError: it has, and was interrupted.
+    """
+    steps = model_statistics(folder, manifest)["steps"]
+    newest = max(own_steps(join(folder, CHECKPOINTS)), default=0)
+    if manifest.stage == "train" and newest > steps:
+        raise UserError(
+            f"the run in {folder} was complete at step {steps:,}, and has gone on to step {newest:,} without being "
+            "complete again; train it to its end, with the command that was interrupted"
+        )
 
 
 def refuse_other_checkpoint(folder: str, manifest: Manifest) -> None:

@@ -12,7 +12,7 @@ from sc2jax.records.manifest import Manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.statistics import corpus_statistics
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests
-from sc2jax.runs.model_checkpoint import model_statistics
+from sc2jax.runs.model_checkpoint import model_statistics, refuse_gone_on
 from sc2jax.runs.results import read_samples, read_scores
 from sc2jax.runs.run import open_run, say
 from sc2jax.runs.unseen import caveat, sampled_split
@@ -28,6 +28,7 @@ def run(settings: Settings, workdir: str) -> None:
     this = open_run(settings, workdir)
     inputs = input_digests(this, "report")
     manifests = {stage: this.manifest(stage) for stage in FOLLOWS["report"]}
+    refuse_gone_on(this.folder("train"), manifests["train"])
     used = {stage: manifest.config for stage, manifest in manifests.items()}
 
     def write(folder: str) -> Written:

@@ -67,6 +67,25 @@ def test_what_changes_the_mathematics_is_refused_by_its_name(tmp_path, call, cha
     assert f"another {named};" in errors
 
 
+def test_a_complete_run_that_goes_on_and_is_interrupted_is_to_be_trained_to_its_end(tmp_path, call):
+    """As if it had been killed after the checkpoint of step 8: its log has lines that the manifest knows nothing of."""
+    horizon = {"training.horizon_tokens": 8 * 32 * 10}
+    assert call("train", tmp_path, **horizon, **{"training.steps": 5})[0] == 0
+    for verb in ("evaluate", "complete"):
+        assert call(verb, tmp_path)[0] == 0
+    committed = {name: (tmp_path / "train" / name).read_bytes() for name in ("manifest.json", "parameters.json")}
+    assert call("train", tmp_path, **horizon, **{"training.steps": 8})[0] == 0
+    for name, content in committed.items():
+        (tmp_path / "train" / name).write_bytes(content)
+    for verb in ("report", "check"):
+        status, printed, errors = call(verb, tmp_path)
+        assert status == 2
+        assert "was complete at step 5, and has gone on to step 8" in printed + errors
+        assert "delete" not in printed + errors
+    assert call("train", tmp_path, **horizon, **{"training.steps": 8})[0] == 0
+    assert "gone on" not in call("check", tmp_path)[1]
+
+
 def test_operation_may_change_at_any_restart(tmp_path, call):
     horizon = {"training.horizon_tokens": 8 * 32 * 10, "training.steps": 2}
     assert call("train", tmp_path, **horizon)[0] == 0
