@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -263,7 +264,10 @@ def _kvstore(folder: str) -> dict[str, str]:
     if kind not in _DRIVERS:
         raise UserError(f"{folder}: tokens cannot be read from {kind}://; use a local folder, gs:// or s3://")
     bucket, _, path = rest.partition("/")
-    return {"driver": _DRIVERS[kind], "bucket": bucket, "path": path}
+    spec = {"driver": _DRIVERS[kind], "bucket": bucket, "path": path}
+    # Of a store of one's own, where fsspec finds it too; TensorStore looks at Amazon's alone.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return spec | {"endpoint": endpoint} if spec["driver"] == "s3" and endpoint else spec
 
 
 @functools.cache

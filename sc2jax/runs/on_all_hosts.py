@@ -89,7 +89,7 @@ def refuse_other_folder(folder: str, held: str) -> None:
     if not _seen(is_it):
         raise UserError(
             f"{folder} is not the folder that process 0 writes to; name one in --workdir that all hosts share: on NFS "
-            "or in an object store"
+            "or at gs://"
         )
 
 

@@ -253,13 +253,20 @@ def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(read(tokens, 0, 100), expected)
 
 
-def test_folders_of_object_stores_and_of_nothing_that_tensorstore_opens(tmp_path: Path) -> None:
+def test_folders_of_object_stores_and_of_nothing_that_tensorstore_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
     written(tmp_path, [100])
     manifest = read_manifest(str(tmp_path))
     for url, driver in (("gs", "gcs"), ("gcs", "gcs"), ("s3", "s3"), ("s3a", "s3")):
         found = flat_tokens._kvstore(f"{url}://bucket/a/b")
         assert found == {"driver": driver, "bucket": "bucket", "path": "a/b"}
         assert len(FlatTokens(f"{url}://bucket/a/b", manifest, "s", 0, 1000)) == 100
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert flat_tokens._kvstore("s3://bucket/a")["endpoint"] == "http://127.0.0.1:9000"
+    assert "endpoint" not in flat_tokens._kvstore("gs://bucket/a")
     with pytest.raises(UserError, match=r"tokens cannot be read from az://; use a local folder, gs:// or s3://"):
         FlatTokens("az://container/a", manifest, "s", 0, 1000)
 
