@@ -37,11 +37,10 @@ class NumberedRows:
     group_in_part: np.ndarray
     starts: np.ndarray  # first row of each row group, and the number of rows at the end
     schema: pa.Schema
-    kind: str
 
     @classmethod
-    def of(cls, stage: Committed, prefix: str, kind: str = "") -> "NumberedRows":
-        """Reads the footers of the parts; with the `kind` of their records those are checked when they are read."""
+    def of(cls, stage: Committed, prefix: str) -> "NumberedRows":
+        """Reads the footers of the parts."""
         parts, part_of_group, group_in_part, sizes = tuple(stage.manifest.under(prefix)), [], [], []
         schema = pa.schema([])
         for index, output in enumerate(parts):
@@ -53,7 +52,7 @@ class NumberedRows:
                     sizes.append(part.metadata.row_group(group).num_rows)
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         places = np.array(part_of_group, np.int64), np.array(group_in_part, np.int64)
-        return cls(stage.folder, parts, *places, starts, schema, kind)
+        return cls(stage.folder, parts, *places, starts, schema)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -62,7 +61,7 @@ class NumberedRows:
         """Each row group with the number of its first row."""
         at = 0
         for output in self.parts:
-            for table in read_part(self.folder, output, columns, self.kind):
+            for table in read_part(self.folder, output, columns):
                 yield at, table
                 at += table.num_rows
 
@@ -87,7 +86,7 @@ class NumberedRows:
         """The rows of one unit."""
         group = int(np.searchsorted(self.starts, ids[0], side="right")) - 1
         part = self.parts[int(self.part_of_group[group])]
-        table = read_row_group(self.folder, part, int(self.group_in_part[group]), columns, self.kind)
+        table = read_row_group(self.folder, part, int(self.group_in_part[group]), columns)
         return table.take(pa.array(ids - self.starts[group]))
 
 

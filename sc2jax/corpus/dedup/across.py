@@ -80,9 +80,6 @@ def _candidates(
         ranges.append((np.searchsorted(sorted_keys, keys), np.searchsorted(sorted_keys, keys, side="right")))
     lows, highs = (np.array(bounds).reshape(len(tables), len(signatures)) for bounds in zip(*ranges, strict=True))
     for other in np.flatnonzero((lows < highs).any(axis=0)).tolist():
-        agreeing = [
-            order[low:high]
-            for (_, _, order), low, high in zip(tables, lows[:, other], highs[:, other], strict=True)
-            if low < high
-        ]
+        bounds = zip(tables, lows[:, other], highs[:, other], strict=True)
+        agreeing = [order[low:high] for (_, _, order), low, high in bounds]
         yield other, np.unique(np.concatenate(agreeing))

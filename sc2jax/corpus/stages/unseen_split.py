@@ -5,6 +5,7 @@ corpus are named to the others (`paths.heldout`), and each leaves exact and near
 trains on, whatever its own thresholds let through (StarCoder2 paper, section 3, of what may not be trained on).
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -71,7 +72,7 @@ def write_unseen_split(
     """
     rows, ids = NumberedRows.of(files, "kept"), read_ids(near, "kept")
     own, training = sides(rows, ids, split_config)
-    others = NumberedRows.of(heldout, "heldout", "source_file")
+    others = NumberedRows.of(heldout, "heldout")
     signed, signed_rows = signatures_of(others, near_config, seed)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -90,17 +91,15 @@ def write_unseen_split(
 
 
 def _copies(rows: NumberedRows, training: np.ndarray, others: NumberedRows) -> dict[int, int]:
-    """Training file -> the first of the others that has its text; the shortest files have no signature."""
-    digests = [table["text_sha256"].to_pylist() for _, table in others.groups(["text_sha256"])]
-    first: dict[str, int] = {}
-    for number, digest in enumerate(digest for group in digests for digest in group):
-        first.setdefault(digest, number)
+    """Training file -> the one of the others that has its text; the shortest files have no signature."""
+    digests = (table["text_sha256"].to_pylist() for _, table in others.groups(["text_sha256"]))
+    number_of = {digest: number for number, digest in enumerate(itertools.chain.from_iterable(digests))}
     copies: dict[int, int] = {}
     at = 0
     for table in rows.take(training, ["text_sha256"]):
         for digest in table["text_sha256"].to_pylist():
-            if digest in first:
-                copies[int(training[at])] = first[digest]
+            if digest in number_of:
+                copies[int(training[at])] = number_of[digest]
             at += 1
     return copies
 

@@ -46,6 +46,8 @@ def test_a_similarity_at_the_threshold_counts() -> None:
     right[0, 5:] += 100
     assert across(left, iter([(np.array([0]), right)]), 0.5) == {0: (0, 0.5)}
     assert across(left, iter([(np.array([0]), right)]), 0.51) == {}
+    both = np.concatenate([right, left])
+    assert across(both, iter([(np.array([0]), left)]), 0.51) == {1: (0, 1.0)}
 
 
 def of_numbers(*rows: list[int]) -> np.ndarray:
@@ -56,8 +58,8 @@ def of_numbers(*rows: list[int]) -> np.ndarray:
 def test_resembling_names_for_each_training_file_the_held_out_one_most_like_it() -> None:
     """Rows of ten numbers that agree in a band; by brute force over all pairs."""
     draw = np.random.default_rng(0)
-    heldout = draw.integers(0, 3, (20, 10)).astype(np.uint32)
-    training = np.concatenate([heldout[7:12], draw.integers(0, 3, (40, 10)).astype(np.uint32)])
+    heldout = draw.integers(0, 2, (20, 10)).astype(np.uint32)
+    training = np.concatenate([heldout[7:12], draw.integers(0, 2, (40, 10)).astype(np.uint32)])
     ids = draw.permutation(1000)[: len(training)]
     expected = {}
     for id_, row in zip(ids.tolist(), training, strict=True):
@@ -70,7 +72,7 @@ def test_resembling_names_for_each_training_file_the_held_out_one_most_like_it()
         if similar:
             expected[id_] = max(similar.items(), key=lambda item: (item[1], -item[0]))
     assert 5 <= len(expected) < len(training)
-    assert any(share < 1 for _, share in expected.values())
+    assert sum(share < 1 for _, share in expected.values()) > 5
     for cut in (0, 13, 45):
         batches = [(ids[:cut], training[:cut]), (ids[cut:], training[cut:])]
         assert resembling(heldout, iter(batches), 0.6) == expected

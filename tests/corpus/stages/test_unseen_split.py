@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +15,8 @@ from sc2jax.corpus.recipes.source_code import curate
 from sc2jax.corpus.stages import licenses
 from sc2jax.corpus.stages.split import heldout_repositories
 from sc2jax.errors import UserError
-from sc2jax.records.manifest import Manifest, read_manifest
+from sc2jax.records.dataset import read_tables
+from sc2jax.records.manifest import Manifest, Output, commit, read_manifest
 from sc2jax.records.stage import Stage
 
 CONFIG = CorpusConfig(row_group_bytes=4000, part_bytes=20_000, heldout_fraction=0.3)
@@ -139,10 +141,9 @@ def test_an_own_held_out_file_stays_when_only_what_is_left_out_resembles_it(
     assert (HELDOUT[1], "a.py") in heldout
     assert (TRAINING[0], "b.js") in train
     assert {(HELDOUT[1], "b.py"), (TRAINING[0], "a.js")}.isdisjoint(heldout.keys() | train.keys())
-    assert manifest.statistics["funnel"][-1]["dropped"] == {
-        "duplicate_of_heldout": 1,
-        "near_duplicate_across_split": 1,
-    }
+    last = manifest.statistics["funnel"][-1]
+    assert last["dropped"] == {"duplicate_of_heldout": 1, "near_duplicate_across_split": 1}
+    assert last["bytes_out"] == sum(row["source_bytes"] for side in (train, heldout) for row in side.values())
 
 
 def test_held_out_files_too_short_for_n_grams_are_known_by_their_digests(
@@ -157,6 +158,40 @@ def test_held_out_files_too_short_for_n_grams_are_known_by_their_digests(
     second = plant("second", tree)
     manifest = curate(CONFIG, [second], str(tmp_path / "corpus"), 0, base)
     assert set(sides(str(tmp_path / "corpus"), manifest)[0]) == {(TRAINING[0], "a.py")}
+
+
+def test_a_reject_names_the_file_that_has_its_text_before_one_of_the_same_n_grams(
+    plant: Callable[..., str], program: Callable[..., str], tmp_path: Path, rows_of: Rows
+) -> None:
+    base, text = str(tmp_path / "base"), program(0)
+    held = {f"{HELDOUT[0]}/a.js": text.upper(), f"{HELDOUT[1]}/a.py": text}
+    curate(
+        CONFIG, [plant("first", {**held, **{f"{name}/b.py": program(20 + n) for n, name in enumerate(NAMES)}})], base, 0
+    )
+    source, output = plant("second", {f"{TRAINING[0]}/a.py": text, f"{TRAINING[0]}/b.py": program(5)}), str(tmp_path)
+    manifest = curate(CONFIG, [source], f"{output}/corpus", 0, base)
+    assert [row["detail"] for row in rows_of(f"{output}/corpus", manifest, "rejects")] == [
+        f"has the text of {HELDOUT[1]}: a.py"
+    ]
+
+
+def test_records_of_the_other_corpus_that_are_none_are_named(
+    base: tuple[str, Manifest],
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    tmp_path: Path,
+    write_unchecked: Callable[..., Output],
+) -> None:
+    """A corpus of another tool, whole by its digests, in which a text is not that of its own digest."""
+    (table, *_) = read_tables(*base, "heldout")
+    field = table.schema.field("content")
+    texts = pa.array([text + "#" for text in table["content"].to_pylist()], field.type)
+    table = table.set_column(table.schema.get_field_index("content"), field, texts)
+    output = write_unchecked(tmp_path / "foreign", [table], "heldout")
+    commit(str(tmp_path / "foreign"), dataclasses.replace(base[1], outputs=(output,)))
+    source = plant("second", {"a/own.py": program(100)})
+    with pytest.raises(UserError, match="its text has the sha256"):
+        curate(CONFIG, [source], str(tmp_path / "corpus"), 0, str(tmp_path / "foreign"))
 
 
 def test_the_other_corpus_is_part_of_what_a_corpus_is_and_none_changes_nothing(
