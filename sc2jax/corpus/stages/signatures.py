@@ -1,12 +1,13 @@
 """Signatures: the MinHash signature of every text, on which near-deduplication and the split decide.
 
-The parts are sorted by language; a row is the number of a file and its signature, a column for each band.
+The parts are sorted by language; a row is the number of a file and its signature, a column for each band. Without
+near-deduplication there are no bands, and a signature is one column, which the split compares.
 """
 
 import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -62,7 +63,7 @@ def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[n
     with _signed(files, np.arange(len(files)), config, seed) as signed:
         tables += [table.select(schema.names) for table in signed]
     table = pa.concat_tables(tables)
-    return table["id"].to_numpy(), _whole(table, schema.names[1:])
+    return table["id"].to_numpy(), _whole(table)
 
 
 @contextlib.contextmanager
@@ -94,14 +95,13 @@ def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray
     """Row numbers and whole signatures of all languages, a row group at a time."""
     for language in signed_languages(stage):
         signed = signed_rows(stage, language)
-        names = band_columns(signed)
-        for _, table in signed.groups(["id", *names]):
-            yield table["id"].to_numpy(), _whole(table, names)
+        for _, table in signed.groups(signed.schema.names):
+            yield table["id"].to_numpy(), _whole(table)
 
 
-def _whole(table: pa.Table, bands: Sequence[str]) -> np.ndarray:
-    """Whole signatures, of the columns that hold their bands."""
-    return np.concatenate([as_integers(table[name]) for name in bands], axis=1)
+def _whole(table: pa.Table) -> np.ndarray:
+    """Whole signatures, of the columns that hold their parts."""
+    return np.concatenate([as_integers(column) for column in table.columns[1:]], axis=1)
 
 
 def as_integers(column: pa.ChunkedArray) -> np.ndarray:
@@ -115,9 +115,12 @@ def as_integers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _schema(config: NearConfig) -> pa.Schema:
-    bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
-    width = pa.binary(4 * rows)
-    return pa.schema([pa.field("id", pa.int64()), *(pa.field(f"band_{band:03d}", width) for band in range(bands))])
+    if config.near_threshold:
+        bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
+        columns = [pa.field(f"band_{band:03d}", pa.binary(4 * rows)) for band in range(bands)]
+    else:
+        columns = [pa.field("signature", pa.binary(4 * config.near_permutations))]
+    return pa.schema([pa.field("id", pa.int64()), *columns])
 
 
 def _prefix(language: str) -> str:
@@ -138,7 +141,7 @@ def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) ->
         found.append(low + rows)
         parts.append(signed)
     rows, signed = np.concatenate(found), np.concatenate(parts)
-    width = schema.field("band_000").type.byte_width // 4
+    width = schema.field(1).type.byte_width // 4
     columns = [pa.array(ids[rows])]
     for band in range(len(schema) - 1):
         values = np.ascontiguousarray(signed[:, band * width : (band + 1) * width])
