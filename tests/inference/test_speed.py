@@ -9,18 +9,22 @@ import pytest
 
 from sc2jax.errors import UserError
 from sc2jax.inference import speed
-from sc2jax.inference.generate import generate
+from sc2jax.inference.generate import LENGTH_MULTIPLE, generate
 from sc2jax.inference.speed import REPEATS, decoding_bytes, decoding_speed
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 
 
-def test_a_read_prompt_and_the_steps_after_it_are_those_of_completions(toy_params: Params, toy_config: ModelConfig):
+@pytest.mark.parametrize(("window", "slots"), [(6, 6), (0, LENGTH_MULTIPLE + 5)])
+def test_a_read_prompt_and_the_steps_after_it_are_those_of_completions(
+    toy_params: Params, toy_config: ModelConfig, window: int, slots: int
+) -> None:
     """The tokens of `generate` for the same prompts."""
+    toy_config = dataclasses.replace(toy_config, window=window)
     prompts = [[(place + row) % 50 for place in range(9)] for row in range(3)]
     read = speed.numbered(prompts, range(3), 0.0, 1.0, 0)
     state = speed._read(toy_params, read, config=toy_config, new_tokens=4, choices=50)
-    assert state.cache.positions_BS.shape == (3, toy_config.window)
+    assert state.cache.positions_BS.shape == (3, slots)
     count = speed._steps(speed._laid_out(toy_params, config=toy_config), state, config=toy_config, count=4, choices=50)
     written = generate(toy_params, toy_config, prompts, max_new_tokens=5, stop_ids=frozenset())
     assert count.tokens_B.tolist() == [completion.ids[-1] for completion in written]
@@ -47,6 +51,13 @@ def test_logits_that_are_not_finite_are_no_speed(toy_params: Params, toy_config:
     broken = jax.tree.map(lambda array: array * np.nan, toy_params)
     with pytest.raises(UserError, match="finite"):
         decoding_speed(broken, toy_config, batch_size=1, prompt_tokens=9, new_tokens=2, choices=50)
+
+
+def test_an_output_in_the_place_of_an_argument_is_counted_once() -> None:
+    ones = jax.ShapeDtypeStruct((250_000,), np.float32)
+    for donated, expected in (((), 2_000_000), ((0,), 1_000_000)):
+        program = jax.jit(lambda ones: ones + 1, donate_argnums=donated).lower(ones).compile()
+        assert speed._program_bytes(program) == expected
 
 
 @pytest.mark.parametrize(("window", "slots"), [(6, 6), (0, 16), (64, 16)])

@@ -108,8 +108,8 @@ def summary(result: Decoding | NotMeasured) -> str:
     if result["measured"] is False:
         return f"decoding: not measured, {result['reason']}"
     said = (
-        f"decoding: parameters {result['parameter_bytes'] / 1e6:.1f} MB, cache of {result['context']:,} tokens "
-        f"{result['cache_bytes'] / 1e6:.2f} MB"
+        f"decoding: parameters {result['parameter_bytes'] / 1e6:,.3f} MB, cache of {result['context']:,} tokens "
+        f"{result['cache_bytes'] / 1e6:,.3f} MB"
     )
     if "timing" not in result:
         return said

@@ -118,7 +118,8 @@ def test_bytes_are_results_and_times_are_not(model: LoadedModel, asked: list[dic
     assert read_scores(run, "decoding", timed=True).found == found
     bytes_alone = read_scores(run, "decoding").found
     assert bytes_alone == {name: value for name, value in found.items() if name != "timing"}
-    assert summary(bytes_alone).endswith("cache of 20 tokens 0.00 MB")
+    bytes_alone |= {"parameter_bytes": 1_234_567_890, "cache_bytes": 6_540, "context": 16_384}
+    assert summary(bytes_alone) == "decoding: parameters 1,234.568 MB, cache of 16,384 tokens 0.007 MB"
     (tmp_path / "evaluate/decoding/timing.json").write_text("{}")
     with pytest.raises(UserError, match=r"timing\.json is not what its stage wrote"):
         read_scores(run, "decoding", timed=True)
