@@ -109,6 +109,10 @@ def test_neither_limit_of_a_number_is_beyond_what_its_type_can_hold():
         ({"corpus.near_permutations": "4"}, "corpus.near_permutations is 4; it must be at least 5"),
         ({"corpus.near_permutations": "60"}, "across the split 89% of the pairs at corpus.near_threshold (0.7)"),
         ({"corpus.near_threshold": "0.0", "corpus.heldout_similarity": "0.0"}, "across the split 0% of the pairs"),
+        (
+            {"corpus.near_threshold": "0.0", "corpus.near_permutations": "100"},
+            "of the pairs at corpus.heldout_similarity",
+        ),
         ({"corpus.heldout_similarity": "0.71"}, "more than corpus.near_threshold (0.7)"),
         (
             {"training.horizon_tokens": "1000"},

@@ -114,13 +114,22 @@ class NearConfig:
     near_permutations: int = setting(
         250,
         "MinHash permutations of a signature. The comparison across the split takes them five by five, and needs as "
-        "many as find 9 of 10 pairs at near_threshold.",
+        "many as find 9 of 10 pairs at near_threshold, or where that is 0, at heldout_similarity.",
         at_least=CROSS_ROWS,
         at_most=1024,
     )
     near_threshold: float = setting(
-        0.7, "Jaccard similarity from which two files count as the same.", at_least=0, at_most=1
+        0.7,
+        "Jaccard similarity from which two files count as the same; 0: only exact duplicates do, on each side of the "
+        "split.",
+        at_least=0,
+        at_most=1,
     )
+
+
+def share_found(similarity: float, permutations: int) -> float:
+    """Of the pairs of files of a similarity, how many the comparison across a split finds: they agree in a band."""
+    return 1 - (1 - similarity**CROSS_ROWS) ** (permutations // CROSS_ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,15 +183,15 @@ class CorpusConfig(
             UserError: a value out of its range, or thresholds with which near-duplicates would pass the split unseen.
         """
         check_ranges("corpus", self)
-        if self.heldout_similarity > self.near_threshold:
+        if self.heldout_similarity > self.near_threshold > 0:
             raise UserError(
                 f"corpus.heldout_similarity is {self.heldout_similarity}, more than corpus.near_threshold "
                 f"({self.near_threshold}): near-duplicates of training files would be held out; lower it"
             )
-        found = 1 - (1 - self.near_threshold**CROSS_ROWS) ** (self.near_permutations // CROSS_ROWS)
+        key = "near_threshold" if self.near_threshold else "heldout_similarity"
+        found = share_found(getattr(self, key), self.near_permutations)
         if found < LEAST_FOUND:
             raise UserError(
                 f"corpus.near_permutations is {self.near_permutations}: across the split {found:.0%} of the pairs "
-                f"at corpus.near_threshold ({self.near_threshold}) would be found, and {LEAST_FOUND:.0%} must be; "
-                "raise either"
+                f"at corpus.{key} ({getattr(self, key)}) would be found, and {LEAST_FOUND:.0%} must be; raise either"
             )

@@ -14,7 +14,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, stage_digest
+from sc2jax.runs.inputs import FOLLOWS, input_digests, stage_digest
 from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.results import read_samples
 from sc2jax.runs.run import Run, open_run, say, source_folders
@@ -44,7 +44,15 @@ def test_stages_lie_in_the_working_folder_unless_paths_name_another(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "paths", [{"corpus": "foo://x"}, {"tokenizer": "foo://x"}, {"tokenize": "foo://x"}, {"train": "foo://x"}]
+    "paths",
+    [
+        {"corpus": "foo://x"},
+        {"tokenizer": "foo://x"},
+        {"tokenize": "foo://x"},
+        {"train": "foo://x"},
+        {"start": "foo://x"},
+        {"heldout": "foo://x"},
+    ],
 )
 def test_a_folder_of_an_unknown_kind_is_refused(paths, tmp_path):
     with pytest.raises(UserError, match="foo://x cannot be opened"):
@@ -61,6 +69,14 @@ def test_a_stage_is_done_once_and_its_config_stands_beside_it(tmp_path, capsys):
     assert [part.rpartition("/")[2] for part in config["paths"]["source"].split(",")] == ["a", "b"]
     assert all(part.startswith("/") for part in config["paths"]["source"].split(","))
     assert config["paths"]["corpus"] == ""
+
+
+@pytest.mark.parametrize("name", ["start", "heldout"])
+def test_what_other_runs_wrote_is_named_by_its_whole_path(tmp_path, monkeypatch, name):
+    """So that the config can be run again from another folder."""
+    monkeypatch.chdir(tmp_path)
+    stage(open_run(settings(**{name: "base/corpus"}), str(tmp_path / "run")), "corpus")
+    assert json.loads((tmp_path / "run/corpus/config.json").read_text())["paths"][name] == f"{tmp_path}/base/corpus"
 
 
 def test_a_stage_that_is_complete_keeps_the_config_that_made_it(tmp_path):
@@ -124,7 +140,8 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
         "tokenize": tokens.digest,
     }
     trained = train(run)
-    for name in (*MEASURED.values(), "complete"):
+    assert input_digests(run, "evaluate/decoding") == {"tokenizer": written, "train": trained.digest}
+    for name in ("evaluate/bits_per_byte", "evaluate/infilling", "complete"):
         assert input_digests(run, name) == {
             "corpus": corpus.digest,
             "tokenizer": written,
@@ -197,7 +214,7 @@ def test_a_stage_whose_config_is_gone_or_changed_is_done_again(tmp_path, damage)
 
 def test_the_report_reads_every_stage(tmp_path):
     assert set(FOLLOWS["report"]) == {
-        "corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "complete"
+        "corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "evaluate/decoding", "complete"
     }  # fmt: skip
 
 

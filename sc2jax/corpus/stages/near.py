@@ -21,7 +21,7 @@ def write_near(
 ) -> Written:
     """Keeps one of each group of near-duplicates in one language.
 
-    What counts as a near-duplicate follows from the bands, which the signatures hold.
+    What counts as a near-duplicate follows from the bands, which the signatures hold; without bands nothing does.
     """
     rows, ids = NumberedRows.of(files, "kept"), read_ids(exact, "kept")
     ranks = license_ranks(rows)
@@ -47,7 +47,7 @@ def _representatives(signed: NumberedRows, ranks: np.ndarray) -> tuple[np.ndarra
 def _bands_at_a_time(signed: NumberedRows) -> Iterator[list[np.ndarray]]:
     """All texts' bands, as many at a time as fit in memory."""
     names = band_columns(signed)
-    width = signed.schema.field(names[0]).type.byte_width
+    width = signed.schema.field(1).type.byte_width
     step = max(1, _HELD_BYTES // (width * max(len(signed), 1)))
     for first in range(0, len(names), step):
         chosen = names[first : first + step]

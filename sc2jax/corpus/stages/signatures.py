@@ -1,11 +1,13 @@
 """Signatures: the MinHash signature of every text, on which near-deduplication and the split decide.
 
-The parts are sorted by language; a row is the number of a file and its signature, a column for each band.
+The parts are sorted by language; a row is the number of a file and its signature, a column for each band. Without
+near-deduplication there are no bands, and a signature is one column, which the split compares.
 """
 
+import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -31,9 +33,6 @@ _BATCH_CHARACTERS = MIB
 def write_signatures(folder: str, files: Committed, exact: Committed, near_config: NearConfig, seed: int) -> Written:
     """Signs the texts that exact deduplication kept."""
     schema = _schema(near_config)
-    rows = NumberedRows.of(files, "kept")
-    units, cuts = rows.units(read_ids(exact, "kept"))
-    sign = functools.partial(_sign, files=rows, config=near_config, seed=seed)
     outputs: list[Output] = []
     held: dict[str, list[pa.Table]] = defaultdict(list)
     held_bytes = 0
@@ -44,9 +43,8 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
             outputs.append(write_part(folder, _prefix(language), len(outputs), [table], schema))
         held.clear()
 
-    signed_schema = schema.append(pa.field("language", pa.string()))
-    with map_units(units, cuts, sign, signed_schema) as signed:
-        for table in progress(signed, total=len(cuts), desc="near-duplicates", unit="batch"):
+    with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), near_config, seed) as signed:
+        for table in signed:
             languages = table["language"].to_numpy()
             for language in sorted(set(languages)):
                 held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
@@ -56,6 +54,26 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
                 held_bytes = 0
     flush()
     return outputs, {}
+
+
+def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the rows that have n-grams, ascending, and their signatures, all in memory."""
+    schema = _schema(config)
+    tables = [schema.empty_table()]
+    with _signed(files, np.arange(len(files)), config, seed) as signed:
+        tables += [table.select(schema.names) for table in signed]
+    table = pa.concat_tables(tables)
+    return table["id"].to_numpy(), _whole(table)
+
+
+@contextlib.contextmanager
+def _signed(files: NumberedRows, ids: np.ndarray, config: NearConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
+    """The signatures of certain rows (ascending) and their languages, a table for each row group that holds some."""
+    units, cuts = files.units(ids)
+    sign = functools.partial(_sign, files=files, config=config, seed=seed)
+    schema = _schema(config).append(pa.field("language", pa.string()))
+    with map_units(units, cuts, sign, schema) as signed:
+        yield progress(signed, total=len(cuts), desc="near-duplicates", unit="batch")
 
 
 def signed_languages(stage: Committed) -> list[str]:
@@ -77,9 +95,13 @@ def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray
     """Row numbers and whole signatures of all languages, a row group at a time."""
     for language in signed_languages(stage):
         signed = signed_rows(stage, language)
-        names = band_columns(signed)
-        for _, table in signed.groups(["id", *names]):
-            yield table["id"].to_numpy(), np.concatenate([as_integers(table[name]) for name in names], axis=1)
+        for _, table in signed.groups(signed.schema.names):
+            yield table["id"].to_numpy(), _whole(table)
+
+
+def _whole(table: pa.Table) -> np.ndarray:
+    """Whole signatures, of the columns that hold their parts."""
+    return np.concatenate([as_integers(column) for column in table.columns[1:]], axis=1)
 
 
 def as_integers(column: pa.ChunkedArray) -> np.ndarray:
@@ -93,9 +115,12 @@ def as_integers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _schema(config: NearConfig) -> pa.Schema:
-    bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
-    width = pa.binary(4 * rows)
-    return pa.schema([pa.field("id", pa.int64()), *(pa.field(f"band_{band:03d}", width) for band in range(bands))])
+    if config.near_threshold:
+        bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
+        columns = [pa.field(f"band_{band:03d}", pa.binary(4 * rows)) for band in range(bands)]
+    else:
+        columns = [pa.field("signature", pa.binary(4 * config.near_permutations))]
+    return pa.schema([pa.field("id", pa.int64()), *columns])
 
 
 def _prefix(language: str) -> str:
@@ -116,7 +141,7 @@ def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) ->
         found.append(low + rows)
         parts.append(signed)
     rows, signed = np.concatenate(found), np.concatenate(parts)
-    width = schema.field("band_000").type.byte_width // 4
+    width = schema.field(1).type.byte_width // 4
     columns = [pa.array(ids[rows])]
     for band in range(len(schema) - 1):
         values = np.ascontiguousarray(signed[:, band * width : (band + 1) * width])

@@ -116,6 +116,40 @@ def test_no_near_duplicate_crosses_the_split(
         assert max(len(own & other) / len(own | other) for other in grams) < 0.7
 
 
+def test_without_near_deduplication_only_copies_go_and_what_crosses_the_split(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    edited: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """Every text once, but for those held out that resemble a training file."""
+    tree = {}
+    for number in range(40):
+        tree |= {f"first{number}/a.py": program(number), f"first{number}/near.py": edited(program(number), number, 2)}
+        tree[f"second{number}/b.{('py', 'js')[number % 2]}"] = edited(program(number), number, 1 + number % 9)
+        tree[f"second{number}/copy.py"] = program(number % 7)
+    config = dataclasses.replace(CONFIG, heldout_fraction=0.4, near_threshold=0.0)
+    manifest = curate(config, [plant("pairs", tree)], str(tmp_path / "corpus"), 0)
+    train, heldout, rejects = (
+        rows_of(str(tmp_path / "corpus"), manifest, side) for side in ("train", "heldout", "rejects")
+    )
+    reasons = [row["reason"] for row in rejects]
+    across = [row for row in rejects if row["reason"] == "near_duplicate_across_split"]
+    assert reasons.count("exact_duplicate") == len(tree) - len(set(tree.values()))
+    assert len(train) + len(heldout) + len(across) == len(set(tree.values()))
+    assert {row["content"] for row in train + heldout} <= set(tree.values())
+    grams = [ngrams(row["content"]) for row in train]
+    for row in heldout:
+        own = ngrams(row["content"])
+        assert max(len(own & other) / len(own | other) for other in grams) < 0.7
+    for row in across:
+        own = ngrams(tree[f"{row['repository']}/{row['path']}"])
+        assert max(len(own & other) / len(own | other) for other in grams) > 0.5
+    assert len(across) > 10
+    assert len(heldout) > 5
+
+
 def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
     plant: Callable[..., str],
     program: Callable[..., str],
