@@ -17,6 +17,7 @@ from sc2jax.kernels.reference import reference_attention, rotary_angles, rotate
 from sc2jax.kernels.window_attention import takes_rows, window_attention
 
 B, N = 2, 4
+SLOW = pytest.mark.slow
 
 
 def _inputs(length, kv_heads, head_dim=128, dtype="float32", seed=0):
@@ -60,12 +61,14 @@ def _compare(length, window, kv_heads, *, head_dim=128, segments=None, turns=Fal
     _assert_equal(jax.jit(functools.partial(_value_and_gradients, kernel))(*inputs, cotangent), expected, tolerance)
 
 
-@pytest.mark.parametrize("window", [1, 127, 128, 129, 255, 256, 257, 640, 5000, 0])
+@pytest.mark.parametrize(
+    "window", [1, 128, 129, 640, 0, *(pytest.param(w, marks=SLOW) for w in (127, 255, 256, 257, 5000))]
+)
 def test_edges_of_the_window(window):
     _compare(640, window, kv_heads=2)  # five blocks of 128
 
 
-@pytest.mark.parametrize("window", [100, 512, 700])
+@pytest.mark.parametrize("window", [100, *(pytest.param(w, marks=SLOW) for w in (512, 700))])
 def test_blocks_whose_edges_are_cut_in_pieces(window):
     _compare(1024 + 512, window, kv_heads=2, segments=_segments(1536, 5), turns=True)  # three blocks of 512
 
@@ -102,12 +105,13 @@ def test_narrow_heads_and_uneven_lengths_are_padded(head_dim):
     _compare(200, 70, kv_heads=2, head_dim=head_dim, segments=_segments(200, 3), turns=True)
 
 
-@pytest.mark.parametrize("window", [1, 128, 200, 0])
+@pytest.mark.parametrize("window", [200, *(pytest.param(w, marks=SLOW) for w in (1, 128, 0))])
 def test_bfloat16_is_as_close_as_its_rounding(window):
     _compare(384, window, kv_heads=2, segments=_segments(384, 3), turns=True, dtype="bfloat16", tolerance=2e-2)
 
 
-@settings(max_examples=6)
+@SLOW
+@settings(max_examples=20)
 @given(
     blocks=st.integers(1, 6),
     window=st.integers(0, 800),
