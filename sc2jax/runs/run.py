@@ -20,7 +20,7 @@ from sc2jax.storage import join
 NAMED = ("corpus", "tokenizer", "tokenize", "train")
 """The stages whose folders `paths` may name, because other runs may read them."""
 
-_MADE_BY = {"corpus": "curate"}
+MADE_BY = {"corpus": "curate"}
 """The verbs that do not have the name of the stage that they write."""
 
 
@@ -48,7 +48,7 @@ class Run:
             storage.refuse_no_folder(folder)
             elsewhere = f", or name a folder that it filled with --config.paths.{first}=DIR" if first in NAMED else ""
             raise UserError(
-                f"{folder} holds no {MANIFEST}: `sc2jax {_MADE_BY.get(first, first)}` was not run or did not finish; "
+                f"{folder} holds no {MANIFEST}: `sc2jax {MADE_BY.get(first, first)}` was not run or did not finish; "
                 f"run it{elsewhere}"
             )
         return read_manifest(folder)

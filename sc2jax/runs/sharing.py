@@ -1,0 +1,51 @@
+"""Which stages before training two runs have in common: those that nothing of what differs between them goes into."""
+
+from typing import Any
+
+from sc2jax import storage
+from sc2jax.config import Settings
+from sc2jax.feed.mixtures import read_mixture
+from sc2jax.feed.sources import documents_config
+from sc2jax.records.manifest import sha256_of
+from sc2jax.records.stage import Stage
+from sc2jax.runs.inputs import stages_before
+from sc2jax.runs.run import NAMED, source_folders
+
+SHARED = tuple(stage for stage in NAMED if stage != "train")
+"""The stages that runs may share, each after those that it reads."""
+
+
+def sharing_key(settings: Settings, stage: str) -> str:
+    """The digest of the settings that a stage's outputs and those of the stages that it reads follow from.
+
+    A stage that `paths` names is what lies there.
+    """
+    named = getattr(settings.paths, stage)
+    if named:
+        return sha256_of({"stage": stage, "path": storage.absolute(named)})
+    return made_key(settings, stage)
+
+
+def made_key(settings: Settings, stage: str) -> str:
+    """The same of a stage that the run makes itself, whatever `paths` names."""
+    before = {name: sharing_key(settings, name) for name in stages_before(stage)}
+    sections = Stage(stage, 0, stage_sections(settings, stage), before, lambda _: ([], {}))
+    return sections.key
+
+
+def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
+    """What a stage's outputs follow from beside the stages that it reads: its part of the config, and what it is given.
+
+    Raises:
+        UserError: there is no such mixture.
+    """
+    if stage == "corpus":
+        sources = [storage.absolute(folder) for folder in source_folders(settings)]
+        return {"corpus": settings.corpus, "seed": settings.seed, "source": sources}
+    if stage == "tokenizer":
+        if settings.training.model_of_start:
+            return {"start": settings.paths.start}
+        return {"tokenizer": settings.tokenizer, "seed": settings.seed}
+    mixture = read_mixture(settings.feed.mixture)
+    documents = documents_config(settings.format, settings.fim, settings.seed, mixture)
+    return {**documents, "skip_damaged": settings.feed.damaged == "skip", "tokenize": settings.tokenize}
