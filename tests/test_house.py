@@ -16,6 +16,7 @@ BOTTOM = {
     "transfers",
     "display",
     "progress",
+    "pages",
     "plots",
     "assets",
     "settings",
@@ -23,6 +24,7 @@ BOTTOM = {
 }
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
+    "ablation": set(),
     "evaluation": {"inference", "text", "records"},
     "corpus": {"text", "records"},
     "feed": {"text", "records"},
@@ -42,6 +44,7 @@ ARROWS = {
     "transfers": {"storage", "stores"},
     "display": set(),
     "progress": set(),
+    "pages": {"display"},
     "plots": {"display"},
     "settings": {"errors"},
     "assets": set(),
