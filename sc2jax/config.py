@@ -44,6 +44,12 @@ class PathsConfig:
         "", 'Folders of repositories, separated by commas; "": this machine\'s Python standard library.', decides=False
     )
     corpus: str = setting("", "What `curate` wrote.", decides=False)
+    heldout: str = setting(
+        "",
+        "What `curate` wrote for another run, whose held-out files, and what resembles them, are left out of the "
+        'training files that are curated; "": none are.',
+        decides=False,  # the digest of that corpus is an input
+    )
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)

@@ -32,14 +32,14 @@ settings.load_profile("tests")
 
 @pytest.fixture(scope="session")
 def write_unchecked() -> "Callable[[Path, Sequence[pa.Table]], Output]":
-    """A part of a dataset as another tool might write it, in `train/`: any tables, a row group each, unchecked."""
+    """A part of a dataset as another tool might write it: any tables, a row group each, unchecked."""
 
-    def write(folder: Path, tables: "Sequence[pa.Table]") -> "Output":
+    def write(folder: Path, tables: "Sequence[pa.Table]", prefix: str = "train") -> "Output":
         import pyarrow.parquet as pq
 
         from sc2jax.records.manifest import Output
 
-        path = folder / "train" / "part-foreign.parquet"
+        path = folder / prefix / "part-foreign.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(path, tables[0].schema, write_page_checksum=True) as writer:
             for table in tables:

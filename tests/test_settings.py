@@ -148,7 +148,7 @@ def test_what_says_only_how_the_work_is_done():
     """The keys that results do not follow from, read through by hand: all others are in a stage's key."""
     assert {key for key, what in declarations().items() if not what.decides} == {
         "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train", "paths.compilation_cache",
-        "paths.start", "training.model_of_start",
+        "paths.start", "paths.heldout", "training.model_of_start",
         "corpus.max_distribution_bytes", "corpus.damaged",
         "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",

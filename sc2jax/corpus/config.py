@@ -123,6 +123,11 @@ class NearConfig:
     )
 
 
+def share_found(similarity: float, permutations: int) -> float:
+    """Of the pairs of files of a similarity, how many the comparison across a split finds: they agree in a band."""
+    return 1 - (1 - similarity**CROSS_ROWS) ** (permutations // CROSS_ROWS)
+
+
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
     """Which repositories are held out from training."""
@@ -179,7 +184,7 @@ class CorpusConfig(
                 f"corpus.heldout_similarity is {self.heldout_similarity}, more than corpus.near_threshold "
                 f"({self.near_threshold}): near-duplicates of training files would be held out; lower it"
             )
-        found = 1 - (1 - self.near_threshold**CROSS_ROWS) ** (self.near_permutations // CROSS_ROWS)
+        found = share_found(self.near_threshold, self.near_permutations)
         if found < LEAST_FOUND:
             raise UserError(
                 f"corpus.near_permutations is {self.near_permutations}: across the split {found:.0%} of the pairs "

@@ -1,6 +1,6 @@
 """What a stage writes down of its decisions: the rows that it keeps, those that it rejects, its lines of the funnel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -46,26 +46,38 @@ def write_duplicates(
     folder: str, files: NumberedRows, dropped: np.ndarray, kept: np.ndarray, stage: str, reason: str, part_bytes: int
 ) -> list[Output]:
     """Rejects of a deduplication: rows `dropped` (ascending) in favour of `kept`, which each detail names."""
+    details = [f"kept {name}" for name in row_names(files, kept)]
+    return write_rejects(folder, files, dropped, stage, [reason] * len(dropped), details, part_bytes)
+
+
+def write_rejects(
+    folder: str,
+    files: NumberedRows,
+    dropped: np.ndarray,
+    stage: str,
+    reasons: Sequence[str],
+    details: Sequence[str],
+    part_bytes: int,
+) -> list[Output]:
+    """The rows `dropped` (ascending), each with its reason and detail."""
     writer = PartWriter(folder, "rejects", REJECTED_FILE, part_bytes)
-    wanted = np.unique(kept)
-    names = np.empty(len(wanted), object)
-    at = 0
-    for table in files.take(wanted, ["repository", "path"]):
-        pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        names[at : at + table.num_rows] = [f"{repository}: {path}" for repository, path in pairs]
-        at += table.num_rows
     at = 0
     for table in files.take(dropped, ["repository", "path", "swhid", "source_bytes"]):
         count = table.num_rows
-        kept_names = names[np.searchsorted(wanted, kept[at : at + count])]
-        decided = {
-            "stage": [stage] * count,
-            "reason": [reason] * count,
-            "detail": [f"kept {name}" for name in kept_names],
-        }
+        decided = {"stage": [stage] * count, "reason": reasons[at : at + count], "detail": details[at : at + count]}
         writer.add(pa.table({**{name: table[name] for name in table.column_names}, **decided}))
         at += count
     return writer.finish()
+
+
+def row_names(files: NumberedRows, rows: np.ndarray) -> list[str]:
+    """How a detail names each of certain rows, in any order: its repository and its path."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    names: list[str] = []
+    for table in files.take(wanted, ["repository", "path"]):
+        pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        names += [f"{repository}: {path}" for repository, path in pairs]
+    return [names[place] for place in places.tolist()]
 
 
 def funnel_line(stage: str, files: int, size: int, dropped: Mapping[str, tuple[int, int]]) -> StageFunnel:

@@ -17,8 +17,8 @@ from sc2jax.runs.ablation import Ablation
 LOCK = "lock"
 """The file that the one process at work in the folder holds."""
 
-_OF_ITS_RUNS = ("training.steps", "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.start")
-"""What the runs follow from beside the settings that decide a stage's results."""
+_WHEREVER = ("paths.compilation_cache",)
+"""The only path that no run follows from."""
 
 
 def keep_base(ablation: Ablation) -> None:
@@ -66,7 +66,7 @@ def _deciding(config: ConfigDict) -> dict[str, Any]:
     return {
         key: value
         for key, value in leaves(config.to_dict())
-        if key.partition(".")[0] != "ablation" and (declared[key].decides or key in _OF_ITS_RUNS)
+        if declared[key].decides or key == "training.steps" or (key.startswith("paths.") and key not in _WHEREVER)
     }
 
 

@@ -139,7 +139,16 @@ def _made_from_others(folder: str, manifest: Manifest) -> list[str]:
         wrong += [of for of, at in beside.items() if read_manifest(at).digest != manifest.inputs[of]]
     elsewhere = _inputs_elsewhere(folder) if wrong else {}
     wrong = [of for of in wrong if not _holds(elsewhere.get(of, ""), manifest.inputs[of])]
-    return [f"it was made with another {of} than lies beside it" for of in wrong]
+    faults = [f"it was made with another {of} than lies beside it" for of in wrong if of != "heldout"]
+    return faults + _other_heldout(folder, manifest)
+
+
+def _other_heldout(folder: str, manifest: Manifest) -> list[str]:
+    """Whether the held-out files that a corpus leaves alone are still those of the corpus that its config names."""
+    digest, named = manifest.inputs.get("heldout", ""), saved_paths(folder).get("heldout", "")
+    if not (digest and named and is_finished(named)) or read_manifest(named).digest == digest:
+        return []
+    return [f"what it may not train on was held out by another corpus than lies in {named} (paths.heldout) now"]
 
 
 def _inputs_elsewhere(folder: str) -> dict[str, str]:

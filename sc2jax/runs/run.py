@@ -20,6 +20,9 @@ from sc2jax.storage import join
 NAMED = ("corpus", "tokenizer", "tokenize", "train")
 """The stages whose folders `paths` may name, because other runs may read them."""
 
+OF_OTHERS = ("start", "heldout")
+"""The paths that name what other runs wrote, and nothing of this one."""
+
 MADE_BY = {"corpus": "curate"}
 """The verbs that do not have the name of the stage that they write."""
 
@@ -77,8 +80,9 @@ class Run:
         read = {name.partition("/")[0] for name in inputs}
         folders = {name: self.folder(name) for name in NAMED if name in read}
         source = ",".join(map(storage.absolute, source_folders(self.settings)))
-        start = self.settings.paths.start
-        folders["start"] = storage.absolute(start) if start else ""
+        for name in OF_OTHERS:
+            path = getattr(self.settings.paths, name)
+            folders[name] = storage.absolute(path) if path else ""
         paths = dataclasses.replace(self.settings.paths, source=source, **folders)
         return settings_json(dataclasses.replace(self.settings, paths=paths)).encode()
 
@@ -94,7 +98,8 @@ def open_run(settings: Settings, workdir: str) -> Run:
         storage.refuse_unknown_kind(path)
         if not (name == "paths.tokenizer" and is_tokenizer(path)):
             storage.refuse_no_folder(path, name)
-    storage.refuse_unknown_kind(settings.paths.start)
+    for name in OF_OTHERS:
+        storage.refuse_unknown_kind(getattr(settings.paths, name))
     return run
 
 

@@ -41,7 +41,8 @@ def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
     """
     if stage == "corpus":
         sources = [storage.absolute(folder) for folder in source_folders(settings)]
-        return {"corpus": settings.corpus, "seed": settings.seed, "source": sources}
+        heldout = settings.paths.heldout and storage.absolute(settings.paths.heldout)
+        return {"corpus": settings.corpus, "seed": settings.seed, "source": sources, "heldout": heldout}
     if stage == "tokenizer":
         if settings.training.model_of_start:
             return {"start": settings.paths.start}

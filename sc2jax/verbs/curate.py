@@ -1,7 +1,9 @@
 """Curates source trees into a deduplicated, documented corpus.
 
 Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`. What cannot be read is
-left out, counted by reason and named at the end, unless `corpus.damaged` is "stop".
+left out, counted by reason and named at the end, unless `corpus.damaged` is "stop". The held-out files of the corpus
+that `paths.heldout` names, and what resembles them, are left out of what is trained on, so that models of both corpora
+can be compared on them.
 """
 
 from sc2jax.config import Settings
@@ -19,7 +21,7 @@ def run(settings: Settings, workdir: str) -> None:
     sources = source_folders(settings)
     if settings.paths.source and not sources:
         raise UserError(f"paths.source {settings.paths.source!r} names no folder; leave it empty for the default")
-    manifest = this.do(curation(settings.corpus, sources, folder, settings.seed), "corpus")
+    manifest = this.do(curation(settings.corpus, sources, folder, settings.seed, settings.paths.heldout), "corpus")
     statistics = corpus_statistics(folder, manifest)
     first, last, split = statistics["funnel"][0], statistics["funnel"][-1], statistics["split"]
     say(

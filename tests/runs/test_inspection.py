@@ -83,6 +83,28 @@ def test_an_input_that_was_named_elsewhere_is_looked_for_there(tmp_path):
     assert found(tmp_path / "run")["complete"].faults == ["it was made with another tokenizer than lies beside it"]
 
 
+def test_a_corpus_whose_other_held_out_files_have_changed(tmp_path):
+    """It left out copies of what that corpus held out then; a corpus that is gone cannot be mistaken for it."""
+    base = stage(tmp_path / "base", "curate")
+    Stage(
+        "curate",
+        1,
+        {},
+        {"heldout": base.digest},
+        lambda at: ([write_output(at, "part", b"x")], {}),
+        notes={"config.json": json.dumps({"paths": {"heldout": f"{tmp_path}/base"}}).encode()},
+    ).run(str(tmp_path / "run/corpus"))
+    stage(tmp_path / "run/heldout", "toy")
+    assert found(tmp_path / "run")["corpus"].faults == []
+    (tmp_path / "base").rename(tmp_path / "moved")
+    assert found(tmp_path / "run")["corpus"].faults == []
+    (tmp_path / "base").mkdir()
+    Stage("curate", 1, {}, {}, lambda at: ([write_output(at, "part", b"y")], {})).run(str(tmp_path / "base"))
+    assert found(tmp_path / "run")["corpus"].faults == [
+        f"what it may not train on was held out by another corpus than lies in {tmp_path}/base (paths.heldout) now"
+    ]
+
+
 @pytest.mark.parametrize("workdir", ["stages", "evaluate", "evaluate/infilling", "corpus/stages", "train", "plain"])
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_a_working_folder_may_have_any_name(tmp_path, workdir, exchanged):

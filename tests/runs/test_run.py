@@ -44,7 +44,15 @@ def test_stages_lie_in_the_working_folder_unless_paths_name_another(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "paths", [{"corpus": "foo://x"}, {"tokenizer": "foo://x"}, {"tokenize": "foo://x"}, {"train": "foo://x"}]
+    "paths",
+    [
+        {"corpus": "foo://x"},
+        {"tokenizer": "foo://x"},
+        {"tokenize": "foo://x"},
+        {"train": "foo://x"},
+        {"start": "foo://x"},
+        {"heldout": "foo://x"},
+    ],
 )
 def test_a_folder_of_an_unknown_kind_is_refused(paths, tmp_path):
     with pytest.raises(UserError, match="foo://x cannot be opened"):
@@ -61,6 +69,14 @@ def test_a_stage_is_done_once_and_its_config_stands_beside_it(tmp_path, capsys):
     assert [part.rpartition("/")[2] for part in config["paths"]["source"].split(",")] == ["a", "b"]
     assert all(part.startswith("/") for part in config["paths"]["source"].split(","))
     assert config["paths"]["corpus"] == ""
+
+
+@pytest.mark.parametrize("name", ["start", "heldout"])
+def test_what_other_runs_wrote_is_named_by_its_whole_path(tmp_path, monkeypatch, name):
+    """So that the config can be run again from another folder."""
+    monkeypatch.chdir(tmp_path)
+    stage(open_run(settings(**{name: "base/corpus"}), str(tmp_path / "run")), "corpus")
+    assert json.loads((tmp_path / "run/corpus/config.json").read_text())["paths"][name] == f"{tmp_path}/base/corpus"
 
 
 def test_a_stage_that_is_complete_keeps_the_config_that_made_it(tmp_path):

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
+
+from sc2jax.records.dataset import read_tables
+from sc2jax.records.manifest import read_manifest
 
 
 def test_a_complete_corpus_says_so_and_keeps_its_config(call, small_source, tmp_path):
@@ -13,6 +17,29 @@ def test_a_complete_corpus_says_so_and_keeps_its_config(call, small_source, tmp_
     assert "complete already" in printed
     assert (tmp_path / "corpus/config.json").read_bytes() == before
     assert json.loads(before)["training"]["steps"] == 5
+
+
+def test_a_corpus_without_what_another_holds_out(call, inputs, tmp_path):
+    """Its source is the other corpus's held-out files alone, under another name, and one file more."""
+    base = Path(inputs["paths.corpus"])
+    for name in ("first", "second"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+    for number, row in enumerate(read_tables(str(base), read_manifest(str(base)), "heldout")):
+        for text in row["content"].to_pylist():
+            (tmp_path / "source/first" / f"copy{number}.py").write_text(text)
+    for name in ("first", "second"):
+        (tmp_path / "source" / name / "own.py").write_text(f"import {name}\nprint({name}.value, end={name}.end)\n" * 9)
+    keys = {"paths.source": tmp_path / "source", "paths.corpus": "", "paths.heldout": base}
+    assert call("curate", tmp_path / "run", **keys)[0] == 0
+    manifest = read_manifest(str(tmp_path / "run/corpus"))
+    assert manifest.inputs["heldout"] == read_manifest(str(base)).digest
+    (train,) = read_tables(str(tmp_path / "run/corpus"), manifest, "train")
+    assert train["path"].to_pylist() == ["own.py"]
+    assert call("check", tmp_path / "run")[0] == 0
+    keys["paths.heldout"] = tmp_path / "none"
+    status, _, errors = call("curate", tmp_path / "run", **keys)
+    assert status == 2
+    assert f"paths.heldout is {tmp_path}/none, which holds no finished corpus" in errors
 
 
 def test_a_completion_stands_between_marks_after_its_prompt(call, trained):

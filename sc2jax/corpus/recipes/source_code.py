@@ -39,12 +39,13 @@ from sc2jax.corpus.stages.licenses import write_licenses
 from sc2jax.corpus.stages.near import write_near
 from sc2jax.corpus.stages.signatures import write_signatures
 from sc2jax.corpus.stages.split import write_split
+from sc2jax.corpus.stages.unseen_split import open_heldout, write_unseen_split
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import Manifest
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
-from sc2jax.storage import join
+from sc2jax.storage import absolute, join
 
 VERSION = 5
 """Raised whenever the code changes what comes out."""
@@ -54,12 +55,12 @@ _STAGES = "stages"
 """The folder of the stages, within that of the corpus."""
 
 
-def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Manifest:
+def curate(config: CorpusConfig, sources: Sequence[str], output: str, seed: int, heldout: str = "") -> Manifest:
     """Curates folders of repositories into `output`, or finds that it has been done; see `curation`."""
-    return curation(config, sources, output, seed).run(output)
+    return curation(config, sources, output, seed, heldout).run(output)
 
 
-def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: int) -> Stage:
+def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: int, heldout: str = "") -> Stage:
     """The stage that curates folders of repositories into a corpus.
 
     Args:
@@ -67,22 +68,27 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
         sources: local folders; none means this machine's Python (`sources/machine.py`).
         output: where the corpus will go: `train/`, `heldout/` and `rejects/` in Parquet, and `stages/`.
         seed: of the permutations of MinHash and of the choice among installed distributions.
+        heldout: a corpus whose held-out files, and what resembles them, may not be trained on; "" for none.
 
     Returns:
         The stage; the statistics of its manifest hold the funnel, languages, licences and the two sides of the split.
 
     Raises:
         UserError: `output` holds something else, a source is missing or empty, or holds something that cannot be read
-            where that ends the work; when it is run, no file is usable, or the disk is full.
+            where that ends the work, `heldout` holds no such corpus; when it is run, no file is usable, or the disk is
+            full.
     """
     refuse_foreign(output, STAGE)
+    unseen = _open_heldout(heldout, output, config) if heldout else None
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
     listing = list_sources(chosen, config.max_file_bytes, output, config.damaged)
     inputs = {"listing": listing.digest, "left_out": listing.left_out.digest, "tables": _tables_digest()}
+    if unseen is not None:
+        inputs["heldout"] = unseen.digest
 
     def write(folder: str) -> Written:
         try:
-            return _run_stages(output, folder, listing, config, seed)
+            return _run_stages(output, folder, listing, config, seed, unseen)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -94,11 +100,20 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
     return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, intact, keeps=(_STAGES,))
 
 
-def _run_stages(output: str, unfinished: str, listing: Listing, config: CorpusConfig, seed: int) -> Written:
+def _open_heldout(folder: str, output: str, config: CorpusConfig) -> Committed:
+    if absolute(folder) == absolute(output):
+        raise UserError(f"paths.heldout is {folder}, the very corpus that is curated; name another one")
+    return open_heldout(absolute(folder), part(config, NearConfig), part(config, SplitConfig))
+
+
+def _run_stages(
+    output: str, unfinished: str, listing: Listing, config: CorpusConfig, seed: int, unseen: Committed | None
+) -> Written:
     """The stages in their order below `output`, and from them the corpus in `unfinished`."""
     run = functools.partial(_run, output)
     parts = {"parts_config": part(config, PartsConfig)}
     reading = {"source_config": part(config, SourceConfig)}
+    signing = {"near_config": part(config, NearConfig), "seed": seed}
     found = run(
         "licenses",
         write_licenses,
@@ -116,15 +131,15 @@ def _run_stages(output: str, unfinished: str, listing: Listing, config: CorpusCo
         "signatures",
         write_signatures,
         {"files": files, "exact": exact},
-        {"near_config": part(config, NearConfig), "seed": seed},
+        signing,
     )
     near = run("near", write_near, {"files": files, "exact": exact, "signatures": signatures}, parts)
-    split = run(
-        "split",
-        write_split,
-        {"files": files, "near": near, "signatures": signatures},
-        {"split_config": part(config, SplitConfig), **parts},
-    )
+    divided = {"files": files, "near": near, "signatures": signatures}
+    dividing = {"split_config": part(config, SplitConfig), **parts}
+    if unseen is None:
+        split = run("split", write_split, divided, dividing)
+    else:
+        split = run("split", write_unseen_split, {**divided, "heldout": unseen}, {**dividing, **signing})
     deciding = [files, exact, near, split]
     _refuse_empty(split, deciding)
     changed = (stage.manifest.statistics["left_out"] for stage in (found, files))

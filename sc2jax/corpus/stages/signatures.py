@@ -3,9 +3,10 @@
 The parts are sorted by language; a row is the number of a file and its signature, a column for each band.
 """
 
+import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -31,9 +32,6 @@ _BATCH_CHARACTERS = MIB
 def write_signatures(folder: str, files: Committed, exact: Committed, near_config: NearConfig, seed: int) -> Written:
     """Signs the texts that exact deduplication kept."""
     schema = _schema(near_config)
-    rows = NumberedRows.of(files, "kept")
-    units, cuts = rows.units(read_ids(exact, "kept"))
-    sign = functools.partial(_sign, files=rows, config=near_config, seed=seed)
     outputs: list[Output] = []
     held: dict[str, list[pa.Table]] = defaultdict(list)
     held_bytes = 0
@@ -44,9 +42,8 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
             outputs.append(write_part(folder, _prefix(language), len(outputs), [table], schema))
         held.clear()
 
-    signed_schema = schema.append(pa.field("language", pa.string()))
-    with map_units(units, cuts, sign, signed_schema) as signed:
-        for table in progress(signed, total=len(cuts), desc="near-duplicates", unit="batch"):
+    with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), near_config, seed) as signed:
+        for table in signed:
             languages = table["language"].to_numpy()
             for language in sorted(set(languages)):
                 held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
@@ -56,6 +53,26 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
                 held_bytes = 0
     flush()
     return outputs, {}
+
+
+def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the rows that have n-grams, ascending, and their signatures, all in memory."""
+    schema = _schema(config)
+    tables = [schema.empty_table()]
+    with _signed(files, np.arange(len(files)), config, seed) as signed:
+        tables += [table.select(schema.names) for table in signed]
+    table = pa.concat_tables(tables)
+    return table["id"].to_numpy(), _whole(table, schema.names[1:])
+
+
+@contextlib.contextmanager
+def _signed(files: NumberedRows, ids: np.ndarray, config: NearConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
+    """The signatures of certain rows (ascending) and their languages, a table for each row group that holds some."""
+    units, cuts = files.units(ids)
+    sign = functools.partial(_sign, files=files, config=config, seed=seed)
+    schema = _schema(config).append(pa.field("language", pa.string()))
+    with map_units(units, cuts, sign, schema) as signed:
+        yield progress(signed, total=len(cuts), desc="near-duplicates", unit="batch")
 
 
 def signed_languages(stage: Committed) -> list[str]:
@@ -79,7 +96,12 @@ def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray
         signed = signed_rows(stage, language)
         names = band_columns(signed)
         for _, table in signed.groups(["id", *names]):
-            yield table["id"].to_numpy(), np.concatenate([as_integers(table[name]) for name in names], axis=1)
+            yield table["id"].to_numpy(), _whole(table, names)
+
+
+def _whole(table: pa.Table, bands: Sequence[str]) -> np.ndarray:
+    """Whole signatures, of the columns that hold their bands."""
+    return np.concatenate([as_integers(table[name]) for name in bands], axis=1)
 
 
 def as_integers(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,14 +1,14 @@
 """The split: which repositories are held out, and which held-out files are dropped as too like a training file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from sc2jax.corpus.config import PartsConfig, SplitConfig
 from sc2jax.corpus.dedup.across import across
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
-from sc2jax.corpus.outcomes import funnel_line, write_duplicates, write_ids
+from sc2jax.corpus.outcomes import funnel_line, row_names, write_ids, write_rejects
 from sc2jax.corpus.stages.signatures import signature_batches
 from sc2jax.records.stage import Written
 
@@ -25,15 +25,52 @@ def write_split(
 ) -> Written:
     """Holds repositories out, and drops held-out files that are near-duplicates of training files."""
     rows, ids = NumberedRows.of(files, "kept"), read_ids(near, "kept")
-    is_heldout = _heldout_mask(rows, ids, split_config.heldout_fraction)
-    heldout, training = ids[is_heldout], ids[~is_heldout]
+    heldout, training = sides(rows, ids, split_config)
+    return write_sides(folder, rows, heldout, training, {}, signatures, split_config, parts_config)
+
+
+def sides(rows: NumberedRows, ids: np.ndarray, config: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The rows `ids` whose repositories are held out, and the others."""
+    is_heldout = _heldout_mask(rows, ids, config.heldout_fraction)
+    return ids[is_heldout], ids[~is_heldout]
+
+
+def write_sides(
+    folder: str,
+    rows: NumberedRows,
+    heldout: np.ndarray,
+    training: np.ndarray,
+    unwanted: Mapping[int, tuple[str, str]],
+    signatures: Committed,
+    split_config: SplitConfig,
+    parts_config: PartsConfig,
+) -> Written:
+    """Writes both sides without what must not be trained on, and without held-out files that resemble the rest.
+
+    Args:
+        folder: of the stage.
+        rows: the files that the numbers stand for.
+        heldout: those that are held out, ascending.
+        training: the others, ascending.
+        unwanted: training files that are dropped, each with the reason and the detail of its reject.
+        signatures: the stage.
+        split_config: from which similarity a held-out file is dropped.
+        parts_config: size of a Parquet part.
+    """
+    ids, size = np.union1d(heldout, training), rows.column("source_bytes").astype(np.int64)
+    training = np.setdiff1d(training, np.array(sorted(unwanted), np.int64))
     duplicates = _duplicates(heldout, training, signatures, split_config.heldout_similarity)
-    dropped = np.array(sorted(duplicates), np.int64)
-    kept = np.array([duplicates[row] for row in dropped.tolist()], np.int64)
+    resembled = row_names(rows, np.array(list(duplicates.values()), np.int64))
+    rejects = {row: (_REASON, f"kept {name}") for row, name in zip(duplicates, resembled, strict=True)} | dict(unwanted)
+    dropped = np.array(sorted(rejects), np.int64)
+    reasons, details = ([rejects[row][place] for row in dropped.tolist()] for place in (0, 1))
     outputs = write_ids(folder, "train", training) + write_ids(folder, "heldout", np.setdiff1d(heldout, dropped))
-    outputs += write_duplicates(folder, rows, dropped, kept, "split", _REASON, parts_config.part_bytes)
-    size = rows.column("source_bytes").astype(np.int64)
-    lost = {_REASON: (len(dropped), int(size[dropped].sum()))} if len(dropped) else {}
+    outputs += write_rejects(folder, rows, dropped, "split", reasons, details, parts_config.part_bytes)
+    lost = {
+        reason: (int(fallen.sum()), int(size[dropped[fallen]].sum()))
+        for reason in sorted(set(reasons))
+        if (fallen := np.array(reasons) == reason).any()
+    }
     return outputs, {"funnel": [funnel_line("split", len(ids), int(size[ids].sum()), lost)]}
 
 

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sc2jax.corpus.dedup.across import across
+from sc2jax.corpus.dedup.across import across, resembling
 from sc2jax.corpus.dedup.signatures import signatures
 
 
@@ -46,3 +46,48 @@ def test_a_similarity_at_the_threshold_counts() -> None:
     right[0, 5:] += 100
     assert across(left, iter([(np.array([0]), right)]), 0.5) == {0: (0, 0.5)}
     assert across(left, iter([(np.array([0]), right)]), 0.51) == {}
+    both = np.concatenate([right, left])
+    assert across(both, iter([(np.array([0]), left)]), 0.51) == {1: (0, 1.0)}
+
+
+def of_numbers(*rows: list[int]) -> np.ndarray:
+    """Signatures of ten numbers, two bands of five."""
+    return np.array(rows, np.uint32)
+
+
+def test_resembling_names_for_each_training_file_the_held_out_one_most_like_it() -> None:
+    """Rows of ten numbers that agree in a band; by brute force over all pairs."""
+    draw = np.random.default_rng(0)
+    heldout = draw.integers(0, 2, (20, 10)).astype(np.uint32)
+    training = np.concatenate([heldout[7:12], draw.integers(0, 2, (40, 10)).astype(np.uint32)])
+    ids = draw.permutation(1000)[: len(training)]
+    expected = {}
+    for id_, row in zip(ids.tolist(), training, strict=True):
+        shares = {
+            number: float((other == row).mean())
+            for number, other in enumerate(heldout)
+            if (other[:5] == row[:5]).all() or (other[5:] == row[5:]).all()
+        }
+        similar = {number: share for number, share in shares.items() if share >= 0.6}
+        if similar:
+            expected[id_] = max(similar.items(), key=lambda item: (item[1], -item[0]))
+    assert 5 <= len(expected) < len(training)
+    assert sum(share < 1 for _, share in expected.values()) > 5
+    for cut in (0, 13, 45):
+        batches = [(ids[:cut], training[:cut]), (ids[cut:], training[cut:])]
+        assert resembling(heldout, iter(batches), 0.6) == expected
+
+
+def test_of_equally_similar_held_out_files_the_first_counts() -> None:
+    row = list(range(10))
+    heldout = of_numbers([9] * 10, row, row)
+    assert resembling(heldout, iter([(np.array([4]), of_numbers(row))]), 0.5) == {4: (1, 1.0)}
+    half = of_numbers([*row[:5], 0, 0, 0, 0, 0])
+    assert resembling(heldout, iter([(np.array([4]), half)]), 0.5) == {4: (1, 0.5)}
+    assert resembling(heldout, iter([(np.array([4]), half)]), 0.51) == {}
+
+
+def test_nothing_resembles_where_one_side_is_empty() -> None:
+    none = np.zeros((0, 10), np.uint32)
+    assert resembling(none, iter([(np.array([1]), of_numbers([1] * 10))]), 0.1) == {}
+    assert resembling(of_numbers([1] * 10), iter([(np.zeros(0, np.int64), none)]), 0.1) == {}
