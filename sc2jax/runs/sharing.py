@@ -1,5 +1,6 @@
 """Which stages before training two runs have in common: those that nothing of what differs between them goes into."""
 
+import dataclasses
 from typing import Any
 
 from sc2jax import storage
@@ -7,7 +8,6 @@ from sc2jax.config import Settings
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.sources import documents_config
 from sc2jax.records.manifest import sha256_of
-from sc2jax.records.stage import Stage
 from sc2jax.runs.inputs import stages_before
 from sc2jax.runs.run import NAMED, source_folders
 
@@ -29,12 +29,17 @@ def sharing_key(settings: Settings, stage: str) -> str:
 def made_key(settings: Settings, stage: str) -> str:
     """The same of a stage that the run makes itself, whatever `paths` names."""
     before = {name: sharing_key(settings, name) for name in stages_before(stage)}
-    sections = Stage(stage, 0, stage_sections(settings, stage), before, lambda _: ([], {}))
-    return sections.key
+    sections = {
+        name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
+        for name, part in stage_sections(settings, stage).items()
+    }
+    return sha256_of({"stage": stage, "sections": sections, "before": before})
 
 
 def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
     """What a stage's outputs follow from beside the stages that it reads: its part of the config, and what it is given.
+
+    Whole sections, for what does not decide by itself (how much of the machine is read) may decide by what is read.
 
     Raises:
         UserError: there is no such mixture.
