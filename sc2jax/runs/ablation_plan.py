@@ -113,7 +113,7 @@ def _run(
     )
     measured = tuple(join(folder, measure) for measure in MEASURED.values())
     overrides = {key: value for key, value in overrides.items() if key != "paths.tokenize"} | {"paths.corpus": corpus}
-    after = (train.name, *_writers(shared, {"corpus": corpus}))
+    after = (train.name, *_writers(shared, {**folders, "tokenize": "", "corpus": corpus}))
     evaluate = Job(f"{name}-evaluate", "evaluate", overrides, folder, measured, after)
     return AblationRun(variant, seed, _settings(config, train.overrides, variant.label), train, evaluate)
 
