@@ -168,7 +168,8 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(_SECONDS_TO_END)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
     finally:  # also where this is interrupted another time
         process.kill()
         process.wait()
