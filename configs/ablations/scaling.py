@@ -32,7 +32,7 @@ def get_config(base: str = "quickstart") -> ConfigDict:
     vocab_size = settings.model.vocab_size or settings.tokenizer.vocab_size
     model = dataclasses.replace(settings.model, vocab_size=vocab_size)
     row, batch = model.context_length, settings.training.batch_size
-    whole = flops_per_token(model, row) * settings.training.steps * batch * row
+    whole = flops_per_token(model, row) * (settings.training.horizon_tokens or settings.training.steps * batch * row)
 
     def variant(budget: float, width: float, depth: float) -> str:
         unit = 2 * model.num_heads  # of which a head gets an even number

@@ -3,6 +3,7 @@
 What a job needs of memory is known of its process alone, and a job that crashes takes no other one with it.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
