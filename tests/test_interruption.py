@@ -16,7 +16,7 @@ from sc2jax.records.manifest import read_manifest
 
 STAGES = ("curate", "tokenizer", "tokenize", "train", "evaluate", "complete", "report")
 FOLDER = {"curate": "corpus"}
-PARTS = {"evaluate": ("evaluate/bits_per_byte", "evaluate/infilling")}
+PARTS = {"evaluate": ("evaluate/bits_per_byte", "evaluate/infilling", "evaluate/decoding")}
 KILLS = int(os.environ.get("SC2JAX_KILLS", "2"))
 """Moments a stage is killed at; each in a folder of its own, followed by the same command."""
 

@@ -115,7 +115,28 @@ class InfillingConfig(HeldoutConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig(InfillingConfig, BitsPerByteConfig):
+class DecodingConfig:
+    """How the cost of generation is measured."""
+
+    decoding_tokens: int = setting(
+        0,
+        "Written after each prompt, which fills the rest of the model's context, while decoding is timed; 0 leaves "
+        "that out.",
+        unit="tokens",
+        at_least=0,
+        at_most=1 << 16,
+    )
+    decoding_batch: int = setting(
+        16,
+        "Prompts that are completed together, beside one alone, while decoding is timed.",
+        unit="prompts",
+        at_least=1,
+        at_most=MOST_ROWS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(DecodingConfig, InfillingConfig, BitsPerByteConfig):
     """How much of the held-out repositories is measured, and how.
 
     The defaults cost about half a minute on two cores with a model of three million parameters.

@@ -88,7 +88,7 @@ def generate(
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen)) if len(order) > batch_size else chosen
         out = _generate_batch(
             params,
-            _numbered([prompts[index] for index in padded], padded, temperature, top_p, seed),
+            numbered([prompts[index] for index in padded], padded, temperature, top_p, seed),
             _array(stop_ids),
             config=config,
             max_new_tokens=max_new_tokens,
@@ -124,9 +124,9 @@ def stream(
     if max_new_tokens == 0:
         return
     choices = min(vocab_size or config.vocab_size, config.vocab_size)
-    numbered = _numbered([prompt], [0], temperature, top_p, seed)
+    prompts = numbered([prompt], [0], temperature, top_p, seed)
     stops = _array(stop_ids)
-    params, state = _start(params, numbered, stops, config=config, max_new_tokens=max_new_tokens, choices=choices)
+    params, state = start(params, prompts, stops, config=config, max_new_tokens=max_new_tokens, choices=choices)
     for count in range(max_new_tokens):
         if count:
             state = _step(params, state, stops, config=config, choices=choices)
@@ -161,7 +161,7 @@ def _check(
         raise UserError(f"temperature {temperature} must be at least 0 and finite, top_p {top_p} in (0, 1]")
 
 
-def _numbered(
+def numbered(
     prompts: Sequence[Sequence[int]], numbers: Sequence[int], temperature: float, top_p: float, seed: int
 ) -> Prompts:
     """Pads prompts to one length and gives each a random key, which follows from the seed and the prompt's number."""
@@ -182,7 +182,7 @@ def _array(stop_ids: frozenset[int]) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("config", "max_new_tokens", "choices"))
-def _start(
+def start(
     params: Params,
     prompts: Prompts,
     stop_ids: jax.Array,
@@ -213,7 +213,7 @@ def _generate_batch(
     choices: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """New tokens (B, max_new_tokens), how many of them count, and whether a stop token was reached by finite logits."""
-    params, state = _start(params, prompts, stop_ids, config=config, max_new_tokens=max_new_tokens, choices=choices)
+    params, state = start(params, prompts, stop_ids, config=config, max_new_tokens=max_new_tokens, choices=choices)
 
     def unfinished(carry: Any) -> jax.Array:
         count, state, _ = carry

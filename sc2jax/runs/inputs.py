@@ -29,7 +29,7 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "tokenize": ("datasets", "tokenizer"),
     "train": ("mixture", "datasets", "tokenizer", "tokenize"),
     "show": ("datasets", "tokenizer", "tokenize", "train"),
-    **dict.fromkeys(MEASURED.values(), ("corpus", "tokenizer", "train")),
+    **{MEASURED[name]: reads for name, reads in MEASURES.items()},
     "complete": ("corpus", "tokenizer", "train"),
     "convert": ("tokenizer", "train"),
     "report": ("corpus", "tokenizer", "train", *MEASURED.values(), "complete"),

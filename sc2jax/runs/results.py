@@ -13,7 +13,7 @@ from sc2jax.runs.run import Run
 from sc2jax.runs.unseen import OtherCorpus
 from sc2jax.storage import join
 
-_SCORES, _SAMPLES = "scores.json", "samples.json"
+_SCORES, _TIMING, _SAMPLES = "scores.json", "timing.json", "samples.json"
 _REMEDY = "delete its folder and run the stage again"
 
 
@@ -35,22 +35,32 @@ class _Head(TypedDict):
     corpus: NotRequired[OtherCorpus]
 
 
-def write_scores(folder: str, scores: Scores) -> Output:
-    """Writes what a measure found."""
+def write_scores(folder: str, scores: Scores) -> list[Output]:
+    """Writes what a measure found, and in a file of its own, which is no result, what it timed."""
     about = {"corpus": scores.other_corpus} if scores.other_corpus else {}
-    return write_output(folder, _SCORES, canonical_json(scores.found | about, indent=1).encode())
+    found = {name: value for name, value in scores.found.items() if name != "timing"} | about
+    outputs = [write_output(folder, _SCORES, canonical_json(found, indent=1).encode())]
+    if "timing" in scores.found:
+        content = canonical_json(scores.found["timing"], indent=1).encode()
+        outputs.append(write_output(folder, _TIMING, content, result=False))
+    return outputs
 
 
-def read_scores(run: Run, measure: str) -> Scores:
-    """What a measure of the run found.
+def read_scores(run: Run, measure: str, *, timed: bool = False) -> Scores:
+    """What a measure of the run found; with `timed` what it timed too, which equal runs do not share.
 
     Raises:
         UserError: it is missing, is not what was written, or is no result of this measure.
     """
-    content, where = _read(run.folder(MEASURED[measure]), _SCORES)
+    folder = run.folder(MEASURED[measure])
+    content, where = _read(folder, _SCORES)
     head = decode_json(content, _Head, where, _REMEDY)
     kind = load(measure).Result if head["measured"] else NotMeasured
-    return Scores(decode_json(content, kind, where, _REMEDY), head.get("corpus"))
+    found: Any = decode_json(content, kind, where, _REMEDY)
+    if timed and any(output.path == _TIMING for output in read_manifest(folder).outputs):
+        content, where = _read(folder, _TIMING)
+        found["timing"] = decode_json(content, load(measure).Timing, where, _REMEDY)
+    return Scores(found, head.get("corpus"))
 
 
 def write_samples(folder: str, samples: list[CompletionSample]) -> Output:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from sc2jax.checkpoint.progress import Progress
+from sc2jax.parallel.memory import peak_device_bytes
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.global_batch import whole_counts
@@ -207,5 +208,5 @@ class _Logs:
 
 def _memory() -> dict[str, float]:
     """The most memory that one of this process's devices has held, where they tell it."""
-    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices()]
-    return {"peak_device_bytes": max(peaks)} if any(peaks) else {}
+    peak = peak_device_bytes()
+    return {"peak_device_bytes": peak} if peak else {}

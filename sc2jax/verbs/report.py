@@ -13,7 +13,7 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.records.statistics import corpus_statistics
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests
 from sc2jax.runs.model_checkpoint import model_statistics
-from sc2jax.runs.results import read_samples, read_scores
+from sc2jax.runs.results import Scores, read_samples, read_scores
 from sc2jax.runs.run import open_run, say
 from sc2jax.runs.unseen import caveat, sampled_split
 from sc2jax.storage import absolute, join
@@ -42,7 +42,7 @@ def run(settings: Settings, workdir: str) -> None:
             metrics=_metrics(train, manifests["train"]),
             bits_per_byte=scores.pop("bits_per_byte").found,
             infilling=scores.pop("infilling").found,
-            others=[(name, load(name).summary(found.found)) for name, found in scores.items()],
+            others=[(name, load(name).summary(found.found)) for name, found in scores.items() if _is_taken(found)],
             caveats=caveats,
             samples=read_samples(this),
             samples_are_unseen=sampled_split(manifests["corpus"]) == "heldout",
@@ -60,6 +60,11 @@ def run(settings: Settings, workdir: str) -> None:
     # Other settings can give equal results, but not the same page, which names them.
     this.do(Stage("report", VERSION, {"version": sc2jax.__version__, "settings": used}, inputs, write))
     say(absolute(join(this.folder("report"), PAGE)))
+
+
+def _is_taken(scores: Scores) -> bool:
+    """Whether a measure without a picture of its own has anything for the page."""
+    return scores.found["measured"]
 
 
 def _metrics(train: str, manifest: Manifest) -> list[Row]:

@@ -14,7 +14,7 @@ from sc2jax.feed.config import FeedConfig
 from sc2jax.model.config import ModelConfig
 from sc2jax.records.manifest import Manifest, commit, read_manifest, write_output
 from sc2jax.records.stage import Stage
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests, stage_digest
+from sc2jax.runs.inputs import FOLLOWS, input_digests, stage_digest
 from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.results import read_samples
 from sc2jax.runs.run import Run, open_run, say, source_folders
@@ -140,7 +140,8 @@ def test_a_stage_depends_on_the_stages_before_it(tmp_path, tokenizer):
         "tokenize": tokens.digest,
     }
     trained = train(run)
-    for name in (*MEASURED.values(), "complete"):
+    assert input_digests(run, "evaluate/decoding") == {"tokenizer": written, "train": trained.digest}
+    for name in ("evaluate/bits_per_byte", "evaluate/infilling", "complete"):
         assert input_digests(run, name) == {
             "corpus": corpus.digest,
             "tokenizer": written,
@@ -213,7 +214,7 @@ def test_a_stage_whose_config_is_gone_or_changed_is_done_again(tmp_path, damage)
 
 def test_the_report_reads_every_stage(tmp_path):
     assert set(FOLLOWS["report"]) == {
-        "corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "complete"
+        "corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "evaluate/decoding", "complete"
     }  # fmt: skip
 
 

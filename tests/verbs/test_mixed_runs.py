@@ -11,7 +11,15 @@ from sc2jax.records import manifest
 from sc2jax.records.manifest import read_manifest
 
 READERS = ("evaluate", "complete", "report", "convert", "show")
-STAGES = ("corpus", "tokenizer", "train", "evaluate/bits_per_byte", "evaluate/infilling", "complete")
+STAGES = (
+    "corpus",
+    "tokenizer",
+    "train",
+    "evaluate/bits_per_byte",
+    "evaluate/infilling",
+    "evaluate/decoding",
+    "complete",
+)
 MODEL = ("corpus", "tokenizer", "train")
 """What every verb reads, itself or because what it reads was made from it. The report reads the results too, which the
 others do not: a result that is no longer the model's is what `evaluate` and `complete` make anew."""
@@ -56,7 +64,7 @@ def test_a_run_that_was_copied_opens_and_holds(runs, tmp_path, read):
         assert read(verb, tmp_path / "run")[0] == 0, verb
     status, said = read("check", tmp_path / "run")
     assert status == 0, said
-    assert "all 14 stages hold" in said
+    assert "all 15 stages hold" in said
     (tmp_path / "run/train/checkpoints/notes.txt").write_text("mine")
     status, said = read("check", tmp_path / "run")
     assert status == 0
