@@ -37,5 +37,6 @@ def get_config(base: str = "quickstart") -> ConfigDict:
         f"grouped_wide: model.num_kv_heads={grouped} model.mlp_dim={wide(grouped)}",
         f"multi_query_wide: model.num_kv_heads=1 model.mlp_dim={wide(1)}",
     )
+    config.evaluation.decoding_tokens = model.context_length // 4
     config.ablation.seeds = (0, 1, 2)
     return config

@@ -24,5 +24,6 @@ def get_config(base: str = "quickstart") -> ConfigDict:
         f"quarter: model.window={context // 4}",
         f"eighth: model.window={context // 8}",
     )
+    config.evaluation.decoding_tokens = context // 4
     config.ablation.seeds = (0, 1, 2)
     return config

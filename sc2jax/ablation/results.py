@@ -35,6 +35,10 @@ COSTS = (
         "peak_bytes", "peak memory training", "size", "of the device where it tells, else of the process", drawn=True
     ),
     Column("cache_bytes", "KV cache", "size", "keys and values of one sequence of the whole context", drawn=True),
+    Column("decoding_bytes", "memory decoding", "size", "of the compiled program for a batch", drawn=True),
+    Column("prefill_milliseconds", "ms a prompt", "figure", "to read one prompt of the context"),
+    Column("decoding_alone", "tokens/s alone", "count", "written in one completion", drawn=True),
+    Column("decoding_together", "tokens/s in a batch", "count", "written in all completions of a batch", drawn=True),
 )
 
 

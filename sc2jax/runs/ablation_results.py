@@ -7,10 +7,11 @@ from typing import Any
 
 from sc2jax.ablation.results import RunResult
 from sc2jax.errors import UserError
+from sc2jax.evaluation.measures.decoding import Decoding
+from sc2jax.inference.speed import decoding_bytes
 from sc2jax.model.adapters import adapter_table
-from sc2jax.model.cache import cache_slots
 from sc2jax.model.config import ModelConfig
-from sc2jax.model.params import parameter_table
+from sc2jax.model.params import abstract_params, parameter_table
 from sc2jax.records.manifest import read_output
 from sc2jax.runs.ablation import AblationRun
 from sc2jax.runs.jobs import read_note
@@ -23,7 +24,6 @@ from sc2jax.training.metrics import METRICS, TIMING, Row, metrics_of
 from sc2jax.training.utilisation import flops_per_token
 
 _LAST_SHARE = 20  # the final loss is the mean of the last twentieth of the log
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def run_result(run: AblationRun, workdir: str) -> RunResult:
@@ -47,7 +47,7 @@ def run_result(run: AblationRun, workdir: str) -> RunResult:
         "flops_per_token": flops,
         "training_flops": flops * positions * trained["steps"],
         "tokens": trained["tokens"],
-        "cache_bytes": cache_bytes(model),
+        "cache_bytes": decoding_bytes(abstract_params(parameter_table(model)), model)[1],
         **_speed(timing),
         **_memory(run, workdir, timing),
         **_scores(this),
@@ -63,12 +63,6 @@ def run_result(run: AblationRun, workdir: str) -> RunResult:
         losses=[row["loss"] for row in rows],
         rates=[row.get("bits_per_byte", float("nan")) for row in rows],
     )
-
-
-def cache_bytes(model: ModelConfig) -> int:
-    """The bytes of the keys and values of one sequence as long as the context."""
-    slots = cache_slots(model, model.context_length)
-    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * slots * _BYTES[model.compute_dtype]
 
 
 def _final_loss(rows: Sequence[Row]) -> float:
@@ -108,9 +102,23 @@ def _scores(run: Run) -> dict[str, float]:
                 f"of the held-out files that every run is scored on, {left_out} were trained on, and so left out; "
                 "curate its corpus with paths.heldout, the base's corpus"
             )
+    decoding = read_scores(run, "decoding", timed=True).found
     if bits.found["measured"]:
         figures |= {"bits_per_byte": bits.found["total"]["model"]}
     if infilling.found["measured"]:
         rates = infilling.found["model"]
         figures |= {"infill_exact": rates["exact_match"], "infill_similarity": rates["edit_similarity"]}
-    return figures
+    return figures | (_decoding(decoding) if decoding["measured"] else {})
+
+
+def _decoding(found: Decoding) -> dict[str, float]:
+    """What was timed of generation."""
+    if "timing" not in found:
+        return {}
+    alone, together = found["timing"]["alone"], found["timing"]["together"]
+    return {
+        "decoding_bytes": together["program_bytes"],
+        "prefill_milliseconds": alone["prefill_milliseconds"],
+        "decoding_alone": alone["tokens_per_second"],
+        "decoding_together": together["tokens_per_second"],
+    }

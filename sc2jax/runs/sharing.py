@@ -29,11 +29,7 @@ def sharing_key(settings: Settings, stage: str) -> str:
 def made_key(settings: Settings, stage: str) -> str:
     """The same of a stage that the run makes itself, whatever `paths` names."""
     before = {name: sharing_key(settings, name) for name in stages_before(stage)}
-    sections = {
-        name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
-        for name, part in stage_sections(settings, stage).items()
-    }
-    return sha256_of({"stage": stage, "sections": sections, "before": before})
+    return sha256_of({"stage": stage, "sections": stage_sections(settings, stage), "before": before})
 
 
 def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
@@ -47,11 +43,13 @@ def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
     if stage == "corpus":
         sources = [storage.absolute(folder) for folder in source_folders(settings)]
         heldout = settings.paths.heldout and storage.absolute(settings.paths.heldout)
-        return {"corpus": settings.corpus, "seed": settings.seed, "source": sources, "heldout": heldout}
+        given = {"source": sources, "heldout": heldout}
+        return {"corpus": dataclasses.asdict(settings.corpus), "seed": settings.seed, **given}
     if stage == "tokenizer":
         if settings.training.model_of_start:
             return {"start": settings.paths.start}
-        return {"tokenizer": settings.tokenizer, "seed": settings.seed}
+        return {"tokenizer": dataclasses.asdict(settings.tokenizer), "seed": settings.seed}
     mixture = read_mixture(settings.feed.mixture)
     documents = documents_config(settings.format, settings.fim, settings.seed, mixture)
-    return {**documents, "skip_damaged": settings.feed.damaged == "skip", "tokenize": settings.tokenize}
+    skips = settings.feed.damaged == "skip"
+    return {**documents, "skip_damaged": skips, "tokenize": dataclasses.asdict(settings.tokenize)}
