@@ -12,13 +12,19 @@ from sc2jax.config import differing_keys, load_config, to_settings
 from sc2jax.config_help import declarations
 from sc2jax.config_values import leaves
 from sc2jax.errors import UserError
-from sc2jax.runs.ablation import Ablation
+from sc2jax.runs.ablation import BASE, Ablation
+from sc2jax.runs.jobs import LOGS
 
 LOCK = "lock"
 """The file that the one process at work in the folder holds."""
 
 _WHEREVER = ("paths.compilation_cache",)
 """The only path that no run follows from."""
+
+
+def is_kept(path: str) -> bool:
+    """Whether a path below the folder is one of ours and belongs to no stage."""
+    return path in (BASE, LOCK) or path.startswith(f"{LOGS}/")
 
 
 def keep_base(ablation: Ablation) -> None:
