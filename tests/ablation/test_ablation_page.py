@@ -1,5 +1,6 @@
 """The page of an ablation: what stands in it, in what form, and that it fetches and runs nothing."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -105,6 +106,19 @@ def test_other_tokenizers_are_compared_in_bits_a_byte():
     )
     assert 'aria-label="training loss, nats a token over tokens trained on' in same
     assert 'aria-label="training loss, bits a byte over tokens trained on' in other
+
+
+def test_the_curve_that_is_drawn_is_the_one_that_is_named():
+    """Other losses a token change nothing where bits a byte are drawn, and the other way round."""
+    for tokenizer, field, is_drawn in (
+        ("t", "losses", True),
+        ("t", "rates", False),
+        ("u", "losses", False),
+        ("u", "rates", True),
+    ):
+        runs = [result("a", 0), result("b", 0, tokenizer=tokenizer)]
+        others = [dataclasses.replace(run, **{field: [9.0, 5.0, 1.0]}) for run in runs]
+        assert (render_page("h", runs, [], "none", "1") != render_page("h", others, [], "none", "1")) is is_drawn
 
 
 def test_hostile_names_are_text():

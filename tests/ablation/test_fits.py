@@ -64,6 +64,21 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert all(40 <= count <= 60 for count in held), held
 
 
+def test_the_interval_is_as_wide_as_the_error_that_propagates():
+    """Of a lowest point -b / 2a, by the variance of least squares with 5 - 3 degrees of freedom, for little noise."""
+    points = losses([1e12], noise=1e-4)
+    best = isoflop(points, draws=20_000).profiles[0].best
+    sizes = np.log([point.parameters for point in points])
+    centred = sizes - sizes.mean()
+    design = np.stack([centred**2, centred, np.ones(5)], axis=1)
+    (a, b, _), residual, *_ = np.linalg.lstsq(design, [point.loss for point in points], rcond=None)
+    gradient = np.array([b / (2 * a**2), -1 / (2 * a), 0])
+    deviation = math.sqrt(residual[0] / (5 - 3) * gradient @ np.linalg.inv(design.T @ design) @ gradient)
+    assert best is not None
+    assert best.half is not None
+    assert best.half / best.mean == pytest.approx(1.96 * deviation, rel=0.1)
+
+
 def test_more_noise_gives_a_wider_interval():
     quiet, loud = (isoflop(losses([1e12, 1e13], noise=noise)).profiles[0].best for noise in (0.001, 0.004))
     assert quiet is not None

@@ -93,7 +93,7 @@ def test_another_corpus_holds_nothing_of_what_every_run_is_scored_on():
 
 def test_a_shared_stage_is_given_what_goes_into_it_alone():
     ablation = plan(
-        ["all: model.num_kv_heads=1 tokenizer.vocab_size=1024 corpus.heldout_similarity=0.8 corpus.near_threshold=0.9"]
+        ["all: model.num_kv_heads=1 tokenizer.vocab_size=1024 corpus.near_threshold=0.9 corpus.heldout_similarity=0.8"]
     )
     curates = [one for one in ablation.shared if one.verb == "curate"]
     assert {key for key in curates[1].overrides if not key.startswith("paths.")} == {
