@@ -12,7 +12,7 @@ from sc2jax import plots
 from sc2jax.ablation.config import ISOFLOP
 from sc2jax.ablation.fits import IsoFlop, Point, isoflop
 from sc2jax.ablation.intervals import Interval
-from sc2jax.ablation.results import COSTS, SCORES, Column, RunResult, Summary, summaries
+from sc2jax.ablation.results import COSTS, DECODING, SCORES, Column, RunResult, Summary, summaries
 from sc2jax.pages import count, figure, page_environment, percent, sentence, size
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def render_page(name: str, results: Sequence[RunResult], failed: Sequence[Failed
         failed=failed,
         scores=_measured(SCORES, results),
         costs=_measured(COSTS, results),
+        decoding=_measured(DECODING, results),
         pictures=[(title, markupsafe.Markup(plots.svg(drawn))) for title, drawn in _pictures(found, results, fitted)],
         fitted=fitted,
         seeds=sorted({result.seed for result in results}),
@@ -126,7 +127,7 @@ def _pictures(
     for x, x_label in (("tokens", "tokens trained on"), ("flops", "training FLOPs")):
         caption = f"Training loss over {x_label}: the mean over seeds, and the band between them."
         yield caption, _curves(results, x, x_label)
-    for column in COSTS:
+    for column in (*COSTS, *DECODING):
         amounts = {one.label: one.means[column.name].mean for one in found if column.name in one.means}
         if column.drawn and amounts and max(amounts.values()) > _DIFFERS * min(amounts.values()):
             x_label = f"{column.title}, bytes" if column.form == "size" else column.title

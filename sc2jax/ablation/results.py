@@ -35,11 +35,14 @@ COSTS = (
         "peak_bytes", "peak memory training", "size", "of the device where it tells, else of the process", drawn=True
     ),
     Column("cache_bytes", "KV cache", "size", "keys and values of one sequence of the whole context", drawn=True),
+)
+DECODING = (
     Column("decoding_bytes", "memory decoding", "size", "of the compiled program for a batch", drawn=True),
     Column("prefill_milliseconds", "ms a prompt", "figure", "to read one prompt of the context"),
     Column("decoding_alone", "tokens/s alone", "count", "written in one completion", drawn=True),
     Column("decoding_together", "tokens/s in a batch", "count", "written in all completions of a batch", drawn=True),
 )
+COLUMNS = (*SCORES, *COSTS, *DECODING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,7 @@ def summaries(results: Sequence[RunResult]) -> list[Summary]:
         by_label.setdefault(result.label, []).append(result)
     found, first = [], next(iter(by_label.values()), [])
     for label, runs in by_label.items():
-        names = [column.name for column in (*SCORES, *COSTS)]
+        names = [column.name for column in COLUMNS]
         own, reference = ({name: _by_seed(of, name) for name in names} for of in (runs, first))
         differences = {name: paired_difference(own[name], reference[name]) for name in names} if runs != first else {}
         found.append(
@@ -108,7 +111,7 @@ def _by_seed(runs: Sequence[RunResult], name: str) -> dict[int, float]:
 
 def results_csv(results: Sequence[RunResult]) -> str:
     """A line a run: its label, seed, overrides and figures; what was not measured is empty."""
-    names = [column.name for column in (*SCORES, *COSTS)]
+    names = [column.name for column in COLUMNS]
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["label", "seed", "overrides", *names])

@@ -7,7 +7,7 @@ import statistics
 import pytest
 from results_of_runs import result
 
-from sc2jax.ablation.results import COSTS, SCORES, results_csv, summaries
+from sc2jax.ablation.results import COLUMNS, results_csv, summaries
 
 RUNS = [
     result("a", 0, bits_per_byte=2.0, infill_exact=0.02),
@@ -46,4 +46,4 @@ def test_the_table_for_other_programs_has_a_line_a_run():
     assert (rows[-1]["label"], rows[-1]["overrides"]) == ('c,"d\n', "x='1, 2'")
     assert float(rows[1]["bits_per_byte"]) == 2.2
     assert rows[2]["infill_exact"] == ""
-    assert list(rows[0]) == ["label", "seed", "overrides", *(column.name for column in (*SCORES, *COSTS))]
+    assert list(rows[0]) == ["label", "seed", "overrides", *(column.name for column in COLUMNS)]
