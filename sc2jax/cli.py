@@ -25,7 +25,7 @@ from sc2jax.process import (
     watch_signals,
 )
 from sc2jax.settings import fitted, shown
-from sc2jax.verbs import TAKES_FOLDER, VERBS, docstring, load, sentence, written
+from sc2jax.verbs import TAKES_CONFIG, TAKES_FOLDER, VERBS, docstring, load, sentence, written
 
 
 def usage() -> str:
@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> int:
 
     settings = to_settings(config)
     refuse_few_addresses()
-    load(verb)(settings, workdir)
+    load(verb)(config if verb in TAKES_CONFIG else settings, workdir)
     return 0
 
 

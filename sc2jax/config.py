@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
+from sc2jax.ablation.config import AblationConfig
 from sc2jax.assets import asset_path
 from sc2jax.config_values import leaves, set_value
 from sc2jax.corpus.config import CorpusConfig
@@ -89,6 +90,7 @@ class Settings:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
     convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
+    ablation: AblationConfig = dataclasses.field(default_factory=AblationConfig)
 
     def __post_init__(self) -> None:
         check_ranges("", self)
@@ -158,7 +160,7 @@ def _load_json(name: str) -> ConfigDict:
     return _with_values(name, dict(leaves(values)))
 
 
-_Value: TypeAlias = bool | int | float | str | list[str]
+_Value: TypeAlias = bool | int | float | str | list[str | int]
 _Saved: TypeAlias = dict[str, _Value | dict[str, _Value]]
 """What a config.json holds; which keys, and which type each has, the dataclasses say."""
 

@@ -83,7 +83,9 @@ def _parse(text: str, default: Any) -> Any:
             return float(text)
         if isinstance(default, tuple):
             # Names need no quotes on a command line.
-            return ast.literal_eval(text) if text.startswith(("(", "[")) else tuple(filter(None, _names(text)))
+            items = ast.literal_eval(text) if text.startswith(("(", "[")) else tuple(filter(None, _names(text)))
+            of = default[0] if default else ""
+            return tuple(_parse(item, of) if isinstance(item, str) else item for item in items)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deeply
         return text
     return text

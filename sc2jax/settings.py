@@ -77,7 +77,7 @@ def setting(
     Raises:
         TypeError: a number is declared without a lower or an upper limit.
     """
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    is_number = type(_of(default)) in (int, float)
     if is_number and ((at_least is None and more_than is None) or (at_most is None and less_than is None)):
         raise TypeError(f"a number is declared with a lower and an upper limit: {meaning}")
     declared = Setting(
@@ -103,17 +103,31 @@ def fitted(key: str, default: Any, value: Any) -> Any:
         value = _as_float(value)
     if isinstance(default, tuple) and isinstance(value, list):
         value = tuple(value)
-    texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
-    if type(value) is not type(default) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{key} is {shown(value)}; it must be {_TYPES[type(default)]}")
+    items = value if isinstance(value, tuple) else (value,)
+    kind = type(_of(default))
+    if type(value) is not type(default) or any(type(item) is not kind for item in items):
+        raise UserError(f"{key} is {shown(value)}; it must be {_type_of(default)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key} is {value}; it must be finite")
-    if any(_NO_TEXT.search(text) for text in texts):
+    if any(isinstance(item, str) and _NO_TEXT.search(item) for item in items):
         raise UserError(f"{key} is {shown(value)}; it must be text that UTF-8 can hold, without NUL")
     return value
 
 
-_TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list of names"}
+def _of(default: Any) -> Any:
+    """A default, or what it is a tuple of; an empty one is of names."""
+    if isinstance(default, tuple):
+        return default[0] if default else ""
+    return default
+
+
+def _type_of(default: Any) -> str:
+    """The type of a default, in words."""
+    if isinstance(default, tuple):
+        return "a list of integers" if isinstance(_of(default), int) else "a list of names"
+    return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[type(default)]
+
+
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 

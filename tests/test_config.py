@@ -56,6 +56,7 @@ def test_overrides_take_the_type_of_their_default():
             "--config.corpus.keep_license_types=permissive,, no_license,",
             "--config.training.batch_size=0x10",
             "--config.training.warmup_tokens=1_0",
+            "--config.ablation.seeds=0, 0x11,",
             "--workdir=/somewhere",
         ],
     )
@@ -64,6 +65,7 @@ def test_overrides_take_the_type_of_their_default():
     assert settings.model.tie_embeddings is False
     assert settings.corpus.keep_license_types == ("permissive", "no_license")
     assert (settings.training.batch_size, settings.training.warmup_tokens) == (16, 10)
+    assert settings.ablation.seeds == (0, 17)
     assert workdir == "/somewhere"
 
 
@@ -75,6 +77,7 @@ def test_overrides_take_the_type_of_their_default():
         ("--config.steps=7", "did you mean training.steps"),
         ("--config.training.steps=many", "training.steps is 'many'; it must be an integer"),
         ("--config.training.steps=1.5", "must be an integer"),
+        ("--config.ablation.seeds=0,many", r"ablation.seeds is \(0, 'many'\); it must be a list of integers"),
         ("--config.model.tie_embeddings=perhaps", "must be true or false"),
         ("--config.training.step=7", "did you mean training.steps"),
         ("--config.training.peak_learning_rate=1e999", "must be finite"),

@@ -16,12 +16,15 @@ BOTTOM = {
     "transfers",
     "display",
     "progress",
+    "pages",
+    "plots",
     "assets",
     "settings",
     "errors",
 }
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
+    "ablation": set(),
     "evaluation": {"inference", "text", "records"},
     "corpus": {"text", "records"},
     "feed": {"text", "records"},
@@ -41,6 +44,8 @@ ARROWS = {
     "transfers": {"storage", "stores"},
     "display": set(),
     "progress": set(),
+    "pages": {"display"},
+    "plots": {"display"},
     "settings": {"errors"},
     "assets": set(),
     "process": set(),

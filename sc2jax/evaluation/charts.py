@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sc2jax.plots import running_mean, tick_label
+
 WIDTH, HEIGHT = 1000, 300
 """Size of the drawing in its own units; the page scales it."""
 
@@ -65,15 +67,6 @@ def ticks(low: float, high: float, intervals: int) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """The mean of each value with up to `reach` neighbours on either side; near the ends fewer, but as many on both."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    reach_at = np.minimum(reach, np.minimum(places, places[::-1]))
-    start, end = places - reach_at, places + reach_at + 1
-    return (sums[end] - sums[start]) / (end - start)
-
-
 def _polyline(xs: np.ndarray, ys: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
     across = _fraction(xs, *x_range) * WIDTH
     down = (1 - _fraction(ys, *y_range)) * HEIGHT
@@ -89,11 +82,3 @@ def _labelled(places: Sequence[float], low: float, high: float) -> tuple[Tick, .
     return tuple(
         Tick(round(float(percent), 2), tick_label(place)) for place, percent in zip(places, percents, strict=True)
     )
-
-
-def tick_label(value: float) -> str:
-    """A short number: `12k`, `1.5M`, `0.002`."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
-    return f"{value:.4g}"

@@ -1,7 +1,6 @@
 """The report of a run: one HTML page that needs no network, no script and no other file.
 
-Its bytes depend on its inputs alone, not on a clock. Whatever the template writes passes the filter of pages, so that a
-hostile file is only text to the reader's browser. The page's own policy forbids it to load anything in any case.
+Its bytes depend on its inputs alone, not on a clock.
 """
 
 import math
@@ -10,15 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import jinja2
-import markupsafe
-
-from sc2jax.display import PAGE_POLICY, page_text
 from sc2jax.evaluation import charts
 from sc2jax.evaluation.measures.bits_per_byte import BitsPerByte, Rates
 from sc2jax.evaluation.measures.infilling import Infilling, InfillRates, InfillSample
 from sc2jax.evaluation.not_measured import NotMeasured
 from sc2jax.inference.samples import CompletionSample
+from sc2jax.pages import page_environment
 from sc2jax.records.statistics import CorpusStatistics
 
 _TEMPLATE = "report.html.jinja"
@@ -66,29 +62,14 @@ def render_report(
     measure what has to be known of its figures; `others` are measures without a picture of their own on the page: their
     names and what they found, in a sentence. `samples_are_unseen` says whether the samples are of held-out files.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=filtered,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters |= {
-        "count": count,
-        "size": size,
-        "percent": percent,
-        "words": words,
-        "sentence": sentence,
         "short": lambda digest: digest[:_SHOWN_OF_A_DIGEST],
-        "figure": lambda value, digits=3: f"{value:.{digits}f}",
         "head": lambda text: shortened(text, _MOST_CHARACTERS),
         "tail": lambda text: shortened(text, -_MOST_CHARACTERS),
         "most_first": _most_first,
     }
     return environment.get_template(_TEMPLATE).render(
-        policy=markupsafe.Markup(PAGE_POLICY),
         corpus=corpus,
         left_out=left_out,
         language_bars=_largest({name: share["bytes"] for name, share in corpus["languages"].items()}),
@@ -112,41 +93,6 @@ def render_report(
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )
-
-
-def filtered(value: object) -> object:
-    """What an expression of the template yields, as the page gets it; markup is the template's own."""
-    if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
-        return value
-    return markupsafe.Markup(page_text(value.replace("\r\n", "\n")))
-
-
-def count(value: int) -> str:
-    """A whole number with its thousands marked."""
-    return f"{value:,}"
-
-
-def size(value: int) -> str:
-    """A number of bytes in decimal units."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if value >= scale:
-            return f"{value / scale:.1f}\N{NO-BREAK SPACE}{unit}"
-    return f"{value} bytes"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share of one in percent."""
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def words(name: str) -> str:
-    """A stage, reason or key as it reads in a sentence."""
-    return name.replace("_", " ")
-
-
-def sentence(text: str) -> str:
-    """A clause as a sentence."""
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def shortened(text: str, characters: int) -> str:

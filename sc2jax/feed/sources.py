@@ -97,15 +97,26 @@ def open_sources(inputs: FeedInputs) -> list[SourceUnits]:
 def tokens_config(inputs: FeedInputs, mixture: Sequence[SourceShare]) -> Mapping[str, Any]:
     """The settings that the tokens depend on, besides how often they are rendered.
 
-    Infilling is one of them at document level alone, and a source's share is none. Where damage is skipped the tokens
-    may lack what those of an equal corpus have.
+    Where damage is skipped the tokens may lack what those of an equal corpus have.
     """
     return {
-        "seed": inputs.seed,
-        "format": dataclasses.asdict(inputs.formats),
-        "fim": dataclasses.asdict(inputs.fim) if inputs.fim.level == "document" else {},
-        "sources": {share.name: {"format": share.format, "folder": share.folder} for share in mixture},
+        **documents_config(inputs.formats, inputs.fim, inputs.seed, mixture),
         "skip_damaged": inputs.skip_damaged,
+    }
+
+
+def documents_config(
+    formats: FormatConfig, fim: FimConfig, seed: int, mixture: Sequence[SourceShare]
+) -> dict[str, Any]:
+    """The settings that the documents depend on, as they are encoded.
+
+    Infilling is one of them at document level alone, and a source's share is none.
+    """
+    return {
+        "seed": seed,
+        "format": dataclasses.asdict(formats),
+        "fim": dataclasses.asdict(fim) if fim.level == "document" else {},
+        "sources": {share.name: {"format": share.format, "folder": share.folder} for share in mixture},
     }
 
 

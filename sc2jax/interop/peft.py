@@ -193,7 +193,7 @@ class StoredAdapters:
             UserError: the checkpoint is damaged.
         """
         arrays, scale = self._read(table), self.config.alpha / self.config.rank
-        inputs = {entry.path: len(entry.hf_dims[1]) for entry in table if entry.path[-1] == "kernel"}
+        inputs = {entry.path: len(entry.sides[0]) for entry in table if entry.path[-1] == "kernel"}
 
         def product(path: tuple[str, ...], index: Index) -> np.ndarray | None:
             if (*path[:-1], A) not in arrays or path not in inputs:

@@ -37,8 +37,8 @@ def adapter_table(table: Table, adapters: AdapterConfig) -> Table:
 
 
 def _adapter_of(kernel: Parameter, rank: int) -> tuple[Parameter, Parameter]:
-    inputs = input_dims(kernel)
-    into, out = kernel.layer_shape[:inputs], kernel.layer_shape[inputs:]
+    into, out = kernel.sides
+    inputs = len(into)
     axes_in, axes_out = kernel.axes[1 : 1 + inputs], kernel.axes[1 + inputs :]
     layers, layer_axis, path = kernel.shape[0], kernel.axes[0], kernel.path[:-1]
     name_a, name_b = (
@@ -56,11 +56,6 @@ def _adapter_of(kernel: Parameter, rank: int) -> tuple[Parameter, Parameter]:
             (dims_out, (0,)),
         ),
     )  # fmt: skip
-
-
-def input_dims(kernel: Parameter) -> int:
-    """How many of a layer's dimensions of a kernel its inputs have; those of its outputs follow."""
-    return len(kernel.hf_dims[1])
 
 
 def with_adapters(params: Params, adapters: Params, config: AdapterConfig) -> Params:

@@ -55,6 +55,12 @@ class Parameter:
         return self.shape[1:] if self.stacked else self.shape
 
     @property
+    def sides(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The dimensions of a kernel's inputs and those of its outputs, in one layer's array: sizes, inputs first."""
+        inputs = len(self.hf_dims[1])
+        return self.layer_shape[:inputs], self.layer_shape[inputs:]
+
+    @property
     def hf_shape(self) -> tuple[int, ...]:
         """The shape of its tensor in Hugging Face's format."""
         return tuple(math.prod(self.layer_shape[dim] for dim in dims) for dims in self.hf_dims)

@@ -148,7 +148,7 @@ def refuse_mixed(run: Run, stage: str) -> None:
         UserError: naming what was made from something else, or a model whose checkpoint is that of another run.
     """
     read = functools.cache(read_manifest)  # which takes a second for a large corpus
-    for name in _upstream(stage):
+    for name in stages_before(stage):
         folder = run.folder(name)
         if not is_finished(folder) or (name == "tokenizer" and is_tokenizer(run.settings.paths.tokenizer)):
             continue
@@ -174,11 +174,11 @@ def _other_inputs(run: Run, stage: str, read: Callable[[str], Manifest]) -> list
     return [name for name, digest in compared.items() if _digest_now(run, name, read) not in ("", digest)]
 
 
-def _upstream(stage: str) -> list[str]:
+def stages_before(stage: str) -> list[str]:
     """The stages that a stage reads, and those that they read, each after what it reads."""
     found: dict[str, None] = {}
     for name in FOLLOWS.get(stage, ()):
-        found |= dict.fromkeys([*_upstream(name), name])
+        found |= dict.fromkeys([*stages_before(name), name])
     return [name for name in found if name not in ("mixture", "datasets")]
 
 

@@ -12,6 +12,8 @@ from sc2jax.errors import UserError
 from sc2jax.locks import holder
 from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manifest
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, hidden_files, leads_to_stages, read_mark
+from sc2jax.runs.ablation import BASE
+from sc2jax.runs.ablation_folder import is_kept
 from sc2jax.runs.inputs import FOLLOWS, MEASURED, other_inputs
 from sc2jax.runs.model_checkpoint import refuse_gone_on, refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_paths
@@ -50,7 +52,9 @@ def inspect(root: str) -> Iterator[Found]:
     stages = [stage for stage in stages if OURS not in stage.split("/")]
     for stage in stages:
         yield _inspect_stage(join(root, stage) if stage else root)
-    foreign = [path for path in files if not any(_is_below(path, stage) for stage in stages)]
+    ablations = [_above(path, BASE) for path in files if f"/{path}".endswith(f"/{BASE}")]
+    ours = {path for folder in ablations for path in files if _is_below(path, folder) and is_kept(_below(path, folder))}
+    foreign = [path for path in files if path not in ours and not any(_is_below(path, stage) for stage in stages)]
     if foreign:
         yield Found(root, 0, [], foreign, is_stage=False)
 
@@ -74,6 +78,10 @@ def _above(path: str, end: str) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     return not folder or path.startswith(f"{folder}/")
+
+
+def _below(path: str, folder: str) -> str:
+    return path.removeprefix(f"{folder}/") if folder else path
 
 
 def _inspect_stage(folder: str) -> Found:

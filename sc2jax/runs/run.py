@@ -20,10 +20,10 @@ from sc2jax.storage import join
 NAMED = ("corpus", "tokenizer", "tokenize", "train")
 """The stages whose folders `paths` may name, because other runs may read them."""
 
-_OF_OTHERS = ("start", "heldout")
+OF_OTHERS = ("start", "heldout")
 """The paths that name what other runs wrote, and nothing of this one."""
 
-_MADE_BY = {"corpus": "curate"}
+MADE_BY = {"corpus": "curate"}
 """The verbs that do not have the name of the stage that they write."""
 
 
@@ -51,7 +51,7 @@ class Run:
             storage.refuse_no_folder(folder)
             elsewhere = f", or name a folder that it filled with --config.paths.{first}=DIR" if first in NAMED else ""
             raise UserError(
-                f"{folder} holds no {MANIFEST}: `sc2jax {_MADE_BY.get(first, first)}` was not run or did not finish; "
+                f"{folder} holds no {MANIFEST}: `sc2jax {MADE_BY.get(first, first)}` was not run or did not finish; "
                 f"run it{elsewhere}"
             )
         return read_manifest(folder)
@@ -80,7 +80,7 @@ class Run:
         read = {name.partition("/")[0] for name in inputs}
         folders = {name: self.folder(name) for name in NAMED if name in read}
         source = ",".join(map(storage.absolute, source_folders(self.settings)))
-        for name in _OF_OTHERS:
+        for name in OF_OTHERS:
             path = getattr(self.settings.paths, name)
             folders[name] = storage.absolute(path) if path else ""
         paths = dataclasses.replace(self.settings.paths, source=source, **folders)
@@ -98,7 +98,7 @@ def open_run(settings: Settings, workdir: str) -> Run:
         storage.refuse_unknown_kind(path)
         if not (name == "paths.tokenizer" and is_tokenizer(path)):
             storage.refuse_no_folder(path, name)
-    for name in _OF_OTHERS:
+    for name in OF_OTHERS:
         storage.refuse_unknown_kind(getattr(settings.paths, name))
     return run
 

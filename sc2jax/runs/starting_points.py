@@ -7,7 +7,7 @@ every start, because the parameters that they are added to lie nowhere else.
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sc2jax import storage
@@ -23,6 +23,7 @@ from sc2jax.runs.model_checkpoint import model_statistics, refuse_other_checkpoi
 from sc2jax.runs.run import Run, is_tokenizer, saved_config, saved_paths
 from sc2jax.runs.tokenizer_file import tokenizer_path
 from sc2jax.storage import join
+from sc2jax.training.config import ADAMW
 
 START = "start.json"
 """What a run began with, beside its checkpoints."""
@@ -87,17 +88,18 @@ def starting_point(run: Run) -> StartingPoint | None:
     """
     if not run.settings.paths.start:
         return None
-    folder, with_optimizer = storage.absolute(run.settings.paths.start), run.settings.training.start_with_optimizer
+    folder, training = storage.absolute(run.settings.paths.start), run.settings.training
+    optimizer = training.optimizer if training.start_with_optimizer else ""
     recorded = read_start(run.folder("train"))
     if recorded is None:
-        return read_point(folder, with_optimizer=with_optimizer)
+        return read_point(folder, optimizer=optimizer)
     steps = own_steps(join(folder, CHECKPOINTS))
     if recorded.taken.step in steps:
-        return read_point(folder, recorded.taken.step, with_optimizer=with_optimizer)
+        return read_point(folder, recorded.taken.step, optimizer=optimizer)
     # The same place may be gone, or have gone on since then; another one is told by its fingerprint.
     if not steps or folder == recorded.taken.folder:
         return recorded
-    return read_point(folder, with_optimizer=with_optimizer)
+    return read_point(folder, optimizer=optimizer)
 
 
 def read_start(train: str) -> StartingPoint | None:
@@ -117,13 +119,13 @@ def start_json(point: StartingPoint) -> bytes:
     return (json.dumps(dataclasses.asdict(point), indent=1, sort_keys=True) + "\n").encode()
 
 
-def read_point(folder: str, step: int | None = None, *, with_optimizer: bool = False) -> StartingPoint:
+def read_point(folder: str, step: int | None = None, *, optimizer: str = "") -> StartingPoint:
     """What a folder of `train` or `convert` holds: its model, or of an unfinished run the newest checkpoint.
 
     Args:
         folder: absolute.
         step: of another checkpoint than that.
-        with_optimizer: whether the moments are taken too, which the fingerprint then holds.
+        optimizer: that whose moments are taken too, which the fingerprint then holds; "": none are.
 
     Raises:
         UserError: it holds none, or a damaged one.
@@ -145,15 +147,15 @@ def read_point(folder: str, step: int | None = None, *, with_optimizer: bool = F
         )
     step = newest if step is None else step
     fingerprints = read_progress(join(folder, CHECKPOINTS), step).fingerprints
-    if with_optimizer and OPTIMIZER not in fingerprints:
-        raise UserError(f"{folder} holds no optimizer, for it was converted; leave training.start_with_optimizer out")
+    if optimizer:
+        _refuse_other_optimizer(folder, config, fingerprints, optimizer)
     adapters = config.get("adapters") or {}
     point = StartingPoint(
         taken=Origin(folder, step, sha256_of(fingerprints[PARAMS])),
         model=_model(config, folder),
         adapters=None,
         base=None,
-        optimizer=sha256_of(fingerprints[OPTIMIZER]) if with_optimizer else "",
+        optimizer=sha256_of(fingerprints[OPTIMIZER]) if optimizer else "",
         tokenizer=tokenizer,
     )
     if not adapters.get("rank"):
@@ -162,6 +164,19 @@ def read_point(folder: str, step: int | None = None, *, with_optimizer: bool = F
     if began is None:
         raise UserError(f"{join(folder, START)} is missing, which says what its adapters belong to; bring it back")
     return dataclasses.replace(point, adapters=adapters, base=began.frozen)
+
+
+def _refuse_other_optimizer(
+    folder: str, config: Mapping[str, Any], fingerprints: Collection[str], optimizer: str
+) -> None:
+    if OPTIMIZER not in fingerprints:
+        raise UserError(f"{folder} holds no optimizer, for it was converted; leave training.start_with_optimizer out")
+    theirs = config.get("training", {}).get("optimizer", ADAMW)  # which all runs had before there was a choice
+    if theirs != optimizer:
+        raise UserError(
+            f"the optimizer in {folder} is {theirs}, and training.optimizer is {optimizer}; set that to {theirs}, or "
+            "leave training.start_with_optimizer out"
+        )
 
 
 def _model(config: Mapping[str, Any], folder: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ MOST_ROWS = 1 << 20
 MOST_TOKENS = 10**15
 """Far beyond any run, and still exact as a float."""
 COSINE, PLATEAU = "cosine", "plateau"
+ADAMW, MUON = "adamw", "muon"
 MOMENTS_DTYPES = ("float32", "bfloat16")
 NEAREST_TO_ONE = 0.99999
 """A decay of moments at most: closer to 1, float32 cannot hold the correction of their bias."""
@@ -44,6 +45,12 @@ class TrainingConfig:
         at_least=1,
         at_most=MOST_ROWS,
         decides=False,
+    )
+    optimizer: str = setting(
+        ADAMW,
+        "adamw, or muon (https://kellerjordan.github.io/posts/muon): the momentum of each matrix of a layer is made "
+        "orthogonal, at the learning rate and decay of AdamW, which all else is left to.",
+        choices=(ADAMW, MUON),
     )
     schedule: str = setting(
         COSINE,
@@ -79,7 +86,7 @@ class TrainingConfig:
         1.0, "Global norm that gradients are scaled down to.", at_least=1e-6, at_most=1e6
     )
     moments_dtype: str = setting(
-        "float32", "Type that Adam's moments are held in; they are computed in float32.", choices=MOMENTS_DTYPES
+        "float32", "Type that moments are held in; they are computed in float32.", choices=MOMENTS_DTYPES
     )
     z_loss: float = setting(
         0.0,

@@ -19,6 +19,7 @@ VERBS = (
     "evaluate",
     "complete",
     "convert",
+    "ablate",
     "report",
     "check",
 )
@@ -38,6 +39,9 @@ WRITES = {
 
 TAKES_FOLDER = ("check",)
 """Verbs that may be given their working folder without `--workdir=` before it."""
+
+TAKES_CONFIG = ("ablate",)
+"""Verbs that make configs of the one they are given: they take the `ConfigDict`, in which nothing is filled in yet."""
 
 
 def written(verb: str, config: Any) -> tuple[str, ...]:
@@ -59,5 +63,5 @@ def sentence(verb: str) -> str:
 
 
 def load(verb: str) -> Callable[..., None]:
-    """A verb's function, which takes the settings and the working folder."""
+    """A verb's function, which takes the settings, or what they are made from, and the working folder."""
     return importlib.import_module(f"{__name__}.{verb}").run

@@ -1,11 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.evaluation.charts import HEIGHT, WIDTH, line_chart, running_mean, tick_label, ticks
+from sc2jax.evaluation.charts import HEIGHT, WIDTH, line_chart, ticks
 
 FINITE = st.floats(-1e6, 1e6).map(lambda value: round(value, 4))
 
@@ -46,20 +45,6 @@ def test_points_that_are_no_numbers_are_left_out() -> None:
     assert line_chart([], []) is None
     chart = line_chart([1, 2, 3], [1.0, math.nan, 2.0])
     assert chart is not None and len(chart.values.split()) == 2
-
-
-def test_running_mean_is_symmetric() -> None:
-    assert running_mean(np.array([3.0, 0.0, 6.0, 9.0, 1.0]), 1) == pytest.approx([3, 3, 5, 16 / 3, 1])
-    line = np.arange(50.0)
-    assert running_mean(line, 7) == pytest.approx(line)
-
-
-LABELS = {0.0: "0", 0.0005: "0.0005", 700: "700", 1e4: "10k", 12e3: "12k", 1e6: "1M", 1.5e6: "1.5M", 2e9: "2G"}
-
-
-@pytest.mark.parametrize(("value", "label"), LABELS.items())
-def test_tick_labels_are_short(value: float, label: str) -> None:
-    assert tick_label(value) == label
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 5e-324), (1e-310, 2e-310), (3e-320, 3e-320), (0.0, 0.0)])

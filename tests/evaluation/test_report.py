@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sc2jax.display import PAGE_POLICY
-from sc2jax.evaluation.report import filtered, render_report, shortened
+from sc2jax.evaluation.report import render_report, shortened
+from sc2jax.pages import filtered
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</pre>\x1b[31m\u202e\u200b"
 VOID = {"meta", "link", "img", "br", "hr", "input"}

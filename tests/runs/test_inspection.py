@@ -193,3 +193,13 @@ def test_a_folder_without_stages_is_no_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no stage of a run"):
         run(Settings(), str(tmp_path))
+
+
+def test_what_an_ablation_keeps_beside_its_runs_is_ours(tmp_path):
+    stage(tmp_path / "a" / "report", "ablate")
+    for name in ("base.json", "lock", "logs/x.log", "logs/x.json", "notes.txt", "runs/x/lock"):
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / name).write_text("{}")
+    (tmp_path / "lock").write_text("")
+    assert found(tmp_path)[""].foreign == ["a/notes.txt", "a/runs/x/lock", "lock"]
+    assert found(tmp_path / "a")[""].foreign == ["notes.txt", "runs/x/lock"]

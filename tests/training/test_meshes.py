@@ -57,11 +57,13 @@ MESHES: dict[str, tuple[dict[str, int], dict[str, Any], dict[str, Any]]] = {
     ),
     "chunked loss": ({"fsdp": 4, "tensor": 2}, {"tie_embeddings": False}, {"loss_chunk": 5, "z_loss": 0.1}),
     "rematerialisation": ({"fsdp": 4, "sequence": 2}, {"rematerialization": "full"}, {"skip_spikes": 6.0}),
+    "muon": ({"slices": 2, "fsdp": 2, "tensor": 2}, {}, {"optimizer": "muon"}),
+    "muon on slices of heads": ({"fsdp": 2, "tensor": 4}, {"num_heads": 12, "num_kv_heads": 6}, {"optimizer": "muon"}),
     "bfloat16": ({"data": 2, "fsdp": 2, "tensor": 2}, {"compute_dtype": "bfloat16"}, {}),
 }
 """The mesh, what differs in the model, and in how it is trained; on one device nothing is accumulated or chunked."""
 
-FIRST = ("tensor over more than kv heads", "slices x sequence x tensor", "accumulation on a mixture")
+FIRST = ("tensor over more than kv heads", "slices x sequence x tensor", "accumulation on a mixture", "muon")
 """Run each time; the others where all are asked for."""
 
 

@@ -120,8 +120,12 @@ def test_another_start_makes_another_run(call, trained, own, tmp_path):
     [
         ({"model.num_layers": 2, "model.embed_dim": 32}, "model.embed_dim 16, not 32; model.num_layers 1, not 2"),
         ({"training.start_with_optimizer": True, **RANK}, "the optimizer in"),
+        (
+            {"training.start_with_optimizer": True, "training.optimizer": "muon"},
+            "is adamw, and training.optimizer is muon; set that to adamw, or leave training.start_with_optimizer out",
+        ),
     ],
-    ids=["shape", "optimizer"],
+    ids=["shape", "optimizer of adapters", "optimizer"],
 )
 def test_what_does_not_fit_the_start_is_refused(call, trained, tmp_path, change, message):
     status, _, errors = call("train", tmp_path / "run", **{"paths.start": trained / "train"}, **change)
