@@ -37,10 +37,7 @@ class Run:
         self.folder = Path(folder).resolve()
         if not self.folder.is_dir():
             raise UserError(f"there is no folder {folder}; give a run's --workdir")
-        stages = [self.folder / stage / "config.json" for stage in _STAGES]
-        self._config = next(filter(Path.is_file, stages), None)
-        if self._config is None:
-            raise UserError(f"{folder} holds no run: none of {', '.join(_STAGES)} is in it; give a run's --workdir")
+        self._config()
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -154,17 +151,24 @@ class Run:
             raise UserError(f"{self.folder}: bits per byte were not measured: {scores.get('reason', 'no files')}")
         return _value(scores, self.folder / "evaluate/bits_per_byte", "total")
 
+    def _config(self) -> Path:
+        """The config beside the last stage that is there, which may be another one each time."""
+        found = next(filter(Path.is_file, (self.folder / stage / "config.json" for stage in _STAGES)), None)
+        if found is None:
+            raise UserError(
+                f"{self.folder} holds no run: none of {', '.join(_STAGES)} is in it; give a run's --workdir"
+            )
+        return found
+
     def _reading(self) -> list[str]:
         """The arguments with which a verb reads this run."""
-        return [f"--config={self._config}", f"--workdir={self.folder}"]
+        return [f"--config={self._config()}", f"--workdir={self.folder}"]
 
     def _written(self, stage: str, name: str, verb: str) -> Path:
         """A file of a stage, in this run or where its config says that the run read the stage."""
-        paths = [self.folder / stage / name]
-        if self._config is not None:
-            config = _decoded(self._config.read_text("utf-8"), str(self._config))
-            named = config.get("paths", {}).get(stage, "")
-            paths += [Path(named) / name] if named else []
+        paths, config = [self.folder / stage / name], self._config()
+        named = _decoded(config.read_text("utf-8"), str(config)).get("paths", {}).get(stage, "")
+        paths += [Path(named) / name] if named else []
         found = next(filter(Path.is_file, paths), None)
         if found is None:
             raise UserError(f"{paths[0]} is not there: `sc2jax {verb}` was not run or did not finish; run it first")

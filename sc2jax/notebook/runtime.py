@@ -25,6 +25,7 @@ _BESIDE = 2.5 * GIB
 """Activations and programs at the least: what the 3B model with adapters needs beside its parameters on a v5e."""
 
 _CUDA_13_DRIVER = 580  # docs.jax.dev, "Installing JAX": the oldest driver of its CUDA 13 wheels
+_SHARE_OF_A_GPU = 0.75  # that JAX takes of its memory (docs.jax.dev, "GPU memory allocation")
 _LONGEST_HEADER = 100_000_000  # bytes, as the library safetensors has it
 
 _TPUS = {"v4": "TPU v4", "v5e": "TPU v5e", "v5litepod": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e"}
@@ -40,7 +41,8 @@ class Runtime:
         name: of one device.
         devices: how many there are.
         host_bytes: memory that is free on the host.
-        device_bytes: memory of all devices together; the host's where they are CPUs, 0 where it is not known.
+        device_bytes: memory of all devices together, as much as JAX takes of it; the host's where they are CPUs, 0
+            where it is not known.
         extra: the extra of sc2jax that brings their libraries; "" for CPUs.
         compute_dtype: the type that their matrix units take, for `model.compute_dtype`.
     """
@@ -129,11 +131,11 @@ def _gpus(free: int) -> Runtime | None:
     if asked.returncode or not rows:
         return None  # the program is there, and no GPU: Colab's images have it everywhere
     name, _, driver = rows[0]
-    memory = sum(int(mebibytes) << 20 for _, mebibytes, _ in rows if mebibytes.isdecimal())
+    total = sum(int(mebibytes) << 20 for _, mebibytes, _ in rows if mebibytes.isdecimal())
     extra = "gpu" if int(driver.partition(".")[0]) >= _CUDA_13_DRIVER else "cuda12"
     chip = chip_of(name)
     dtype = "bfloat16" if chip is None or chip.has_bfloat16 else "float16"
-    return Runtime("gpu", name, len(rows), free, memory, extra, dtype)
+    return Runtime("gpu", name, len(rows), free, int(_SHARE_OF_A_GPU * total), extra, dtype)
 
 
 def _free_bytes(root: Path) -> int:

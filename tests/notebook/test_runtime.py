@@ -36,7 +36,7 @@ def test_without_anything_else_it_is_cpus(root: Path) -> None:
 def test_a_t4_has_float16_and_colabs_driver_cuda_12(root: Path) -> None:
     nvidia_smi(root, "Tesla T4, 15360, 550.54.15\\n")
     found = find_runtime({}, root)
-    assert found == Runtime("gpu", "Tesla T4", 1, 12 * GIB, 15 * GIB, "cuda12", "float16")
+    assert found == Runtime("gpu", "Tesla T4", 1, 12 * GIB, 15 * GIB * 3 // 4, "cuda12", "float16")
 
 
 @pytest.mark.parametrize(("driver", "extra"), [("579.99", "cuda12"), ("580.65.06", "gpu"), ("610.1", "gpu")])
@@ -44,7 +44,7 @@ def test_a_newer_driver_takes_cuda_13(root: Path, driver: str, extra: str) -> No
     nvidia_smi(root, f"NVIDIA L4, 23034, {driver}\\nNVIDIA L4, 23034, {driver}\\n")
     found = find_runtime({}, root)
     assert (found.extra, found.devices, found.compute_dtype) == (extra, 2, "bfloat16")
-    assert found.device_bytes == 2 * (23034 << 20)
+    assert found.device_bytes == 2 * (23034 << 20) * 3 // 4
 
 
 @pytest.mark.parametrize(("output", "status"), [("", 9), ("No devices were found\\n", 6), ("", 0), ("a, b, c\\n", 9)])
