@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -124,7 +124,7 @@ TINY = {
 MEASURED = {key: value for key, value in TINY.items() if key.startswith(("evaluation", "completion", "corpus"))}
 
 
-def settings(values: dict[str, object]) -> str:
+def settings(values: Mapping[str, object]) -> str:
     return repr([f"--config.{key}={value}" for key, value in values.items()])
 
 

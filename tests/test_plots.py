@@ -155,7 +155,7 @@ def test_a_fit_shows_what_was_measured_beside_what_was_fitted() -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["$\\frac{", "<script>&", "two\nlines", "\x1b[31m\u202e", "x" * 900, "_hidden", "'\""]
+    "label", ["$\\frac{$", "<script>&", "two\nlines", "\x1b[31m\u202e", "x" * 900, "_hidden", "'\""]
 )
 def test_a_label_is_text_whatever_stands_in_it(label: str) -> None:
     series = {label: [Curve([1, 2], [1.0, 2.0])], "b": [Curve([1, 2], [1.0, 2.0])]}
