@@ -71,7 +71,8 @@ def test_a_tpu_is_known_by_its_devices_or_its_name(root, accelerator, devices_fo
 
 
 def test_devices_alone_or_colabs_own_word_are_a_tpu(root: Path) -> None:
-    assert find_runtime({"COLAB_TPU_1VM": "1"}, root).devices == 1
+    nvidia_smi(root, "Tesla T4, 15360, 550.54.15\\n")  # a TPU comes before all else
+    assert find_runtime({"COLAB_TPU_1VM": "1"}, root) == Runtime("tpu", "TPU", 1, 12 * GIB, 0, "tpu", "bfloat16")
     (root / "dev/accel0").touch()
     (root / "dev/accel1").touch()
     found = find_runtime({}, root)
@@ -118,6 +119,10 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(use, gib, fits) 
     message = str(raised.value)
     assert f"to {use} a model of 3,030,371,328 parameters takes at least" in message
     assert f"has {gib:.1f} GiB (1 x Tesla T4)" in message and "choose" in message
+
+
+def test_a_model_that_fits_exactly_is_taken() -> None:
+    Runtime("cpu", "CPU", 1, 0, 12 * GIB + GIB // 2, "", "float32").refuse_model(10 * GIB // 4, "complete")
 
 
 def test_shards_of_eight_chips_are_counted_together() -> None:
