@@ -19,10 +19,8 @@ from sc2jax.parallel.chips import GIB, chip_of
 Use = Literal["complete", "adapt", "train"]
 """What is done with a model: completing, training adapters added to it, training all of it."""
 
-_BYTES_A_PARAMETER: Mapping[Use, int] = {"complete": 4, "adapt": 4, "train": 16}
-"""float32; what is trained has a gradient and Adam's two moments beside it."""
-_BESIDE = 2.5 * GIB
-"""Activations and programs at the least: what the 3B model with adapters needs beside its parameters on a v5e."""
+_BESIDE = int(1.65 * GIB)
+"""Activations and programs: what the 3B model with adapters takes beside its state on a v5e (docs/results.md)."""
 
 _CUDA_13_DRIVER = 580  # docs.jax.dev, "Installing JAX": the oldest driver of its CUDA 13 wheels
 _SHARE_OF_A_GPU = 0.75  # that JAX takes of its memory (docs.jax.dev, "GPU memory allocation")
@@ -65,7 +63,7 @@ class Runtime:
         Raises:
             UserError: the devices, together, have less memory than that takes at the least.
         """
-        needed = parameters * _BYTES_A_PARAMETER[use] + _BESIDE
+        needed = parameters * _bytes_a_parameter(use, self.compute_dtype) + _BESIDE
         if self.device_bytes and self.device_bytes < needed:
             raise UserError(
                 f"to {use} a model of {parameters:,} parameters takes at least {needed / GIB:.1f} GiB, and this "
@@ -106,6 +104,16 @@ def refuse_little(what: str, needed: float, there: float) -> None:
             f"sc2jax takes {needed / GIB:.1f} GiB of {what}, and this runtime has {there / GIB:.1f} GiB free; end what "
             "else runs in it, or choose a larger one"
         )
+
+
+def _bytes_a_parameter(use: Use, compute_dtype: str) -> int:
+    """Bytes on the devices: of float32, of what it is computed in beside it, of gradients and Adam's two moments."""
+    computed = 4 if compute_dtype == "float32" else 2
+    return {
+        "complete": 4 + computed,  # as it was saved, and as each token's step reads it
+        "adapt": 4,  # as it was saved; what is frozen becomes narrower after that
+        "train": 16,
+    }[use]
 
 
 def _tpus(environment: Mapping[str, str], root: Path, free: int) -> Runtime | None:

@@ -100,12 +100,12 @@ THREE_BILLION = 3_030_371_328
 @pytest.mark.parametrize(
     ("use", "gib", "fits"),
     [
-        ("complete", 13.7, False),  # 4 x 3,030,371,328 bytes are 11.29 GiB, and 2.5 beside
-        ("complete", 13.9, True),
-        ("adapt", 13.7, False),
-        ("adapt", 13.9, True),
-        ("train", 47.5, False),
-        ("train", 47.8, True),
+        ("complete", 18.5, False),  # 6 x 3,030,371,328 bytes are 16.93 GiB, and 1.65 beside
+        ("complete", 18.7, True),
+        ("adapt", 12.9, False),
+        ("adapt", 13.0, True),
+        ("train", 46.7, False),
+        ("train", 46.9, True),
         ("train", 0, True),  # not known
     ],
 )
@@ -122,7 +122,10 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(use, gib, fits) 
 
 
 def test_a_model_that_fits_exactly_is_taken() -> None:
-    Runtime("cpu", "CPU", 1, 0, 12 * GIB + GIB // 2, "", "float32").refuse_model(10 * GIB // 4, "complete")
+    there = 8 * 10**9 + int(1.65 * GIB)
+    Runtime("cpu", "CPU", 1, 0, there, "", "float32").refuse_model(10**9, "complete")
+    with pytest.raises(UserError):
+        Runtime("cpu", "CPU", 1, 0, there - 1, "", "float32").refuse_model(10**9, "complete")
 
 
 def test_shards_of_eight_chips_are_counted_together() -> None:
