@@ -84,6 +84,15 @@ def test_a_stage_elsewhere_is_found_by_the_config(own: Path, tmp_path: Path) -> 
     assert Run(own).corpus()["funnel"][0]["files_in"] == 17
 
 
+def test_it_is_read_with_the_config_of_its_last_stage(own: Path) -> None:
+    run = Run(own)
+    for stage in ("train", "tokenize", "tokenizer", "corpus"):
+        assert run._reading() == [f"--config={own}/{stage}/config.json", f"--workdir={own}"]
+        shutil.rmtree(own / stage)
+    with pytest.raises(UserError, match="holds no run"):
+        run._reading()
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_a_row_is_shown_as_a_page(whole_run: Path) -> None:
     page = Run(whole_run).show_row(step=1, row=3)
@@ -109,6 +118,7 @@ def test_a_gap_is_filled_and_a_prompt_continued(whole_run: Path) -> None:
         ("--- left to right\na\u27e6\u27e7\n--- cut at completion.max_new_tokens\n", "a", "", "", "length"),
         ("--- fill in the middle\n\u27e6x\u27e6y\u27e7z\u27e7w\n--- stopped\n", "\u27e6x", "w", "y\u27e7z", "stop"),
         ("--- left to right\na\n--- b\u27e6c\nd\u27e7\n--- stopped by itself\n", "a\n--- b", "", "c\nd", "stop"),
+        ("--- fill in the middle\na\u27e6y\u27e7w\n--- z\u27e7w\n--- cut\n", "a", "w", "y\u27e7w\n--- z", "length"),
         ("--- left to right\n\u241ba\u27e6b\u27e7\n--- stopped by itself\n", "\x1ba", "", "b", "stop"),
     ],
 )  # fmt: skip
