@@ -199,7 +199,18 @@ def test_from_source_to_completion_runs_and_what_it_left_is_used_as_released_wei
 @pytest.mark.slow
 @needs_nbmake
 @pytest.mark.skipif("ablate" not in VERBS, reason="needs the verb `ablate`")
-def test_ablations_run(execute: Execute, own_source: Path) -> None:
-    here = settings({"paths.source": own_source} | TINY)
-    folder = execute("2_ablations", f"SEEDS = '0'\nSETTINGS += {here}")
-    assert len(list((folder / "runs/ablations").glob("*/runs/*-seed0/evaluate"))) >= 6
+def test_ablations_run(execute: Execute, own_source: Path, tmp_path: Path) -> None:
+    base = tmp_path / "tiny.py"
+    small = {"paths.source": str(own_source)} | TINY | {"model.num_heads": 4}
+    base.write_text(
+        "from sc2jax.config import default_config\n"
+        "from sc2jax.config_values import override\n\n\n"
+        "def get_config():\n"
+        "    config = default_config()\n"
+        f"    for key, value in {small!r}.items():\n"
+        "        override(config, key, str(value))\n"
+        "    return config\n"
+    )
+    folder = execute("2_ablations", f"BASE, STEPS, SEEDS = {str(base)!r}, 4, '0'\nSETTINGS = []")
+    labels = {path.parent.name for path in (folder / "runs/ablations").glob("*/runs/*-seed0/evaluate")}
+    assert len(labels) >= 10

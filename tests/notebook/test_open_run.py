@@ -119,6 +119,7 @@ def test_a_gap_is_filled_and_a_prompt_continued(whole_run: Path) -> None:
         ("--- fill in the middle\n\u27e6x\u27e6y\u27e7z\u27e7w\n--- stopped\n", "\u27e6x", "w", "y\u27e7z", "stop"),
         ("--- left to right\na\n--- b\u27e6c\nd\u27e7\n--- stopped by itself\n", "a\n--- b", "", "c\nd", "stop"),
         ("--- fill in the middle\na\u27e6y\u27e7w\n--- z\u27e7w\n--- cut\n", "a", "w", "y\u27e7w\n--- z", "length"),
+        ("--- left to right\na\u27e6b\na\u27e6c\u27e7\n--- stopped\n", "a", "", "b\na\u27e6c", "stop"),
         ("--- left to right\n\u241ba\u27e6b\u27e7\n--- stopped by itself\n", "\x1ba", "", "b", "stop"),
     ],
 )  # fmt: skip
