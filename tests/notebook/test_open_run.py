@@ -155,7 +155,8 @@ def test_runs_of_an_ablation_are_compared_by_label(whole_run: Path, tmp_path: Pa
     (tmp_path / "runs" / "failed-seed0").mkdir()
     runs = sc2jax.ablation_runs(tmp_path)
     assert {label: len(group) for label, group in runs.items()} == {"a-seed-x": 2, "b": 1}
-    assert sc2jax.compare_scores(runs).axes[0].get_lines()[2].get_xdata().tolist() == [2.5, 1.0]  # type: ignore[union-attr]
+    drawn = [list(line.get_xdata()) for line in sc2jax.compare_scores(runs).axes[0].get_lines()]  # type: ignore[arg-type]
+    assert drawn == [[2.0, 1.0], [3.0, 1.0], [2.5, 1.0]], "lowest, highest and mean"
     lines = sc2jax.compare_losses(runs).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["a-seed-x", "b"]
 
@@ -179,6 +180,13 @@ def test_a_damaged_log_is_named(own: Path, content: str) -> None:
     (own / "train/metrics.jsonl").write_text(content)
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
         Run(own).plot_loss()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}"])
+def test_damaged_scores_are_named(own: Path, content: str) -> None:
+    (own / "evaluate/bits_per_byte/scores.json").write_text(content)
+    with pytest.raises(UserError, match="bits"):
+        Run(own).plot_scores()
 
 
 def test_scores_that_were_not_measured_say_why(own: Path) -> None:
