@@ -31,6 +31,7 @@ ARROWS = {
     "training": {"model", "feed", "parallel", "checkpoint"},
     "inference": {"model", "text", "parallel", "checkpoint"},
     "interop": {"model", "text", "checkpoint"},
+    "notebook": {"parallel"},
     "model": {"kernels", "parallel"},
     "text": set(),
     "records": set(),

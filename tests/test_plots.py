@@ -86,6 +86,8 @@ def test_noise_is_smoothed_over_a_fiftieth_on_either_side() -> None:
     )
     assert ys(line)[50] == pytest.approx(y[48:53].mean())
     assert ys(line)[0] == pytest.approx(y[0])
+    (line,) = plots.curves({"a": [Curve(range(100), list(y))]}, x_label="x", y_label="y").axes[0].get_lines()
+    assert ys(line) == list(y), "what is no noise is drawn as it is"
 
 
 def test_running_mean_is_symmetric() -> None:
@@ -149,13 +151,16 @@ def test_a_fit_shows_what_was_measured_beside_what_was_fitted() -> None:
     assert ys(measured) == points.y and measured.get_linestyle() == "None"
     assert fitted_line.get_color() == measured.get_color() != law.get_color()
     assert legend(figure) == ["small", "law"]
+    of_points, of_law = axes.get_lines()[2], axes.get_lines()[4]
+    assert of_points.get_marker() == measured.get_marker() and of_points.get_linestyle() == "-"
+    assert of_law.get_marker() == "" and of_law.get_linestyle() == law.get_linestyle() == "--"
     assert {(float(x), float(y)) for x, y in np.asarray(axes.collections[0].get_paths()[0].vertices)} == {
         (1, 2), (1, 3), (100, 2.5), (100, 3.5),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "label", ["$\\frac{", "<script>&", "two\nlines", "\x1b[31m\u202e", "x" * 900, "_hidden", "'\""]
+    "label", ["$\\frac{$", "<script>&", "two\nlines", "\x1b[31m\u202e", "x" * 900, "_hidden", "'\""]
 )
 def test_a_label_is_text_whatever_stands_in_it(label: str) -> None:
     series = {label: [Curve([1, 2], [1.0, 2.0])], "b": [Curve([1, 2], [1.0, 2.0])]}
@@ -186,7 +191,7 @@ def test_the_users_own_style_neither_changes_a_picture_nor_is_changed() -> None:
     import matplotlib
 
     first = drawn()
-    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "text.parse_math": True}):
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "xtick.major.size": 30}):
         assert drawn() == first
         assert matplotlib.rcParams["font.size"] == 20
 
@@ -200,3 +205,20 @@ LABELS = {
 @pytest.mark.parametrize(("value", "label"), LABELS.items())
 def test_tick_labels_are_short(value: float, label: str) -> None:
     assert tick_label(value) == label
+
+
+def test_few_points_are_all_marked_and_many_at_other_places_than_the_curve_before() -> None:
+    for points, every in ((12, True), (13, False)):
+        series = {name: [Curve(range(points), range(points))] for name in "ab"}
+        one, other = plots.curves(series, x_label="x", y_label="y").axes[0].get_lines()
+        assert (one.get_markevery() == 1) == every
+        assert (one.get_markevery() != other.get_markevery()) != every
+
+
+def test_a_logarithmic_axis_has_few_round_numbers() -> None:
+    def labels(high: float) -> list[str]:
+        figure = plots.curves({"a": [Curve([100, high], [1, 2])]}, x_label="x", y_label="y", log_x=True)
+        return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+    assert {"100", "200", "500", "1000"} <= set(labels(1000))
+    assert {"100", "10k", "1M"} <= set(labels(1e6)) and not {"200", "5000"} & set(labels(1e6))

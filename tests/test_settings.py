@@ -108,8 +108,8 @@ def test_every_key_declares_itself():
         assert what.meaning.endswith("."), key
 
 
-def one_of(value: int) -> tuple[int, ...]:
-    return (value,)
+def one_of(value: float) -> tuple[int, ...]:
+    return (int(value),)
 
 
 def numbers() -> list[tuple[str, str, Any]]:
