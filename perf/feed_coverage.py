@@ -2,9 +2,9 @@
 
     python perf/feed_coverage.py --run=RUN
 
-RUN is one of `sc2jax quickstart`, whose corpus, tokenizer and tokens are read. Rows are those of its config, 8 of 256
-tokens a step, without infilling, so that a text that recurs is recognised. Beside each figure stands that of a whole
-shuffle: the same windows in an order that numpy drew.
+RUN is one of `sc2jax quickstart`, whose corpus, tokenizer and tokens are read. Rows are short ones, 8 of 256 tokens a
+step, without infilling, so that a text that recurs is recognised. Beside each figure stands that of a whole shuffle:
+the same windows in an order that numpy drew.
 """
 
 import argparse
