@@ -56,7 +56,9 @@ def test_what_is_written_is_refused_or_serves(key):
 def test_what_a_python_program_holds_is_refused_or_serves(key):
     section, _, name = key.rpartition(".")
     limits = (declarations()[key].at_least, declarations()[key].at_most)
-    for value in (*HELD, *(type(value_of(default_config(), key))(limit) for limit in limits if limit is not None)):
+    default = value_of(default_config(), key)
+    kind = (lambda limit: (limit,)) if isinstance(default, tuple) else type(default)
+    for value in (*HELD, *(kind(limit) for limit in limits if limit is not None)):
 
         def change(value: Any = value) -> Settings:
             fields: dict[str, Any] = {name: value}

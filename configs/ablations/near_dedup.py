@@ -2,9 +2,9 @@
 
     sc2jax ablate --config=ablations/near_dedup
 
-The paper's threshold is 0.7 over 5-grams (StarCoder2 paper, section 3.1); at 0 only exact duplicates go. Every corpus is
-curated without what the base's corpus holds out, and what resembles it, so that a laxer threshold cannot win by having
-seen the test. Expected on two cores: 9 runs of five minutes, and a minute for each corpus.
+The paper's threshold is 0.7 over 5-grams (StarCoder2 paper, section 3.1); at 0 only exact duplicates go. Every corpus
+is curated without what the base's corpus holds out, and what resembles it, so that a laxer threshold cannot win by
+having seen the test. Expected on two cores: 9 runs of five minutes, and a minute for each corpus.
 """
 
 from typing import Any

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sc2jax.storage import join
 LOGS = "logs"
 """The folder of logs and notes, in that of the ablation."""
 
+_LOOK_AGAIN = 0.1
 _SECONDS_TO_END = 60.0
 """That a process gets to save what it can, once it was asked to end."""
 
@@ -160,8 +162,15 @@ def run_process(command: Collection[str], log: Path) -> Ended:
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:
-    """Waits for a process; the most memory that it held, in bytes."""
-    _, status, usage = os.wait4(process.pid, 0)
+    """Waits for a process; the most memory that it held, in bytes.
+
+    Not in one call, which a signal does not interrupt that another thread was given.
+    """
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(_LOOK_AGAIN)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -11,6 +11,7 @@ folder; after that it finds them done and writes the report.
 from ml_collections import ConfigDict
 
 from sc2jax import storage
+from sc2jax.config import to_settings
 from sc2jax.display import print_text
 from sc2jax.errors import UserError
 from sc2jax.locks import locked
@@ -19,12 +20,13 @@ from sc2jax.runs.ablation_folder import LOCK, keep_base
 from sc2jax.runs.ablation_plan import planned
 from sc2jax.runs.ablation_progress import AblationProgress
 from sc2jax.runs.jobs import Failure, do_jobs
-from sc2jax.runs.run import say
+from sc2jax.runs.run import open_run, say
 from sc2jax.storage import join
 
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Does the runs of an ablation that are not done, and writes their report."""
+    open_run(to_settings(config), workdir)  # something else than folders is refused
     ablation = planned(config, workdir)
     keep_base(ablation)
     if ablation.settings.print_commands:
