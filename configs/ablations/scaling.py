@@ -6,7 +6,7 @@ The second approach of "Training Compute-Optimal Large Language Models" (arXiv 2
 a larger model is left fewer tokens, and the lowest point of a parabola over the logarithm of the size is the best size;
 over budgets these follow a power law. Budgets are an eighth, a third and all of the base's training FLOPs, counted as
 `sc2jax/training/utilisation.py` counts them. All sizes share the base's learning rate and batch, which a study in
-earnest would tune for each; one seed, whose noise the bootstrap over residuals takes for what it is. Expected on two
+earnest would tune for each; one seed, whose noise the bootstrap takes for what it is. Expected on two
 cores: 15 runs, 40 minutes in all.
 """
 

@@ -2,9 +2,9 @@
 
 Runs of one budget differ in size, and so in the tokens that are left for them. Over the logarithm of the parameters
 their losses lie near a parabola, whose lowest point is the best size of the budget; over budgets the best sizes follow
-a power law. Intervals are those of a bootstrap over residuals: what the parabolas leave is drawn anew, and everything
-fitted again. A parabola that opens downwards, or whose lowest point lies beyond the sizes that were tried, has no best
-size, and says so: it is not extrapolated.
+a power law. Intervals are those of a parametric bootstrap: errors as large as the parabolas leave are drawn anew, and
+everything fitted again. A parabola that opens downwards, or whose lowest point lies beyond the sizes that were tried,
+has no best size, and says so: it is not extrapolated.
 """
 
 import dataclasses
@@ -154,17 +154,18 @@ def _why_not(curve: np.ndarray, size: float) -> str:
 
 
 def _drawn_best(curve: np.ndarray, budget: Sequence[Point], draws: int, generator: np.random.Generator) -> np.ndarray:
-    """The best sizes of parabolas through losses of which the residuals are drawn anew; nan where there is none.
+    """The best sizes of parabolas through losses of which the errors are drawn anew; nan where there is none.
 
-    Residuals are smaller than the errors that they stand for, since the parabola was fitted to them: they are scaled
-    up by what three coefficients have taken.
+    Their deviation is drawn too, as uncertain as the few residuals leave it: the residuals themselves, drawn anew,
+    give an interval of 95 % that holds the truth in 82 % of cases with five sizes, and in 71 % with four.
     """
     if not len(curve):
         return np.full(draws, math.nan)
     sizes, losses = _sizes(budget), np.array([point.loss for point in budget])
     values = np.polyval(curve, sizes)
-    residuals = (losses - values) * math.sqrt(len(losses) / (len(losses) - len(curve)))
-    drawn = values[:, None] + generator.choice(residuals, (len(losses), draws))
+    left = len(losses) - len(curve)
+    deviations = np.sqrt(np.sum((losses - values) ** 2) / generator.chisquare(left, draws))
+    drawn = values[:, None] + deviations * generator.standard_normal((len(losses), draws))
     second, first, _ = np.polyfit(sizes, drawn, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest = -first / (2 * second)

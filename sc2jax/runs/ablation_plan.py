@@ -45,7 +45,10 @@ def planned(config: ConfigDict, workdir: str) -> Ablation:
     variants = parse_variants(base.ablation.variants, base.ablation.grid)
     for variant in variants:
         _refuse_fixed(variant)
-    _refuse_equal({variant.label: _settings(config, dict(variant.overrides), variant.label) for variant in variants})
+    settings = {variant.label: _settings(config, dict(variant.overrides), variant.label) for variant in variants}
+    for label, of_variant in settings.items():
+        _refuse_laxer(label, of_variant, base)
+    _refuse_equal(settings)
     shared: dict[str, Job] = {}
     corpus = _stage_folder(config, "corpus", {}, {}, workdir, shared, heldout="")
     runs = [
@@ -86,6 +89,17 @@ def _refuse_fixed(variant: Variant) -> None:
         why = _NOT_VARIED.get(key.partition(".")[0])
         if why:
             raise UserError(f"the variant {variant.label} sets {key}, which is the base's: {why}; leave it out")
+
+
+def _refuse_laxer(label: str, settings: Settings, base: Settings) -> None:
+    """Makes sure that a variant's corpus takes no less for a copy of a held-out file than the base's does."""
+    for name in ("heldout_similarity", "near_ngram"):
+        value, most = getattr(settings.corpus, name), getattr(base.corpus, name)
+        if value > most:
+            raise UserError(
+                f"the variant {label}: corpus.{name} is {value}, more than the base's {most}: near-duplicates of the "
+                "held-out files, which every run is scored on, would be trained on; lower it, or raise the base's"
+            )
 
 
 def _refuse_equal(settings: Mapping[str, Settings]) -> None:

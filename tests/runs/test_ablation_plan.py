@@ -93,7 +93,7 @@ def test_another_corpus_holds_nothing_of_what_every_run_is_scored_on():
 
 def test_a_shared_stage_is_given_what_goes_into_it_alone():
     ablation = plan(
-        ["all: model.num_kv_heads=1 tokenizer.vocab_size=1024 corpus.near_threshold=0.9 corpus.heldout_similarity=0.8"]
+        ["all: model.num_kv_heads=1 tokenizer.vocab_size=1024 corpus.near_threshold=0.9 corpus.heldout_similarity=0.6"]
     )
     curates = [one for one in ablation.shared if one.verb == "curate"]
     assert {key for key in curates[1].overrides if not key.startswith("paths.")} == {
@@ -180,6 +180,11 @@ def test_paths_are_those_of_the_folder_where_it_was_planned(tmp_path, monkeypatc
         (["a: evaluation.max_bytes=10"], "which is the base's: every run is scored as the base config says"),
         (["a: completion.max_new_tokens=3"], "which is the base's: no run reads it"),
         (["a: hosts.count=2"], "which is the base's"),
+        (["a: corpus.near_ngram=50"], "the variant a: corpus.near_ngram is 50, more than the base's 5"),
+        (
+            ["a: corpus.near_threshold=0.0 corpus.heldout_similarity=1.0"],
+            "the variant a: corpus.heldout_similarity is 1.0, more than the base's 0.61: near-duplicates of",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_one_message_before_anything_is(variants, message):
