@@ -51,6 +51,15 @@ def set_value(config: ConfigDict, key: str, value: Any) -> None:
     node[field] = fitting
 
 
+def with_values(config: ConfigDict, *keys: str) -> tuple[str, ...]:
+    """Dotted keys with their values, as `ablation.computed_from` takes them.
+
+    Raises:
+        UserError: there is no such key.
+    """
+    return tuple(f"{key}={value_of(config, key)}" for key in keys)
+
+
 def value_of(config: ConfigDict, key: str) -> Any:
     """The value of a dotted key.
 

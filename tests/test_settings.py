@@ -159,7 +159,8 @@ def test_what_says_only_how_the_work_is_done():
         "mesh.slices", "training.steps", "training.accumulation", "evaluation.score_batch", "evaluation.infill_batch",
         "training.keep_every", "training.keep_best", "training.checkpoints_local", "training.log_every",
         "model.kept_activations", "model.offloaded_activations",
-        "ablation.variants", "ablation.grid", "ablation.seeds", "ablation.fit", "ablation.print_commands",
+        "ablation.variants", "ablation.grid", "ablation.seeds", "ablation.computed_from", "ablation.fit",
+        "ablation.print_commands",
         "hosts.coordinator", "hosts.count", "hosts.index", "hosts.join_seconds", "hosts.silent_seconds",
     }  # fmt: skip
 

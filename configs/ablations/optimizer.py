@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sc2jax.config import load_config
+from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
@@ -21,5 +22,6 @@ def get_config(base: str = "quickstart") -> ConfigDict:
     rate = config.training.peak_learning_rate
     config.ablation.variants = ("adamw: training.optimizer=adamw", "muon: training.optimizer=muon")
     config.ablation.grid = (f"training.peak_learning_rate={rate}|{rate / 2}|{rate * 2}",)
+    config.ablation.computed_from = with_values(config, "training.peak_learning_rate")
     config.ablation.seeds = (0, 1, 2)
     return config

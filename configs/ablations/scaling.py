@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sc2jax.config import load_config, to_settings
+from sc2jax.config_values import with_values
 
 BUDGETS = (1 / 8, 1 / 3, 1.0)
 """Shares of the base's training FLOPs."""
@@ -45,6 +46,8 @@ def get_config(base: str = "quickstart") -> ConfigDict:
             f"training.steps={steps} training.warmup_tokens={max(1, steps // 10) * batch * row}"
         )
 
+    shape = [f"model.{name}" for name in ("num_heads", "num_kv_heads", "context_length", "window", "tie_embeddings")]
+    computed_from = with_values(config, "tokenizer.vocab_size", "training.steps", "training.batch_size", *shape)
     config.model.head_dim = 0
     config.model.mlp_dim = 0
     config.model.scan_unroll = 1
@@ -53,6 +56,7 @@ def get_config(base: str = "quickstart") -> ConfigDict:
     config.training.decay_tokens = 0
     config.training.checkpoint_every = 1000  # the smallest models take thousands of quick steps
     config.ablation.variants = tuple(variant(budget, *size) for budget in BUDGETS for size in SIZES)
+    config.ablation.computed_from = computed_from
     config.ablation.fit = "isoflop"
     config.ablation.seeds = (0,)
     return config

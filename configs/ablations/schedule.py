@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sc2jax.config import load_config, to_settings
+from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
@@ -25,6 +26,9 @@ def get_config(base: str = "quickstart") -> ConfigDict:
         f"plateau_decay: training.schedule=plateau training.decay_tokens={tokens // 5} "
         "training.final_learning_rate_fraction=0.1",
         "plateau: training.schedule=plateau training.decay_tokens=0 training.horizon_tokens=0",
+    )
+    config.ablation.computed_from = with_values(
+        config, "training.steps", "training.batch_size", "training.horizon_tokens", "model.context_length"
     )
     config.ablation.seeds = (0, 1, 2)
     return config

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sc2jax.config import load_config
+from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
@@ -19,5 +20,6 @@ def get_config(base: str = "quickstart") -> ConfigDict:
     config: Any = load_config(base)
     size = config.tokenizer.vocab_size
     config.ablation.grid = (f"tokenizer.vocab_size={size}|{size // 2}|{2 * size}|{4 * size}",)
+    config.ablation.computed_from = with_values(config, "tokenizer.vocab_size")
     config.ablation.seeds = (0, 1, 2)
     return config

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sc2jax.config import load_config
+from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
@@ -24,6 +25,7 @@ def get_config(base: str = "quickstart") -> ConfigDict:
         f"quarter: model.window={context // 4}",
         f"eighth: model.window={context // 8}",
     )
+    config.ablation.computed_from = with_values(config, "model.context_length")
     config.evaluation.decoding_tokens = context // 4
     config.ablation.seeds = (0, 1, 2)
     return config

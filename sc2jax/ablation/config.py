@@ -38,6 +38,12 @@ class AblationConfig:
         choices=(SUMMARY, ISOFLOP),
         decides=False,
     )
+    computed_from: tuple[str, ...] = setting(
+        (),
+        "Keys with the values that a config file has computed its variants from, 'KEY=VALUE': where the base has "
+        "other values, the variants would not be what they are called, and are refused.",
+        decides=False,
+    )
     print_commands: bool = setting(
         False, "Print the commands instead, to be run elsewhere on the same folder.", decides=False
     )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from sc2jax import storage
 from sc2jax.ablation.variants import Variant, parse_variants
 from sc2jax.config import Settings, to_settings
-from sc2jax.config_values import override
+from sc2jax.config_values import override, value_of
 from sc2jax.errors import UserError
 from sc2jax.runs.ablation import Ablation, AblationRun, Job, run_name
 from sc2jax.runs.inputs import MEASURED
@@ -42,6 +42,7 @@ def planned(config: ConfigDict, workdir: str) -> Ablation:
     workdir = storage.absolute(workdir)
     config = _with_absolute_paths(config)
     base = to_settings(config)
+    _refuse_computed_from_others(config)
     variants = parse_variants(base.ablation.variants, base.ablation.grid)
     for variant in variants:
         _refuse_fixed(variant)
@@ -57,6 +58,18 @@ def planned(config: ConfigDict, workdir: str) -> Ablation:
     ]
     order = sorted(shared.values(), key=lambda job: SHARED.index(job.leaves[0].rpartition("/")[2]))
     return Ablation(config, base.ablation, workdir, corpus, tuple(order), tuple(runs))
+
+
+def _refuse_computed_from_others(config: ConfigDict) -> None:
+    """Makes sure that the base has the values that a config file has computed its variants from."""
+    for item in to_settings(config).ablation.computed_from:
+        key, _, value = item.partition("=")
+        found = str(value_of(config, key))
+        if found != value:
+            raise UserError(
+                f"{key} is {found}, and the variants were computed from {value}: name a base config that has it, as in "
+                "--config=ablations/NAME:FILE, and leave the override out"
+            )
 
 
 def _with_absolute_paths(config: ConfigDict) -> ConfigDict:

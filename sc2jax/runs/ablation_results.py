@@ -12,7 +12,7 @@ from sc2jax.inference.speed import decoding_bytes
 from sc2jax.model.adapters import adapter_table
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import abstract_params, parameter_table
-from sc2jax.records.manifest import read_output
+from sc2jax.records.manifest import read_manifest, read_output
 from sc2jax.runs.ablation import AblationRun
 from sc2jax.runs.jobs import read_note
 from sc2jax.runs.model_checkpoint import training_statistics
@@ -33,6 +33,7 @@ def run_result(run: AblationRun, workdir: str) -> RunResult:
         UserError: something that its stages wrote is missing or damaged.
     """
     this = Run(run.settings, run.train.workdir)
+    _refuse_near_heldout(this, run.evaluate.overrides["paths.corpus"])
     folder, manifest = this.folder("train"), this.manifest("train")
     trained, model = training_statistics(folder, manifest), ModelConfig(**manifest.config["model"])
     adapters = adapters_of(manifest.config)
@@ -63,6 +64,20 @@ def run_result(run: AblationRun, workdir: str) -> RunResult:
         losses=[row["loss"] for row in rows],
         rates=[row.get("bits_per_byte", float("nan")) for row in rows],
     )
+
+
+def _refuse_near_heldout(run: Run, base: str) -> None:
+    """Makes sure that a corpus of another one's making holds nothing like the held-out files of the base's corpus.
+
+    Raises:
+        UserError: it was not curated without them.
+    """
+    corpus, scored = run.manifest("corpus"), read_manifest(base)
+    if corpus.digest != scored.digest and corpus.inputs.get("heldout") != scored.digest:
+        raise UserError(
+            f"{run.folder('corpus')} may hold what resembles the held-out files that every run is scored on; curate it "
+            f"with --config.paths.heldout={base}"
+        )
 
 
 def _final_loss(rows: Sequence[Row]) -> float:

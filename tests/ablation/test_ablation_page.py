@@ -99,6 +99,12 @@ def test_one_seed_has_no_intervals_and_says_so():
     assert page.tables[1][1] == ["b", "\N{MINUS SIGN}0.500"]
 
 
+def test_a_mean_over_fewer_seeds_says_over_which():
+    page = Page(render_page("h", [result("a", 0), result("a", 1), result("b", 1)], [], "none", "1"))
+    assert page.tables[0][2][0] == "b (seed 1 alone)"
+    assert page.tables[0][1][0] == "a"
+
+
 def test_other_tokenizers_are_compared_in_bits_a_byte():
     same, other = (
         render_page("h", [result("a", 0), result("b", 0, "k=1", tokenizer=digest)], [], "none", "1")

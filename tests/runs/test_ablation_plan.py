@@ -58,7 +58,7 @@ def test_seeds_are_of_training_and_its_tokens_alone():
         ("corpus.near_threshold=0.9", (2, 2, 2)),
         ("tokenizer.vocab_size=1024", (1, 2, 2)),
         ("format.metadata_rate=1.0", (1, 1, 2)),
-        ("fim.rate=1.0", (1, 1, 1)),
+        ("fim.rate=0.25", (1, 1, 1)),
         ("training.peak_learning_rate=1e-3", (1, 1, 1)),
     ],
 )
@@ -174,7 +174,7 @@ def test_paths_are_those_of_the_folder_where_it_was_planned(tmp_path, monkeypatc
         (["a: feed.mixture=nothing"], "there is no mixture 'nothing'"),
         (["a:", "b: model.num_kv_heads=2"], "the variants a and b come to the same settings"),
         (["a: model.num_kv_heads=1", "b: model.num_kv_heads=0x1"], "the variants a and b come to the same settings"),
-        (["a: model.mlp_dim=0", "b: model.mlp_dim=640"], "the variants a and b come to the same settings"),
+        (["a: model.mlp_dim=0", "b: model.mlp_dim=512"], "the variants a and b come to the same settings"),
         (["a: seed=1"], "the variant a sets seed, which is the base's: ablation.seeds names the seeds"),
         (["a: ablation.seeds=1"], "the variant a sets ablation.seeds, which is the base's"),
         (["a: evaluation.max_bytes=10"], "which is the base's: every run is scored as the base config says"),
@@ -190,3 +190,35 @@ def test_paths_are_those_of_the_folder_where_it_was_planned(tmp_path, monkeypatc
 def test_what_cannot_be_run_is_one_message_before_anything_is(variants, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         plan(variants)
+
+
+def test_what_a_file_computed_from_other_values_is_refused():
+    """Its variants would not be what they are called: heads in groups of another number, or not as wide."""
+    config = load_config("ablations/attention_heads")
+    override(config, "model.embed_dim", "320")
+    with pytest.raises(
+        UserError, match=r"^model.embed_dim is 320, and the variants were computed from 128: name a base"
+    ):
+        planned(config, "/w")
+    config = load_config("ablations/window")
+    override(config, "training.steps", "7")  # from which nothing was computed
+    assert planned(config, "/w").runs
+
+
+@pytest.mark.parametrize(
+    ("heads", "labels"),
+    [
+        (4, {"multi_head": 4, "grouped": 2, "multi_query": 1, "grouped_wide": 2, "multi_query_wide": 1}),
+        (9, {"multi_head": 9, "grouped": 3, "multi_query": 1, "grouped_wide": 3, "multi_query_wide": 1}),
+        (3, {"multi_head": 3, "multi_query": 1, "multi_query_wide": 1}),
+    ],
+)
+def test_heads_are_grouped_as_they_divide(tmp_path, heads, labels):
+    base = tmp_path / "base.py"
+    base.write_text(
+        "from sc2jax.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+        f"    config.model.num_heads = {heads}\n    config.model.num_kv_heads = 1\n"
+        f"    config.model.embed_dim = {16 * heads}\n    return config\n"
+    )
+    ablation = planned(load_config(f"ablations/attention_heads:{base}"), "/w")
+    assert {run.variant.label: run.settings.model.num_kv_heads for run in ablation.runs} == labels
