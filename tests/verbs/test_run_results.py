@@ -21,7 +21,8 @@ def ablation_run(folder: Path, inputs: dict[str, str]) -> AblationRun:
     settings = to_settings(load_config(f"{folder}/train/config.json"))
     paths = dataclasses.replace(settings.paths, corpus=inputs["paths.corpus"], tokenizer=inputs["paths.tokenizer"])
     settings = dataclasses.replace(settings, paths=paths)
-    train, evaluate = (Job(verb, verb, {}, str(folder), (), ()) for verb in ("train", "evaluate"))
+    scored = {"paths.corpus": inputs["paths.corpus"]}
+    train, evaluate = (Job(verb, verb, scored, str(folder), (), ()) for verb in ("train", "evaluate"))
     return AblationRun(Variant("mqa", (("model.num_kv_heads", "1"), ("seed_of", "x"))), 7, settings, train, evaluate)
 
 
