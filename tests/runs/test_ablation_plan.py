@@ -180,6 +180,8 @@ def test_paths_are_those_of_the_folder_where_it_was_planned(tmp_path, monkeypatc
         (["a: evaluation.max_bytes=10"], "which is the base's: every run is scored as the base config says"),
         (["a: completion.max_new_tokens=3"], "which is the base's: no run reads it"),
         (["a: hosts.count=2"], "which is the base's"),
+        (["a: paths.train=/t"], "which is the base's: every run is trained in a folder of its own"),
+        (["a: paths.heldout=/h"], "which is the base's: no run is trained on what the base's corpus holds out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_one_message_before_anything_is(variants, message):
