@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sc2jax
 from sc2jax import storage
+from sc2jax.errors import UserError
 from sc2jax.json_files import Count, read_json
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest
 from sc2jax.runs.ablation import Job
@@ -76,10 +77,14 @@ def do_jobs(
         if lost:
             failures[job.name] = Failure(job, f"not begun, for {lost} failed", failures[lost].log)
             continue
-        if fresh.isdisjoint(job.after) and is_done(job, workdir, base):
+        try:
+            if fresh.isdisjoint(job.after) and is_done(job, workdir, base):
+                continue
+            was_there = all(map(is_finished, job.leaves))
+        except UserError as error:  # a note or a manifest is damaged, which the other runs have nothing to do with
+            failures[job.name] = Failure(job, str(error), "")
             continue
         tell(job, None)
-        was_there = all(map(is_finished, job.leaves))
         ended = run_process([sys.executable, "-m", "sc2jax.cli", *job.arguments(base)], Path(log))
         if ended.status:
             failures[job.name] = Failure(job, ended.said or f"exit status {ended.status}", log)
