@@ -91,9 +91,11 @@ def _refuse_fixed(variant: Variant) -> None:
 
 
 def _refuse_equal(settings: Mapping[str, Settings]) -> None:
-    for (label, one), (other_label, other) in itertools.combinations(settings.items(), 2):
-        if one == other:
-            raise UserError(f"the variants {label} and {other_label} come to the same settings; leave one out")
+    labels: dict[Settings, str] = {}
+    for label, one in settings.items():
+        if one in labels:
+            raise UserError(f"the variants {labels[one]} and {label} come to the same settings; leave one out")
+        labels[one] = label
 
 
 def _run(
