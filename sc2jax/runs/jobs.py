@@ -23,6 +23,7 @@ from sc2jax.storage import join
 LOGS = "logs"
 """The folder of logs and notes, in that of the ablation."""
 
+_NOT_BEGUN = "not begun, after the failure of "
 _SECONDS_TO_END = 60.0
 """That a process gets to save what it can, once it was asked to end."""
 
@@ -75,7 +76,9 @@ def do_jobs(
         log = log_path(job, workdir)
         lost = next((name for name in job.after if name in failures), "")
         if lost:
-            failures[job.name] = Failure(job, f"not begun, for {lost} failed", failures[lost].log)
+            cause = failures[lost]  # of which the last one that was begun is told
+            said = cause.message if cause.message.startswith(_NOT_BEGUN) else f"{_NOT_BEGUN}{lost}: {cause.message}"
+            failures[job.name] = Failure(job, said, cause.log)
             continue
         try:
             if fresh.isdisjoint(job.after) and is_done(job, workdir, base):

@@ -174,7 +174,7 @@ def test_damage_of_a_job_is_its_failure_and_others_go_on(workshop, damaged: str)
     failures = workshop.do(*given)
     assert {name: failure.message.partition(" is damaged")[0] for name, failure in failures.items()} == {
         "a": f"{workshop.folder}/{damaged}",
-        "b": "not begun, for a failed",
+        "b": f"not begun, after the failure of a: {workshop.folder}/{damaged}",
     }
     assert workshop.ran == ["c"]
 
@@ -234,8 +234,8 @@ def test_others_go_on_after_a_failure_but_those_that_read_from_it(workshop):
     log = f"{workshop.folder}/logs/a.log"
     assert [(name, failure.message, failure.log) for name, failure in failures.items()] == [
         ("a", "sc2jax train: no room", log),
-        ("b", "not begun, for a failed", log),
-        ("c", "not begun, for b failed", log),
+        ("b", "not begun, after the failure of a: sc2jax train: no room", log),
+        ("c", "not begun, after the failure of a: sc2jax train: no room", log),
     ]
     workshop.fails = {}
     assert workshop.do(*given) == {}
