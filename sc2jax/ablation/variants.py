@@ -31,7 +31,8 @@ def parse_variants(variants: Sequence[str], grid: Sequence[str]) -> list[Variant
     """The variants, and each of them with every combination of the grid's values, the last key's changing fastest.
 
     Raises:
-        UserError: there are too many, one is not written as such, a label names no folder or two variants, or a key is set twice.
+        UserError: there are too many, one is not written as such, a label names no folder or two variants, or a key is
+            set twice.
     """
     if not variants and not grid:
         raise UserError(
