@@ -93,6 +93,8 @@ class Run:
         Raises:
             UserError: the run has no model, or refuses the prompt or a setting.
         """
+        if not prompt or "\0" in prompt + suffix:
+            raise UserError("a prompt needs at least one character, and none of code 0; give one, such as a newline")
         wanted = {"prompt": prompt, "suffix": suffix} | settings
         arguments = [f"--config.completion.{name}={value}" for name, value in wanted.items()]
         return _completion(asked("complete", *self._reading(), *arguments), prompt, suffix)

@@ -128,6 +128,12 @@ def test_a_completion_is_what_stands_between_the_marks(said, prompt, suffix, tex
     assert (found.text, found.finish) == (text, finish)
 
 
+@pytest.mark.parametrize(("prompt", "suffix"), [("", ""), ("", "x"), ("a\0b", ""), ("a", "\0")])
+def test_what_is_no_prompt_is_refused(whole_run: Path, prompt: str, suffix: str) -> None:
+    with pytest.raises(UserError, match="a prompt needs at least one character"):
+        Run(whole_run).complete(prompt, suffix)
+
+
 def test_a_completion_is_marked_and_escaped() -> None:
     shown = sc2jax.Completion("<b>", "&\x1b", "</b>", "length")._repr_html_()
     assert shown == "<pre>&lt;b&gt;<mark>&amp;\u241b…</mark>&lt;/b&gt;</pre>"
