@@ -5,6 +5,7 @@ Only their form is looked at here: which keys there are, and what they may be, t
 
 import dataclasses
 import itertools
+import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from sc2jax.errors import UserError
 from sc2jax.settings import shown
 
 _LONGEST_LABEL = 80
+_MOST_VARIANTS = 1000
 _LABEL = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{_LONGEST_LABEL - 1}}}")
 """What may be a part of a folder's name on every disk and in every object store."""
 
@@ -29,7 +31,8 @@ def parse_variants(variants: Sequence[str], grid: Sequence[str]) -> list[Variant
     """The variants, and each of them with every combination of the grid's values, the last key's changing fastest.
 
     Raises:
-        UserError: one is not written as such, a label names no folder or two variants, or a key is set twice.
+        UserError: there are too many, one is not written as such, a label names no folder or two variants, or a key is
+            set twice.
     """
     if not variants and not grid:
         raise UserError(
@@ -37,7 +40,13 @@ def parse_variants(variants: Sequence[str], grid: Sequence[str]) -> list[Variant
             "as in --config=ablations/attention_heads"
         )
     written = [_parse_variant(text) for text in variants] or [Variant("", ())]
-    combinations = list(itertools.product(*map(_parse_axis, grid)))
+    axes = [_parse_axis(text) for text in grid]
+    count = len(written) * math.prod(map(len, axes))
+    if count > _MOST_VARIANTS:
+        raise UserError(
+            f"ablation.variants and ablation.grid come to {count:,} variants, more than {_MOST_VARIANTS:,}; name fewer"
+        )
+    combinations = list(itertools.product(*axes))
     found = [
         Variant(
             "_".join(filter(None, (variant.label, *(_value_label(*override) for override in chosen)))),

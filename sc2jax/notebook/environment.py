@@ -141,13 +141,16 @@ def _existing() -> Path | None:
     """
     named = os.environ.get(VARIABLE, "")
     if named and not _has_program(Path(named)):
-        raise UserError(f"{VARIABLE} names {named}, which has no bin/sc2jax; name an environment that has, or unset it")
+        raise UserError(
+            f"{VARIABLE} names {named}, which has no bin/sc2jax or no bin/python; name an environment that "
+            "has, or unset it"
+        )
     folders = [Path(named)] if named else [_CHECKOUT / ".venv", Path(sys.prefix)]
     return next(filter(_has_program, folders), None)
 
 
 def _has_program(folder: Path) -> bool:
-    return (folder / "bin" / "sc2jax").is_file()
+    return all((folder / "bin" / name).is_file() for name in ("sc2jax", "python"))
 
 
 def _uv() -> list[str]:

@@ -58,7 +58,7 @@ class Run:
             UserError: nothing was curated, or what was written of it is damaged.
         """
         path = self._written("corpus", "manifest.json", "curate")
-        return _value(_decoded(path.read_text("utf-8"), str(path)), path, "statistics")
+        return _value(_decoded(_text(path), str(path)), path, "statistics", dict)
 
     def scores(self, measure: str = "bits_per_byte") -> dict[str, Any]:
         """What a measure found, such as "bits_per_byte" or "infilling".
@@ -67,7 +67,7 @@ class Run:
             UserError: nothing was measured yet, or the file is damaged.
         """
         path = self._written(f"evaluate/{measure}", "scores.json", "evaluate")
-        return _decoded(path.read_text("utf-8"), str(path))
+        return _decoded(_text(path), str(path))
 
     def show_row(self, step: int = 0, row: int = 0, source: str = "") -> Page:
         """A row that the model is trained on, with its documents and special tokens told apart.
@@ -93,6 +93,8 @@ class Run:
         Raises:
             UserError: the run has no model, or refuses the prompt or a setting.
         """
+        if not prompt or "\0" in prompt + suffix:
+            raise UserError("a prompt needs at least one character, and none of code 0; give one, such as a newline")
         wanted = {"prompt": prompt, "suffix": suffix} | settings
         arguments = [f"--config.completion.{name}={value}" for name, value in wanted.items()]
         return _completion(asked("complete", *self._reading(), *arguments), prompt, suffix)
@@ -112,7 +114,7 @@ class Run:
     def loss_curve(self) -> Curve:
         """The training loss over the tokens read, as numbers."""
         path, rows = self.folder / "train/metrics.jsonl", self.log()
-        return Curve([_value(row, path, "tokens") for row in rows], [_value(row, path, "loss") for row in rows])
+        return Curve([_number(row, path, "tokens") for row in rows], [_number(row, path, "loss") for row in rows])
 
     def bits_per_byte(self) -> float:
         """Held-out bits per byte of the model.
@@ -120,19 +122,20 @@ class Run:
         Raises:
             UserError: they were not measured.
         """
-        return _value(self._rates(), self.folder / "evaluate/bits_per_byte", "model")
+        return _number(self._rates(), self.folder / "evaluate/bits_per_byte", "model")
 
     def plot_scores(self) -> "Figure":
         """Held-out bits per byte of the model and of both baselines, on the same files."""
         rates = self._rates()
         names = {"model": "model", "gzip": "gzip", "unigram": "unigram tokens"}
         where = self.folder / "evaluate/bits_per_byte"
-        return plots.bars({shown: _value(rates, where, name) for name, shown in names.items()}, _BITS)
+        return plots.bars({shown: _number(rates, where, name) for name, shown in names.items()}, _BITS)
 
     def plot_languages(self) -> "Figure":
         """The bytes of the corpus by language, the most first."""
-        languages = _value(self.corpus(), self.folder / "corpus", "languages")
-        sizes = sorted(((share["bytes"], name) for name, share in languages.items()), reverse=True)
+        where = self.folder / "corpus"
+        languages = _value(self.corpus(), where, "languages", dict)
+        sizes = sorted(((_number(share, where, "bytes"), name) for name, share in languages.items()), reverse=True)
         bars = {name: size for size, name in sizes[:_MOST_BARS]}
         others = sizes[_MOST_BARS:]
         return plots.bars(
@@ -141,15 +144,18 @@ class Run:
 
     def plot_funnel(self) -> "Figure":
         """The files that each stage of curation left."""
-        stages = _value(self.corpus(), self.folder / "corpus", "funnel")
-        files = {"read": stages[0]["files_in"]}
-        return plots.bars(files | {stage["stage"].replace("_", " "): stage["files_out"] for stage in stages}, "files")
+        where = self.folder / "corpus"
+        files: dict[str, float] = {}
+        for stage in _value(self.corpus(), where, "funnel", list):
+            files = files or {"read": _number(stage, where, "files_in")}
+            files[_value(stage, where, "stage", str).replace("_", " ")] = _number(stage, where, "files_out")
+        return plots.bars(files, "files")
 
     def _rates(self) -> dict[str, Any]:
         scores = self.scores()
         if not scores.get("measured"):
             raise UserError(f"{self.folder}: bits per byte were not measured: {scores.get('reason', 'no files')}")
-        return _value(scores, self.folder / "evaluate/bits_per_byte", "total")
+        return _value(scores, self.folder / "evaluate/bits_per_byte", "total", dict)
 
     def _config(self) -> Path:
         """The config beside the last stage that is there, which may be another one each time."""
@@ -167,7 +173,8 @@ class Run:
     def _written(self, stage: str, name: str, verb: str) -> Path:
         """A file of a stage, in this run or where its config says that the run read the stage."""
         paths, config = [self.folder / stage / name], self._config()
-        named = _decoded(config.read_text("utf-8"), str(config)).get("paths", {}).get(stage, "")
+        read = _value(_decoded(_text(config), str(config)), config, "paths", dict)
+        named = _value({stage: "", **read}, config, stage, str)
         paths += [Path(named) / name] if named else []
         found = next(filter(Path.is_file, paths), None)
         if found is None:
@@ -215,20 +222,33 @@ def _completion(said: str, prompt: str, suffix: str) -> Completion:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text("utf-8").splitlines() if line]
+    return [line for line in _text(path).splitlines() if line]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: it is no text in UTF-8; run its stage again") from error
 
 
 def _decoded(text: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is damaged: {error}; run its stage again") from error
     if not isinstance(value, dict):
         raise UserError(f"{where} is damaged: it is no object; run its stage again")
     return value
 
 
-def _value(values: Mapping[str, Any], where: Path, name: str) -> Any:
-    if name not in values:
+def _value(values: Mapping[str, Any], where: Path, name: str, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(values, Mapping) or name not in values:
         raise UserError(f"{where} says nothing of {name!r}; it was written by another version: run its stage again")
+    if not isinstance(values[name], kind):
+        raise UserError(f"{where} is damaged: {name!r} is not of its kind; run its stage again")
     return values[name]
+
+
+def _number(values: Mapping[str, Any], where: Path, name: str) -> float:
+    return _value(values, where, name, (int, float))

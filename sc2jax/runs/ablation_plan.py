@@ -29,8 +29,10 @@ _NOT_VARIED = {
     "show": "no run reads it",
     "convert": "no run reads it",
     "hosts": "a run is what it is on any hosts",
+    "paths.train": "every run is trained in a folder of its own",
+    "paths.heldout": "no run is trained on what the base's corpus holds out",
 }
-"""The sections that no variant may set, and why."""
+"""The sections and keys that no variant may set, and why."""
 
 
 def planned(config: ConfigDict, workdir: str) -> Ablation:
@@ -99,7 +101,7 @@ def _settings(config: ConfigDict, overrides: Mapping[str, str], label: str) -> S
 
 def _refuse_fixed(variant: Variant) -> None:
     for key, _ in variant.overrides:
-        why = _NOT_VARIED.get(key.partition(".")[0])
+        why = _NOT_VARIED.get(key.partition(".")[0]) or _NOT_VARIED.get(key)
         if why:
             raise UserError(f"the variant {variant.label} sets {key}, which is the base's: {why}; leave it out")
 
@@ -116,9 +118,11 @@ def _refuse_laxer(label: str, settings: Settings, base: Settings) -> None:
 
 
 def _refuse_equal(settings: Mapping[str, Settings]) -> None:
-    for (label, one), (other_label, other) in itertools.combinations(settings.items(), 2):
-        if one == other:
-            raise UserError(f"the variants {label} and {other_label} come to the same settings; leave one out")
+    labels: dict[Settings, str] = {}
+    for label, one in settings.items():
+        if one in labels:
+            raise UserError(f"the variants {labels[one]} and {label} come to the same settings; leave one out")
+        labels[one] = label
 
 
 def _run(

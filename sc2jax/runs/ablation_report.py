@@ -14,7 +14,7 @@ from sc2jax.runs.ablation_results import run_result
 from sc2jax.runs.jobs import Failure
 from sc2jax.storage import join
 
-VERSION = 1
+VERSION = 2
 PAGE, TABLE = "index.html", "results.csv"
 
 
@@ -48,6 +48,11 @@ def write_report(ablation: Ablation, results: list[RunResult], failed: list[Fail
 
     inputs = {f"{result.label}-seed{result.seed}": sha256_of(repr(result)) for result in results}
     inputs |= {failure.run: sha256_of(dataclasses.asdict(failure)) for failure in failed}
-    settings = {"version": sc2jax.__version__, "name": _name(ablation), "fit": ablation.settings.fit}
+    settings = {
+        "version": sc2jax.__version__,
+        "name": _name(ablation),
+        "fit": ablation.settings.fit,
+        "runs": [run.name for run in ablation.runs],  # in their order: the others are compared with the first one
+    }
     Stage("ablate", VERSION, settings, inputs, write).run(folder)
     return join(folder, PAGE)

@@ -112,6 +112,11 @@ def _scores(run: Run) -> dict[str, float]:
     bits, infilling = read_scores(run, "bits_per_byte"), read_scores(run, "infilling")
     for scores in (bits, infilling):
         left_out = scores.other_corpus["left_out"] if scores.other_corpus else 0
+        if left_out == "unknown":
+            raise UserError(
+                "which of the held-out files it was trained on is not known, for its corpus is not where it was then; "
+                "bring that back, delete the run's folder evaluate, and run this again"
+            )
         if left_out:
             raise UserError(
                 f"of the held-out files that every run is scored on, {left_out} were trained on, and so left out; "

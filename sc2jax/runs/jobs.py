@@ -15,6 +15,7 @@ from pathlib import Path
 
 import sc2jax
 from sc2jax import storage
+from sc2jax.errors import UserError
 from sc2jax.json_files import Count, read_json
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest
 from sc2jax.runs.ablation import Job
@@ -24,6 +25,7 @@ LOGS = "logs"
 """The folder of logs and notes, in that of the ablation."""
 
 _LOOK_AGAIN = 0.1
+_NOT_BEGUN = "not begun, after the failure of "
 _SECONDS_TO_END = 60.0
 """That a process gets to save what it can, once it was asked to end."""
 
@@ -76,12 +78,18 @@ def do_jobs(
         log = log_path(job, workdir)
         lost = next((name for name in job.after if name in failures), "")
         if lost:
-            failures[job.name] = Failure(job, f"not begun, for {lost} failed", failures[lost].log)
+            cause = failures[lost]  # of which the last one that was begun is told
+            said = cause.message if cause.message.startswith(_NOT_BEGUN) else f"{_NOT_BEGUN}{lost}: {cause.message}"
+            failures[job.name] = Failure(job, said, cause.log)
             continue
-        if fresh.isdisjoint(job.after) and is_done(job, workdir, base):
+        try:
+            if fresh.isdisjoint(job.after) and is_done(job, workdir, base):
+                continue
+            was_there = all(map(is_finished, job.leaves))
+        except UserError as error:  # a note or a manifest is damaged, which the other runs have nothing to do with
+            failures[job.name] = Failure(job, str(error), "")
             continue
         tell(job, None)
-        was_there = all(map(is_finished, job.leaves))
         ended = run_process([sys.executable, "-m", "sc2jax.cli", *job.arguments(base)], Path(log))
         if ended.status:
             failures[job.name] = Failure(job, ended.said or f"exit status {ended.status}", log)

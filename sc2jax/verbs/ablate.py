@@ -28,8 +28,8 @@ def run(config: ConfigDict, workdir: str) -> None:
     """Does the runs of an ablation that are not done, and writes their report."""
     open_run(to_settings(config), workdir)  # something else than folders is refused
     ablation = planned(config, workdir)
-    keep_base(ablation)
     if ablation.settings.print_commands:
+        keep_base(ablation)
         print_text("\n".join(ablation.lines()))
         return
     if storage.is_url(ablation.workdir):
@@ -37,7 +37,9 @@ def run(config: ConfigDict, workdir: str) -> None:
             f"{ablation.workdir} is no folder of this machine, on which runs keep their logs; name one, or run what "
             "--config.ablation.print_commands=true prints, with such a folder, elsewhere"
         )
+    storage.make_folder(ablation.workdir)
     with locked(join(ablation.workdir, LOCK), ablation.workdir):
+        keep_base(ablation)
         progress = AblationProgress(ablation.jobs, ablation.workdir)
         failures = do_jobs(ablation.jobs, ablation.workdir, ablation.base, progress.tell)
         _report(ablation, failures)
@@ -55,6 +57,6 @@ def _report(ablation: Ablation, failures: dict[str, Failure]) -> None:
         say(write_report(ablation, results, failed))
     if failed:
         named = "; ".join(f"{one.run}: {one.message}{f' ({one.log})' if one.log else ''}" for one in failed)
-        raise UserError(
-            f"{len(failed)} of {len(ablation.runs)} runs have no results; the same command tries them again: {named}"
-        )
+        # A log is named where a job failed; where what it left is damaged, that has to be mended first.
+        again = "; the same command tries them again" if all(one.log for one in failed) else ""
+        raise UserError(f"{len(failed)} of {len(ablation.runs)} runs have no results{again}: {named}")

@@ -56,6 +56,7 @@ def test_a_grid_alone_has_labels_of_its_own_that_fit_a_folder():
         ([], ["k"], "ablation.grid has 'k'; write it as 'KEY=A|B|C'"),
         ([], ["=1|2"], "ablation.grid has '=1|2'"),
         ([], ["k=1||2"], "ablation.grid has 'k=1||2'"),
+        (["a:", "b:"], [f"{key}=1|2|3|4|5|6|7|8" for key in "klmnopqrst"], "come to 2,147,483,648 variants"),
     ],
 )
 def test_what_is_no_variant_is_one_message(variants, grid, message):

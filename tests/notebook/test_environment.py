@@ -112,6 +112,10 @@ def test_without_an_environment_a_command_says_how_to_make_one(checkout, monkeyp
     monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
     with pytest.raises(UserError, match=r"SC2JAX_ENVIRONMENT names .* has no bin/sc2jax"):
         sc2jax.command("train")
+    (made(tmp_path / "other") / "bin/python").unlink()
+    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "other"))
+    with pytest.raises(UserError, match="or no bin/python"):
+        sc2jax.command("train")
 
 
 def test_what_a_command_prints_is_shown_as_it_comes_and_returned(checkout, monkeypatch, capsys) -> None:

@@ -128,6 +128,12 @@ def test_a_completion_is_what_stands_between_the_marks(said, prompt, suffix, tex
     assert (found.text, found.finish) == (text, finish)
 
 
+@pytest.mark.parametrize(("prompt", "suffix"), [("", ""), ("", "x"), ("a\0b", ""), ("a", "\0")])
+def test_what_is_no_prompt_is_refused(whole_run: Path, prompt: str, suffix: str) -> None:
+    with pytest.raises(UserError, match="a prompt needs at least one character"):
+        Run(whole_run).complete(prompt, suffix)
+
+
 def test_a_completion_is_marked_and_escaped() -> None:
     shown = sc2jax.Completion("<b>", "&\x1b", "</b>", "length")._repr_html_()
     assert shown == "<pre>&lt;b&gt;<mark>&amp;\u241b…</mark>&lt;/b&gt;</pre>"
@@ -175,18 +181,51 @@ def test_what_is_not_there_is_said_with_what_to_do(whole_run: Path, own: Path, t
         Run(own).report()
 
 
-@pytest.mark.parametrize("content", ['{"step": 1', "[1]", '{"step": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"step": 1',
+        "[1]",
+        '{"step": 1}',
+        '{"tokens": 1, "loss": ""}',
+        '{"tokens": 1, "loss": null}',
+        "[" * 99999,
+        "\xff",
+    ],
+)
 def test_a_damaged_log_is_named(own: Path, content: str) -> None:
-    (own / "train/metrics.jsonl").write_text(content)
+    (own / "train/metrics.jsonl").write_text(content, "latin-1")
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
         Run(own).plot_loss()
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", "{}", "\xff", '{"measured": true, "total": "x"}', '{"measured": true, "total": {"model": "x"}}'],
+)
 def test_damaged_scores_are_named(own: Path, content: str) -> None:
-    (own / "evaluate/bits_per_byte/scores.json").write_text(content)
-    with pytest.raises(UserError, match="bits"):
-        Run(own).plot_scores()
+    (own / "evaluate/bits_per_byte/scores.json").write_text(content, "latin-1")
+    for draw in (Run(own).plot_scores, Run(own).bits_per_byte):
+        with pytest.raises(UserError, match="bits"):
+            draw()
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    ["x", {}, {"languages": [], "funnel": {}}, {"languages": {"C": {"bytes": "x"}}, "funnel": [{"files_in": 1}]}],
+)
+def test_a_damaged_corpus_is_named(own: Path, statistics: object) -> None:
+    edited(own, "corpus/manifest.json", lambda manifest: manifest.update(statistics=statistics))
+    for draw in (Run(own).plot_languages, Run(own).plot_funnel):
+        with pytest.raises(UserError, match="corpus"):
+            draw()
+
+
+@pytest.mark.parametrize("paths", [None, [], {"train": 5}])
+def test_a_damaged_config_is_named(own: Path, paths: object) -> None:
+    edited(own, "train/config.json", lambda config: config.update(paths=paths))
+    with pytest.raises(UserError, match=r"config\.json"):
+        Run(own).log()
 
 
 def test_scores_that_were_not_measured_say_why(own: Path) -> None:

@@ -185,6 +185,8 @@ def test_paths_are_those_of_the_folder_where_it_was_planned(tmp_path, monkeypatc
             ["a: corpus.near_threshold=0.0 corpus.heldout_similarity=1.0"],
             "the variant a: corpus.heldout_similarity is 1.0, more than the base's 0.61: near-duplicates of",
         ),
+        (["a: paths.train=/t"], "which is the base's: every run is trained in a folder of its own"),
+        (["a: paths.heldout=/h"], "which is the base's: no run is trained on what the base's corpus holds out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_one_message_before_anything_is(variants, message):

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sc2jax.errors import UserError
 from sc2jax.records.manifest import Manifest, commit, write_output
 from sc2jax.runs import jobs
 from sc2jax.runs.ablation import Job
@@ -167,6 +166,19 @@ def test_what_is_gone_is_done_again(workshop, change: Change):
     assert workshop.ran == ["a"]
 
 
+@pytest.mark.parametrize("damaged", ["a/train/manifest.json", "logs/a.json"])
+def test_damage_of_a_job_is_its_failure_and_others_go_on(workshop, damaged: str):
+    given = workshop.job("a"), workshop.job("b", "a"), workshop.job("c")
+    workshop.do(*given[:2])
+    (workshop.folder / damaged).write_text("damaged")
+    failures = workshop.do(*given)
+    assert {name: failure.message.partition(" is damaged")[0] for name, failure in failures.items()} == {
+        "a": f"{workshop.folder}/{damaged}",
+        "b": f"not begun, after the failure of a: {workshop.folder}/{damaged}",
+    }
+    assert workshop.ran == ["c"]
+
+
 def test_other_arguments_and_another_version_are_another_job(workshop, monkeypatch):
     workshop.do(workshop.job("a"))
     workshop.do(workshop.job("a", seed="1"))
@@ -222,8 +234,8 @@ def test_others_go_on_after_a_failure_but_those_that_read_from_it(workshop):
     log = f"{workshop.folder}/logs/a.log"
     assert [(name, failure.message, failure.log) for name, failure in failures.items()] == [
         ("a", "sc2jax train: no room", log),
-        ("b", "not begun, for a failed", log),
-        ("c", "not begun, for b failed", log),
+        ("b", "not begun, after the failure of a: sc2jax train: no room", log),
+        ("c", "not begun, after the failure of a: sc2jax train: no room", log),
     ]
     workshop.fails = {}
     assert workshop.do(*given) == {}
@@ -233,10 +245,3 @@ def test_others_go_on_after_a_failure_but_those_that_read_from_it(workshop):
 def test_a_failure_without_a_word_is_told_by_its_status(workshop):
     workshop.fails = {"a": ""}
     assert workshop.do(workshop.job("a"))["a"].message == "exit status 2"
-
-
-def test_a_damaged_note_is_one_message(workshop):
-    workshop.do(workshop.job("a"))
-    (workshop.folder / "logs" / "a.json").write_text("{")
-    with pytest.raises(UserError, match=r"logs/a\.json is damaged.*delete it"):
-        workshop.do(workshop.job("a"))

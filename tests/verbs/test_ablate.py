@@ -13,7 +13,7 @@ import pytest
 
 from sc2jax.cli import main
 from sc2jax.config import load_config, to_settings
-from sc2jax.locks import holder
+from sc2jax.locks import holder, locked
 from sc2jax.records.manifest import read_manifest
 from sc2jax.runs.sharing import SHARED, stage_sections
 
@@ -69,6 +69,28 @@ def test_runs_are_not_done_in_an_object_store(arguments, capsys, tmp_path):
     status, _, errors = run(arguments(f"file://{tmp_path}/w"), capsys)
     assert status == 2
     assert "is no folder of this machine" in errors
+
+
+def test_who_finds_the_folder_at_work_changes_nothing_in_it(arguments, capsys, tmp_path):
+    """Otherwise the ablation that is at work would be another one's from then on."""
+    run(arguments(tmp_path, **{"ablation.print_commands": "true"}), capsys)
+    before = (tmp_path / "base.json").read_bytes()
+    more = VARIANTS.replace("]", ', "more: model.num_layers=2"]')
+    with locked(str(tmp_path / "lock"), "it"):
+        status, _, errors = run(arguments(tmp_path, **{"ablation.variants": more}), capsys)
+    assert status == 2
+    assert "is being written by process" in errors
+    assert (tmp_path / "base.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("workdir", "message"), [("frob://x/y", "frob keeps no files"), ("{file}/w", "{file} is a file and cannot hold")]
+)
+def test_where_no_folder_can_be_is_one_message(arguments, capsys, tmp_path, workdir, message):
+    (tmp_path / "file").touch()
+    status, _, errors = run(arguments(workdir.format(file=tmp_path / "file")), capsys)
+    assert status == 2
+    assert message.format(file=tmp_path / "file") in errors
 
 
 def test_the_settings_that_stages_were_made_with_are_those_that_runs_are_compared_by(trained, inputs):

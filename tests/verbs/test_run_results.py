@@ -90,14 +90,21 @@ def test_memory_is_that_of_the_process_where_no_device_tells_it(found):
     assert found.figures["peak_bytes"] == 123
 
 
-def test_a_run_that_was_trained_on_what_it_is_scored_on_has_no_result(measured, inputs, tmp_path):
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        (3, r"3 were trained on, and so left out; curate its corpus with paths\.heldout"),
+        ("unknown", "is not known, for its corpus is not where it was then"),
+    ],
+)
+def test_a_run_that_was_trained_on_what_it_is_scored_on_has_no_result(measured, inputs, tmp_path, left_out, message):
     folder = tmp_path / "run"
     shutil.copytree(measured, folder)
     at = folder / "evaluate" / "bits_per_byte"
-    scores = json.loads((at / "scores.json").read_text()) | {"corpus": {"trained_on": False, "left_out": 3}}
+    scores = json.loads((at / "scores.json").read_text()) | {"corpus": {"trained_on": False, "left_out": left_out}}
     output = write_output(str(at), "scores.json", json.dumps(scores).encode())
     manifest = read_manifest(str(at))
     others = [one for one in manifest.outputs if one.path != "scores.json"]
     commit(str(at), dataclasses.replace(manifest, outputs=(*others, output)))
-    with pytest.raises(UserError, match=r"3 were trained on, and so left out; curate its corpus with paths\.heldout"):
+    with pytest.raises(UserError, match=message):
         run_result(ablation_run(folder, inputs), str(tmp_path))
