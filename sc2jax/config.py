@@ -152,6 +152,17 @@ def load_config(name: str) -> ConfigDict:
     return _with_values(name, values)
 
 
+def load_base(name: str) -> ConfigDict:
+    """The config of this name to base an ablation on, without the ablation that it may be itself.
+
+    Raises:
+        UserError: as for `load_config`.
+    """
+    config: Any = load_config(name)
+    config.ablation.update(default_config().ablation)
+    return config
+
+
 def _load_json(name: str) -> ConfigDict:
     try:
         values = read_json(name, _Saved, "give a run's config.json as it was written")

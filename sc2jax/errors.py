@@ -14,10 +14,6 @@ class UserError(Exception):
     status = 2
     """That the command line exits with."""
 
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the message alone, as the command line does."""
-        return [f"sc2jax: {self}"]
-
 
 class Note(str):
     """A note of ours on an error (`add_note`), with which the command line ends its message."""

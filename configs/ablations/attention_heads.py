@@ -17,13 +17,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config, to_settings
+from sc2jax.config import load_base, to_settings
 from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     model = to_settings(config).model
     grouped = max((heads for heads in range(2, model.num_heads) if model.num_heads % heads == 0), default=1)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     config.ablation.variants = (
         "inside: feed.cross_document_attention=false",
         "across: feed.cross_document_attention=true",

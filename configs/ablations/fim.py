@@ -14,12 +14,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     config.ablation.variants = (
         "quarter: fim.level=context fim.rate=0.5 fim.file_rate=0.5 fim.spm_rate=0.5",
         "none: fim.level=off",

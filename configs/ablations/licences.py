@@ -12,12 +12,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     config.ablation.variants = (
         "as_the_paper: corpus.keep_license_types=permissive,no_license",
         "permissive: corpus.keep_license_types=permissive",

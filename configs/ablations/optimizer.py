@@ -12,13 +12,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     rate = config.training.peak_learning_rate
     config.ablation.variants = ("adamw: training.optimizer=adamw", "muon: training.optimizer=muon")
     config.ablation.grid = (f"training.peak_learning_rate={rate}|{rate / 2}|{rate * 2}",)

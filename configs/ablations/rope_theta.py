@@ -11,12 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     config.ablation.grid = ("model.rope_theta=10000|1000|100000|1000000",)
     config.ablation.seeds = (0, 1, 2)
     return config

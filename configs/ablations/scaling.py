@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config, to_settings
+from sc2jax.config import load_base, to_settings
 from sc2jax.config_values import with_values
 
 BUDGETS = (1 / 8, 1 / 3, 1.0)
@@ -28,7 +28,7 @@ def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
     from sc2jax.training.utilisation import flops_per_token  # imports JAX, which listing the configs can do without
 
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     settings = to_settings(config)
     vocab_size = settings.model.vocab_size or settings.tokenizer.vocab_size
     model = dataclasses.replace(settings.model, vocab_size=vocab_size)

@@ -11,13 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config, to_settings
+from sc2jax.config import load_base, to_settings
 from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     training = to_settings(config).training
     tokens = training.horizon_tokens or training.steps * training.batch_size * config.model.context_length
     config.ablation.variants = (

@@ -11,13 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     size = config.tokenizer.vocab_size
     config.ablation.grid = (f"tokenizer.vocab_size={size}|{size // 2}|{2 * size}|{4 * size}",)
     config.ablation.computed_from = with_values(config, "tokenizer.vocab_size")

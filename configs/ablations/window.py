@@ -11,13 +11,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sc2jax.config import load_config
+from sc2jax.config import load_base
 from sc2jax.config_values import with_values
 
 
 def get_config(base: str = "quickstart") -> ConfigDict:
     """The runs over a base config."""
-    config: Any = load_config(base)
+    config: Any = load_base(base)
     context = config.model.context_length
     config.ablation.variants = (
         f"full: model.window={context}",

@@ -1,7 +1,7 @@
 """The working folder of an ablation: the base config that lies in it, and whether it is the same ablation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,8 +12,10 @@ from sc2jax.config import differing_keys, load_config, to_settings
 from sc2jax.config_help import declarations
 from sc2jax.config_values import leaves
 from sc2jax.errors import UserError
-from sc2jax.runs.ablation import BASE, Ablation
+from sc2jax.records.manifest import is_finished
+from sc2jax.runs.ablation import BASE, Ablation, run_name
 from sc2jax.runs.jobs import LOGS
+from sc2jax.storage import join
 
 LOCK = "lock"
 """The file that the one process at work in the folder holds."""
@@ -41,7 +43,7 @@ def keep_base(ablation: Ablation) -> None:
 def refuse_other_ablation(ablation: Ablation) -> None:
     """Makes sure that the working folder is empty, or holds this ablation or a part of it.
 
-    Variants and seeds may be added; what is there must mean what it meant.
+    Variants and seeds may be added and left out; what was trained must mean what it meant.
 
     Raises:
         UserError: it holds runs over another base config, naming the keys, or other variants, naming those.
@@ -57,13 +59,21 @@ def refuse_other_ablation(ablation: Ablation) -> None:
             f"{advice}"
         )
     ours, earlier = _variants(ablation.config), _variants(theirs)
-    changed = [label for label, overrides in earlier.items() if ours.get(label) != overrides]
+    seeds = to_settings(theirs).ablation.seeds
+    changed = [
+        label
+        for label, variant in earlier.items()
+        if ours.get(label, variant) != variant and _is_trained(ablation.workdir, variant, seeds)
+    ]
     if changed:
         raise UserError(
-            f"{ablation.workdir} holds an ablation with other variants: {', '.join(changed)} "
-            f"{'is' if len(changed) == 1 else 'are'} not there now, or {'means' if len(changed) == 1 else 'mean'} "
-            f"something else; {advice}"
+            f"{ablation.workdir} holds trained variants that mean something else now: {', '.join(changed)}; call yours "
+            f"otherwise, {advice}"
         )
+
+
+def _is_trained(workdir: str, variant: Variant, seeds: Sequence[int]) -> bool:
+    return any(is_finished(join(workdir, f"runs/{run_name(variant, seed)}/train")) for seed in seeds)
 
 
 def _deciding(config: ConfigDict) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def planned(config: ConfigDict, workdir: str) -> Ablation:
     config = _with_absolute_paths(config)
     base = to_settings(config)
     _refuse_computed_from_others(config)
+    if not (base.corpus.heldout_fraction or base.paths.corpus):
+        raise UserError(
+            "corpus.heldout_fraction is 0, and runs are compared on held-out files; hold some out, or name a corpus "
+            "that does in paths.corpus"
+        )
     variants = parse_variants(base.ablation.variants, base.ablation.grid)
     for variant in variants:
         _refuse_fixed(variant)

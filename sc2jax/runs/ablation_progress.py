@@ -28,7 +28,7 @@ class AblationProgress:
         seconds = time.monotonic() - self._began
         self._seconds.setdefault(job.verb, []).append(seconds)
         if ended.status:
-            say(f"FAILED: {ended.said}", log_path(job, self._workdir))
+            say(f"FAILED: {ended.said or f'exit status {ended.status}'}", log_path(job, self._workdir))
         else:
             say(ended.said)
         left = self._left(self._jobs[number:])

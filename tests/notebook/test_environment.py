@@ -222,4 +222,5 @@ def test_the_public_names_are_those_of_the_room() -> None:
 
 def test_a_notebook_shows_the_message_alone() -> None:
     """IPython asks an exception for what it shows in place of a traceback."""
-    assert UserError("choose another")._render_traceback_() == ["sc2jax: choose another"]
+    render = UserError("choose \x1b[31manother").__getattribute__("_render_traceback_")
+    assert render() == ["sc2jax: choose \\x1b[31manother"]

@@ -224,3 +224,20 @@ def test_heads_are_grouped_as_they_divide(tmp_path, heads, labels):
     )
     ablation = planned(load_config(f"ablations/attention_heads:{base}"), "/w")
     assert {run.variant.label: run.settings.model.num_kv_heads for run in ablation.runs} == labels
+
+
+def test_a_base_that_is_an_ablation_gives_its_settings_alone(tmp_path):
+    """The grid of the base would silently be taken times the variants of the file."""
+    ablation = planned(load_config("ablations/fim:ablations/rope_theta"), "/w")
+    assert {run.variant.label for run in ablation.runs} == {run.variant.label for run in plan_of("fim").runs}
+
+
+def plan_of(name: str) -> Ablation:
+    return planned(load_config(f"ablations/{name}"), "/w")
+
+
+def test_a_base_that_holds_nothing_out_is_refused():
+    config = load_config("ablations/fim")
+    override(config, "corpus.heldout_fraction", "0.0")
+    with pytest.raises(UserError, match=r"^corpus.heldout_fraction is 0, and runs are compared on held-out files"):
+        planned(config, "/w")
