@@ -222,5 +222,5 @@ def test_the_public_names_are_those_of_the_room() -> None:
 
 def test_a_notebook_shows_the_message_alone() -> None:
     """IPython asks an exception for what it shows in place of a traceback."""
-    render = UserError("choose \x1b[31manother").__getattribute__("_render_traceback_")
-    assert render() == ["sc2jax: choose \\x1b[31manother"]
+    render = getattr(UserError("choose \x1b[31manother"), "_render_traceback_")  # noqa: B009
+    assert render() == ["sc2jax: choose \N{SYMBOL FOR ESCAPE}[31manother"]
