@@ -105,6 +105,13 @@ class FimConfig:
         at_least=0,
         at_most=1,
     )
+    line_rate: float = setting(
+        0.0,
+        "Share of the transformed files whose middle is one line, and not what lies between any two characters; "
+        "StarCoder2 has none. It teaches a small model where to stop.",
+        at_least=0,
+        at_most=1,
+    )
     source_code_only: bool = setting(
         True,
         "Whether it is applied to source code alone, repositories and files, as the paper says (section 5.1). The "

@@ -7,7 +7,8 @@ pieces, `transform_window` on a window of tokens that may begin and end in the m
 training; both use the same random numbers in the same order. A transformed file without its middle is a prompt.
 
 The random numbers, in order: for each document with files, whether it is chosen; then for each of its files (or for the
-whole of a document without files) whether it is transformed, where it is cut, and whether its suffix comes first. A
+whole of a document without files) whether it is transformed, whether its middle is a line if some are to be, where it is
+cut, and whether its suffix comes first. A
 special token inside a fragment, as in an issue, counts as one character and is never cut.
 
 What the reference implementations (bigcode's Megatron-LM, NeMo) do differently is an option of `FimConfig`. They can
@@ -139,16 +140,41 @@ def _split(items: Chunk, places: Sequence[int]) -> Iterator[tuple[Chunk, Chunk]]
 
 
 def _permute(fragment: Sequence[Piece], config: FimConfig, rng: np.random.Generator) -> list[Piece]:
-    """Cuts a fragment at two character boundaries, each chosen at random from all of them, both ends included."""
-    length = sum(1 if isinstance(piece, Special) else len(piece) for piece in fragment)
-    start, stop = sorted(rng.integers(0, length, size=2, endpoint=True).tolist())
+    """Cuts a fragment in three, and puts the parts in the order of training."""
+    start, stop = _middle(fragment, config, rng)
     suffix_first = rng.random() < config.spm_rate
     return arrange(
         _slice(fragment, 0, start),
         _slice(fragment, start, stop),
-        _slice(fragment, stop, length),
+        _slice(fragment, stop, _length(fragment)),
         suffix_first=suffix_first,
     )
+
+
+def _middle(fragment: Sequence[Piece], config: FimConfig, rng: np.random.Generator) -> tuple[int, int]:
+    """Where the middle begins and ends: at two characters, each chosen at random from all of them, both ends included.
+
+    Or it is one line that is not blank, without its newline ("line level", arXiv 2207.14255, section 4.4).
+    """
+    if config.line_rate and rng.random() < config.line_rate:
+        lines = _filled_lines(fragment)
+        if lines:
+            return lines[rng.integers(len(lines))]
+    start, stop = sorted(rng.integers(0, _length(fragment), size=2, endpoint=True).tolist())
+    return start, stop
+
+
+def _filled_lines(fragment: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Where the lines that are not blank begin and end, in characters. A special token is a character of its line."""
+    text = "".join("\ufffc" if isinstance(piece, Special) else piece for piece in fragment)
+    ends = itertools.accumulate(len(line) + 1 for line in text.split("\n"))
+    return [
+        (end - 1 - len(line), end - 1) for line, end in zip(text.split("\n"), ends, strict=True) if line.strip()
+    ]
+
+
+def _length(fragment: Sequence[Piece]) -> int:
+    return sum(1 if isinstance(piece, Special) else len(piece) for piece in fragment)
 
 
 def _slice(pieces: Sequence[Piece], start: int, stop: int) -> list[Piece]:
