@@ -29,9 +29,9 @@ from sc2jax.text.fim import TransformedWindow, transform_window
 from sc2jax.text.formats import is_infilled
 
 COUNTS = ("cut_tokens", "padding", "replaced_characters", "damaged_rows", "text_bytes")
-"""What is counted of rows: tokens that infilling at context level pushed out of them, padding in those that it made
-shorter, characters that a window's edge had split, rows left empty because their tokens are damaged, and the bytes of
-the text of the targets that count, which special tokens have none of."""
+"""What is counted of rows: tokens that infilling at context level pushed or left out of them, padding in those that it
+made shorter, characters that a window's edge had split, rows left empty because their tokens are damaged, and the bytes
+of the text of the targets that count, which special tokens have none of."""
 
 
 class Place(NamedTuple):
@@ -200,10 +200,10 @@ class Rows:
                 f"{self._inputs.tokens}: {share.name} has a token {window.max()}, beyond the tokenizer's vocabulary of "
                 f"{self._inputs.tokenizer.vocab_size}; delete the folder and run `sc2jax tokenize` again"
             )
-        infilled, replaced = infill(self._inputs, share, place.epoch, place.window, window)
-        longer = len(infilled) - len(window)
-        counts[:3] = max(0, longer), max(0, -longer), replaced
-        return infilled
+        infilled = infill(self._inputs, share, place.epoch, place.window, window)
+        longer = len(infilled.ids) - len(window)
+        counts[:3] = infilled.given_up + max(0, longer), max(0, -longer), infilled.replaced
+        return infilled.ids
 
     def _report(self, source: int, error: DamagedTokensError) -> None:
         """Says of a source's first damaged row what is wrong; how many there are stands in the metrics."""
@@ -241,7 +241,7 @@ def infill(inputs: FeedInputs, share: SourceShare, epoch: int, number: int, wind
         window: the row's tokens and the one after them (row_length + 1,).
     """
     if inputs.fim.level != "context" or not is_infilled(share.format, inputs.fim):
-        return TransformedWindow(window, 0)
+        return TransformedWindow(window)
     generator = keyed_generator("window", inputs.seed, share.name, epoch, number)
     return transform_window(window, inputs.tokenizer, inputs.fim, generator)
 

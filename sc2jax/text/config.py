@@ -105,6 +105,21 @@ class FimConfig:
         at_least=0,
         at_most=1,
     )
+    line_rate: float = setting(
+        0.0,
+        "Share of the transformed files whose middle is one line that is not blank, and not what lies between any two "
+        "characters; StarCoder2 has none.",
+        at_least=0,
+        at_most=1,
+    )
+    whole_middles: bool = setting(
+        False,
+        "Whether every middle stands whole in its window, with a special token after it. A transformed file gives up "
+        "the tail of its suffix, or else the head of its prefix, as far as the window is too short, and gets an end of "
+        "text where the window ends within it; one that cannot is left as it is. Without it windows of a few hundred "
+        'tokens hardly show a model where to stop; StarCoder2 has none. At level "context" alone: document level '
+        "cuts windows afterwards.",
+    )
     source_code_only: bool = setting(
         True,
         "Whether it is applied to source code alone, repositories and files, as the paper says (section 5.1). The "

@@ -30,7 +30,7 @@ def test_numbers_that_nobody_means_are_refused(section: Any, name: str, value: f
 
 
 def test_there_are_numbers_in_every_section_of_them() -> None:
-    assert len(NUMBERS) == 13
+    assert len(NUMBERS) == 14
     for section, name in NUMBERS:
         setting = dict(declared(section))[name]
         assert setting.at_least is not None
@@ -68,7 +68,7 @@ def test_the_least_and_the_greatest_rates_can_be_used(lay: Lay, field: str, valu
 @pytest.mark.parametrize("value", [0.0, 1e-320, 1.0])
 def test_the_least_and_the_greatest_rates_of_infilling_can_be_used(lay: Lay, value: float) -> None:
     for level in ("context", "document"):
-        rows = Rows(lay(fim=FimConfig(level=level, rate=value, file_rate=value, spm_rate=value)))
+        rows = Rows(lay(fim=FimConfig(level=level, rate=value, file_rate=value, spm_rate=value, line_rate=value)))
         assert rows.read(rows.places(0, 4)).counts.shape == (4, 5)
 
 

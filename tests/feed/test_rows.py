@@ -253,31 +253,52 @@ def test_rows_are_no_more_alike_than_those_of_a_whole_shuffle(flat: Flat) -> Non
     assert overlap([found[row] for row in lying], 1) > mean[0] + 20 * deviation[0]
 
 
+@pytest.mark.parametrize("whole_middles", [False, True])
 @pytest.mark.parametrize("renderings", [1, 2])
-def test_infilling_of_a_window_is_drawn_anew_in_every_epoch(lay: Lay, renderings: int) -> None:
+def test_infilling_of_a_window_is_drawn_anew_in_every_epoch(lay: Lay, renderings: int, whole_middles: bool) -> None:
     """As `transform_window` does it with the numbers of (seed, source, epoch, window)."""
-    inputs = lay(renderings=renderings)
+    fim = FimConfig(whole_middles=whole_middles)
+    inputs = dataclasses.replace(lay(renderings=renderings), fim=fim)
     plain = Rows(dataclasses.replace(inputs, fim=FimConfig(level="off")))
     made = Rows(inputs)
     count = plain.sources[0].first_row(2 * renderings)
     places = made.places(0, count)
     assert places == plain.places(0, count)
     changed: Counter[bool] = Counter()
+    lost = 0
     drawn: dict[int, list[list[float]]] = {}
     for place, infilled, window in zip(places, each(made.read(places)), each(plain.read(places)), strict=True):
         whole = windows_of(window)
         generator = keyed_generator("window", inputs.seed, "source_code", place.epoch, place.window)
         drawn.setdefault(place.window, []).append(generator.random(3).tolist())
         generator = keyed_generator("window", inputs.seed, "source_code", place.epoch, place.window)
-        ids, replaced = transform_window(whole, inputs.tokenizer, inputs.fim, generator)
+        ids, replaced, given_up = transform_window(whole, inputs.tokenizer, inputs.fim, generator)
         expected = pack_row(ids, 64, cross_document_attention=False)
         for name in FEATURES:
             np.testing.assert_array_equal(infilled.features[name], expected[name])
         grown = len(ids) - len(whole)
-        assert infilled.counts[:4] == (max(grown, 0), max(-grown, 0), replaced, 0)
+        assert infilled.counts[:4] == (given_up + max(grown, 0), max(-grown, 0), replaced, 0)
         changed[len(ids) != len(whole)] += 1
+        lost += given_up
     assert min(changed.values()) > 20
+    assert (lost > 100) == whole_middles
     assert all(len({tuple(numbers) for numbers in of}) == len(of) > 1 for of in drawn.values())
+
+
+def test_whole_middles_end_with_a_target_that_counts(lay: Lay) -> None:
+    """And rows are as long as without; before, most middles in rows this short went on to the row's end."""
+    ends: Counter[tuple[bool, bool]] = Counter()
+    for whole_middles in (False, True):
+        fim = FimConfig(rate=1.0, file_rate=1.0, whole_middles=whole_middles)
+        for row in read(dataclasses.replace(lay(), fim=fim), 0, 200):
+            targets, weights = row.features["targets"], row.features["weights"]
+            assert targets.shape == (64,)
+            stops = np.isin(targets, [Special.END_OF_TEXT, Special.FILE_SEP]) & (weights == 1)
+            for start in np.flatnonzero(targets == Special.FIM_MIDDLE):
+                ends[whole_middles, bool(stops[start + 1 :].any())] += 1
+    assert ends[True, True] > 150
+    assert ends[True, False] == 0
+    assert ends[False, False] > 50
 
 
 @pytest.mark.parametrize("level", ["document", "off"])

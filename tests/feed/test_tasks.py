@@ -119,6 +119,19 @@ def test_the_mixture_gives_the_rows_of_training(inputs: FeedInputs, mixture: seq
     assert rows_of(mixture.get_dataset({"targets": 16}, shuffle=False), 1)[0]["targets"].shape == (16,)
 
 
+def test_the_mixture_gives_rows_with_whole_middles(inputs: FeedInputs) -> None:
+    """As `train` reads them, and other ones than without."""
+    fim = FimConfig(rate=1.0, whole_middles=True, line_rate=0.5)
+    changed = dataclasses.replace(inputs, fim=fim)
+    with open_batches(changed, 8) as feed:
+        expected = next(feed)
+    with open_batches(dataclasses.replace(changed, fim=FimConfig(rate=1.0)), 8) as feed:
+        assert not np.array_equal(next(feed)["targets"], expected["targets"])
+    found = rows_of(create_mixture(changed).get_dataset(split="train", shuffle=False), 8)
+    for name in FEATURES:
+        np.testing.assert_array_equal(np.stack([row[name] for row in found]), expected[name])
+
+
 def test_an_epoch_of_the_mixture(mixture: seqio.Mixture) -> None:
     """Every window once, in an order that a seed tells; two epochs are twice as many; without a number no end."""
 

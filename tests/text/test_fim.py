@@ -321,7 +321,9 @@ def test_rates_in_windows(sentencepiece_tokenizer: Tokenizer) -> None:
     assert abs(plain / 1500 / 2 - 0.5) < 0.03
 
 
-@pytest.mark.parametrize("bad", [{"level": "file"}, {"rate": 1.5}, {"file_rate": -1.0}, {"spm_rate": 2.0}])
+@pytest.mark.parametrize(
+    "bad", [{"level": "file"}, {"rate": 1.5}, {"file_rate": -1.0}, {"spm_rate": 2.0}, {"line_rate": 1.1}]
+)
 def test_bad_settings(bad: dict) -> None:
     with pytest.raises(UserError, match=r"fim\."):
         FimConfig(**bad)
