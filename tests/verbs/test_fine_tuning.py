@@ -121,8 +121,8 @@ def test_another_start_makes_another_run(call, trained, own, tmp_path):
         ({"model.num_layers": 2, "model.embed_dim": 32}, "model.embed_dim 16, not 32; model.num_layers 1, not 2"),
         ({"training.start_with_optimizer": True, **RANK}, "the optimizer in"),
         (
-            {"training.start_with_optimizer": True, "training.optimizer": "muon"},
-            "is adamw, and training.optimizer is muon; set that to adamw, or leave training.start_with_optimizer out",
+            {"training.start_with_optimizer": True, "training.optimizer": "adamw"},
+            "is muon, and training.optimizer is adamw; set that to muon, or leave training.start_with_optimizer out",
         ),
     ],
     ids=["shape", "optimizer of adapters", "optimizer"],
