@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.tokenizer.vocab_size = 2048
     config.tokenizer.max_training_bytes = 8_000_000
 
-    # A model that is trained for minutes learns to fill a line in, and to stop, only if it sees little else: most files,
-    # in the order in which infilling is asked for, most middles a line, and whole in rows this short.
+    # A model that is trained for minutes learns to write a line, and to stop, only if it sees little else: most files
+    # infilled, in the order in which completions are asked for, most middles a line, and whole in rows this short.
     config.fim.rate = 1.0
     config.fim.file_rate = 0.9
     config.fim.spm_rate = 0.0
