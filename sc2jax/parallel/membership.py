@@ -338,8 +338,8 @@ class Membership:
         if self._hub is not None and self._hub.wires and now < self._failure["at"] + _PARTING_SECONDS:
             return  # until the others have read why, and have closed their connections
         failed = Process(self._failure["index"], self._failure["host"])
-        standing = f"; {self.standing()}".removesuffix("; ")
-        self._end(f"sc2jax: {self._us} ends, for {failed} failed: {self._failure['message']}{standing}", ANOTHER_FAILED)
+        said = "; ".join(filter(None, [self._failure["message"], self.standing()]))
+        self._end(f"sc2jax: {self._us} ends, for {failed} failed: {said}", ANOTHER_FAILED)
 
     def _end_late(self, now: float, message: str, status: int) -> None:
         """Ends a process that should have ended by itself, after the others have heard of it."""

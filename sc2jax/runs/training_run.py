@@ -30,6 +30,7 @@ from sc2jax.runs.starting_points import StartingPoint, read_start
 from sc2jax.runs.tokenizer_file import open_tokenizer
 from sc2jax.storage import join
 from sc2jax.training.schedule import fitted_training
+from sc2jax.training.start import gone_beyond
 
 INPUTS = "inputs.json"
 """The digests of what a run reads, beside its checkpoints, for one that goes on to say what has changed."""
@@ -105,10 +106,7 @@ def is_as_far(folder: str, manifest: Manifest, steps: int) -> bool:
         return False
     refuse_other_checkpoint(folder, manifest)
     if reached > steps:
-        raise UserError(
-            f"{folder} holds a run of {reached:,} steps, which training.steps {steps:,} lies before; set it to "
-            f"{reached:,} or more, or give another --workdir"
-        )
+        raise UserError(gone_beyond(folder, reached, steps))
     return reached == steps
 
 

@@ -24,7 +24,7 @@ from sc2jax.training.goodput import Bucket, Stopwatch
 from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
 from sc2jax.training.profile import PROFILE, Profile
 from sc2jax.training.schedule import fitted_training
-from sc2jax.training.start import SCRATCH, Start, beside_params, new_state, resumed_state
+from sc2jax.training.start import SCRATCH, Start, beside_params, gone_beyond, new_state, resumed_state
 from sc2jax.training.step import (
     Batch,
     Loss,
@@ -287,10 +287,7 @@ def _begin(
     # Process 0 decides: on NFS another host may still see the folder as it was.
     newest = hosts.share("newest checkpoint", checkpoints.latest_step() if hosts.is_first else None)
     if newest is not None and newest > training.steps:
-        raise AgreedError(
-            f"{checkpoints.folder} holds a run of {newest:,} steps, which training.steps {training.steps:,} lies "
-            f"before; set it to {newest:,} or more, or give another --workdir"
-        )
+        raise AgreedError(gone_beyond(checkpoints.folder, newest, training.steps))
     if newest is not None:
         with stopwatch.spent(Bucket.RESTORE):
             return resumed_state(checkpoints, newest, objective.table, training, mesh, key, start)

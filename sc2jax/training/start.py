@@ -39,6 +39,14 @@ SCRATCH = Start()
 """A run whose parameters are all trained, and random at first."""
 
 
+def gone_beyond(folder: str, reached: int, steps: int) -> str:
+    """What is said of a run that has come farther than it is to go."""
+    return (
+        f"{folder} holds a run of {reached:,} steps, which training.steps {steps:,} lies before; set it to {reached:,} "
+        "or more, or give another --workdir"
+    )
+
+
 def resumed_state(
     checkpoints: Checkpoints, step: int, table: Table, training: TrainingConfig, mesh: Mesh, key: str, start: Start
 ) -> tuple[TrainState, Progress]:
