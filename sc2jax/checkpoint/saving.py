@@ -38,7 +38,7 @@ def background_checkpointer(folder: str, together: Together) -> ocp.AsyncCheckpo
         PROGRESS: _ProgressHandler(together),
     }
     how = atomicity(folder)
-    place = _place(folder, how, together)
+    place = _place(how, together)
     # Folders are made before anything else, so that all processes know whether they are there.
     behind = ocp.AsyncOptions(
         timeout_secs=TIMEOUT_SECONDS, barrier_sync_fn=together.wait, create_directories_asynchronously=False
@@ -70,13 +70,14 @@ class _Checkpointer(ocp.AsyncCheckpointer):
         self._together.refuse_failed()
 
 
-def _place(folder: str, how: ocp.options.AtomicityOptions, together: Together) -> type:
+def _place(how: ocp.options.AtomicityOptions, together: Together) -> type:
     """Where a checkpoint is written before it is whole, as Orbax makes it between two barriers.
 
     Those are collectives of JAX: were the one process that makes the folder to raise there, the others would stay in
     one, or meet its next collective. They come out of it, and hear from `together` that the save has failed.
     """
-    kind: Any = ocp.path.atomicity_defaults.get_default_temporary_path_class(epath.Path(folder), atomicity_options=how)
+    paths, with_last_file = ocp.path.atomicity, how.mode == ocp.options.AtomicityMode.COMMIT_FILE
+    kind: Any = paths.CommitFileTemporaryPath if with_last_file else paths.AtomicRenameTemporaryPath
 
     class Place(kind):
         async def create(self) -> epath.Path:
