@@ -17,7 +17,6 @@ import sc2jax
 from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.json_files import Count, read_json
-from sc2jax.parallel.memory import peak_bytes_of
 from sc2jax.records.manifest import canonical_json, is_finished, read_manifest
 from sc2jax.runs.ablation import Job
 from sc2jax.storage import join
@@ -181,7 +180,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
             break
         time.sleep(_LOOK_AGAIN)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return peak_bytes_of(usage)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
