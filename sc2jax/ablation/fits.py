@@ -21,6 +21,8 @@ _FEWEST_SIZES = 4
 """A parabola goes through any three."""
 _FEWEST_BUDGETS = 2
 _DRAWS = 2000
+_FLAT = 1e-9
+"""Of the loss: a parabola that falls by no more over its sizes follows from rounding."""
 _LEAST_SHARE = CONFIDENCE
 """Of the draws that must have a best size: with fewer, no end of an interval of this confidence is known."""
 
@@ -86,7 +88,7 @@ class IsoFlop:
 
 
 def isoflop(points: Sequence[Point], seed: int = 0, draws: int = _DRAWS) -> IsoFlop:
-    """Fits everything; the bootstrap's draws follow from the seed."""
+    """Fits everything to points of finite losses; the bootstrap's draws follow from the seed."""
     budgets = _budgets(points)
     fitted = [_parabola(budget) for budget in budgets]
     best = [_lowest(curve, budget) for curve, budget in zip(fitted, budgets, strict=True)]
@@ -101,7 +103,7 @@ def isoflop(points: Sequence[Point], seed: int = 0, draws: int = _DRAWS) -> IsoF
             tuple(curve),
             None if math.isnan(size) else _interval(size, of_draws),
             None if math.isnan(size) else float(np.polyval(curve, math.log(size))),
-            _why_not(curve, size),
+            _why_not(curve, budget, size),
         )
         for budget, curve, size, of_draws in zip(budgets, fitted, best, drawn, strict=True)
     ]
@@ -139,17 +141,24 @@ def _parabola(budget: Sequence[Point]) -> np.ndarray:
 
 def _lowest(curve: np.ndarray, budget: Sequence[Point]) -> float:
     """The size at a parabola's lowest point; nan where it has none among the sizes that were tried."""
-    if not len(curve) or curve[0] <= 0:
+    if not len(curve) or curve[0] <= 0 or _is_flat(curve, budget):
         return math.nan
     lowest = -curve[1] / (2 * curve[0])
     return float(np.exp(lowest)) if _sizes(budget)[0] <= lowest <= _sizes(budget)[-1] else math.nan
 
 
-def _why_not(curve: np.ndarray, size: float) -> str:
+def _is_flat(curve: np.ndarray, budget: Sequence[Point]) -> bool:
+    values = np.polyval(curve, _sizes(budget))
+    return bool(np.ptp(values) <= _FLAT * np.abs(values).max())
+
+
+def _why_not(curve: np.ndarray, budget: Sequence[Point], size: float) -> str:
     if not math.isnan(size):
         return ""
     if not len(curve):
         return f"fewer than {_FEWEST_SIZES} sizes"
+    if _is_flat(curve, budget):
+        return "all sizes are equally good"
     return "the parabola opens downwards" if curve[0] <= 0 else "the lowest point lies beyond the sizes"
 
 

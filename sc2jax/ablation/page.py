@@ -1,6 +1,7 @@
 """The page of an ablation: one HTML file that needs no network, no script and no other file."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +36,26 @@ class Failed:
     log: str
 
 
-def render_page(name: str, results: Sequence[RunResult], failed: Sequence[Failed], fit: str, version: str) -> str:
-    """The whole page as text, to be written as UTF-8; `fit` is that of the config, `version` that of the code."""
-    found = summaries(results)
+def render_page(
+    name: str, reference: str, results: Sequence[RunResult], failed: Sequence[Failed], fit: str, version: str
+) -> str:
+    """The whole page as text, to be written as UTF-8.
+
+    Args:
+        name: of the ablation.
+        reference: the label of the variant that the others are compared with.
+        results: the runs that have any.
+        failed: those that have none.
+        fit: that of the config.
+        version: that of the code.
+    """
+    found = summaries(results, reference)
     environment = page_environment(Path(__file__).parent)
     environment.filters |= {"written": written, "with_interval": with_interval, "difference": difference}
     fitted = isoflop(points(results)) if fit == ISOFLOP else None
     return environment.get_template(_TEMPLATE).render(
         name=name,
+        reference=reference,
         summaries=found,
         results=results,
         failed=failed,
@@ -56,9 +69,9 @@ def render_page(name: str, results: Sequence[RunResult], failed: Sequence[Failed
     )
 
 
-def in_lines(results: Sequence[RunResult]) -> Iterator[str]:
-    """The scores of each variant in a line, for a terminal."""
-    for one in summaries(results):
+def in_lines(results: Sequence[RunResult], reference: str) -> Iterator[str]:
+    """The scores of each variant in a line, for a terminal; `reference` is as that of the page."""
+    for one in summaries(results, reference):
         scores = []
         for column in SCORES:
             if column.name in one.means:
@@ -69,11 +82,11 @@ def in_lines(results: Sequence[RunResult]) -> Iterator[str]:
 
 
 def points(results: Sequence[RunResult]) -> list[Point]:
-    """The runs that have a score, as points of an isoFLOP profile."""
+    """The runs that have a score, and one that is a number, as points of an isoFLOP profile."""
     return [
         Point(run.figures["training_flops"], run.figures["parameters"], run.figures[_SCORE])
         for run in results
-        if _SCORE in run.figures
+        if math.isfinite(run.figures.get(_SCORE, math.nan))
     ]
 
 
@@ -98,10 +111,10 @@ def with_interval(interval: Interval, form: str) -> str:
 
 
 def difference(interval: Interval, form: str) -> str:
-    """A difference with its sign, and half the width of its interval."""
-    sign = "+" if interval.mean >= 0 else "\N{MINUS SIGN}"
-    half = interval.half
-    return f"{sign}{written(abs(interval.mean), form)}" + ("" if half is None else f" ± {written(half, form)}")
+    """A difference with its sign, if it is written as more than 0, and half the width of its interval."""
+    amount, half = written(abs(interval.mean), form), interval.half
+    sign = "" if amount == written(0.0, form) else "+" if interval.mean > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{amount}" + ("" if half is None else f" ± {written(half, form)}")
 
 
 def _measured(columns: Sequence[Column], results: Sequence[RunResult]) -> list[Column]:

@@ -74,7 +74,7 @@ class RunResult:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A variant over its seeds: by column the mean and its interval, and the difference to the first variant."""
+    """A variant over its seeds: by column the mean and its interval, and the difference to the reference."""
 
     label: str
     overrides: str
@@ -83,16 +83,16 @@ class Summary:
     differences: Mapping[str, Interval]
 
 
-def summaries(results: Sequence[RunResult]) -> list[Summary]:
-    """The variants in the order of their first runs, each compared with the first of them."""
+def summaries(results: Sequence[RunResult], reference: str) -> list[Summary]:
+    """The variants in the order of their first runs, compared with that of the label `reference` if it has runs."""
     by_label: dict[str, list[RunResult]] = {}
     for result in results:
         by_label.setdefault(result.label, []).append(result)
-    found, first = [], next(iter(by_label.values()), [])
+    found, first = [], by_label.get(reference, [])
     for label, runs in by_label.items():
         names = [column.name for column in COLUMNS]
-        own, reference = ({name: _by_seed(of, name) for name in names} for of in (runs, first))
-        differences = {name: paired_difference(own[name], reference[name]) for name in names} if runs != first else {}
+        own, theirs = ({name: _by_seed(of, name) for name in names} for of in (runs, first))
+        differences = {name: paired_difference(own[name], theirs[name]) for name in names} if label != reference else {}
         found.append(
             Summary(
                 label,

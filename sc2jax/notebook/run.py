@@ -79,7 +79,9 @@ class Run:
         with tempfile.TemporaryDirectory() as scratch:
             page = Path(scratch) / "row.html"
             arguments = [f"--config.show.{name}={value}" for name, value in which.items() if value]
-            asked("show", *self._reading(), f"--config.show.html={page}", *arguments)
+            said = asked("show", *self._reading(), f"--config.show.html={page}", *arguments)
+            if not page.is_file():
+                raise UserError(f"`sc2jax show` wrote no page of row {row} of step {step}: {said}")
             return Page(page.read_text("utf-8"), height=320)
 
     def complete(self, prompt: str, suffix: str = "", **settings: str | float) -> Completion:
@@ -199,16 +201,34 @@ def ablation_runs(workdir: str | Path) -> dict[str, list[Run]]:
 
 
 def compare_losses(runs: Mapping[str, Sequence[Run]]) -> "Figure":
-    """The training losses over tokens, a line for each label: the mean of its runs within their extremes."""
+    """The training losses over tokens, a line for each label: the mean of its runs within their extremes.
+
+    Raises:
+        UserError: a label has no runs, or one of them no losses.
+    """
+    _refuse_none(runs)
     series = {label: [run.loss_curve() for run in group] for label, group in runs.items()}
     return plots.curves(series, x_label="tokens", y_label=_LOSS, noisy=True)
 
 
 def compare_scores(runs: Mapping[str, Sequence[Run]]) -> "Figure":
-    """Held-out bits per byte, a row for each label: the mean of its runs and their extremes."""
+    """Held-out bits per byte, a row for each label: the mean of its runs and their extremes.
+
+    Raises:
+        UserError: a label has no runs, or one of them no scores.
+    """
+    _refuse_none(runs)
     rates = {label: [run.bits_per_byte() for run in group] for label, group in runs.items()}
     means, lows, highs = ([of(group) for group in rates.values()] for of in (statistics.fmean, min, max))
     return plots.intervals(list(rates), means, lows, highs, _BITS)
+
+
+def _refuse_none(runs: Mapping[str, Sequence[Run]]) -> None:
+    empty = [label for label, group in runs.items() if not group]
+    if empty or not runs:
+        raise UserError(
+            f"there is no run to compare{f' of {empty[0]!r}' if empty else ''}; give one or more of each label"
+        )
 
 
 def _completion(said: str, prompt: str, suffix: str) -> Completion:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from sc2jax.errors import UserError
 from sc2jax.parallel.chips import GIB, chip_of
@@ -61,8 +61,10 @@ class Runtime:
         """Makes sure that a model of so many parameters fits, before anything is done with it.
 
         Raises:
-            UserError: the devices, together, have less memory than that takes at the least.
+            UserError: the devices, together, have less memory than that takes at the least; or there is no such use.
         """
+        if use not in get_args(Use):
+            raise UserError(f"there is no use {use!r} of a model; give one of {', '.join(get_args(Use))}")
         needed = parameters * _bytes_a_parameter(use, self.compute_dtype) + _BESIDE
         if self.device_bytes and self.device_bytes < needed:
             raise UserError(
@@ -166,6 +168,9 @@ def _elements(file: Path) -> int:
         with file.open("rb") as content:
             length = int.from_bytes(content.read(8), "little")
             header = json.loads(content.read(min(length, _LONGEST_HEADER)))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+        if not all(isinstance(size, int) and size >= 0 for shape in shapes for size in shape):
+            raise ValueError("a size is none")
+        return sum(map(math.prod, shapes))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its header describes no tensors; fetch it again") from error

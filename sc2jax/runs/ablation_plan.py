@@ -141,6 +141,12 @@ def _run(
     for stage in SHARED:
         seeded = {"seed": str(seed)} if stage == "tokenize" and seed != base.seed else {}
         folders[stage] = _stage_folder(config, stage, overrides | seeded, folders, workdir, shared, heldout=corpus)
+    if base.paths.heldout and folders["corpus"] != corpus:
+        raise UserError(
+            f"the variant {variant.label} curates a corpus of its own, which leaves out what the base's corpus holds "
+            f"out, and so not what {base.paths.heldout} does, which the base names in paths.heldout; leave that "
+            "out, or the variant"
+        )
     name, folder = run_name(variant, seed), join(workdir, f"runs/{run_name(variant, seed)}")
     seeded = {"seed": str(seed)} if seed != base.seed else {}
     overrides = overrides | _paths(folders)

@@ -32,7 +32,7 @@ class AblationProgress:
         else:
             say(ended.said)
         left = self._left(self._jobs[number:])
-        say(f"{seconds:.0f} s" + (f"; about {_in_words(left)} left" if left else ""))
+        say(f"{seconds:.0f} s" + (f"; about {_in_words(left)} left" if round(left) else ""))
 
     def _left(self, jobs: Sequence[Job]) -> float:
         """Seconds that jobs take if they take what others of their verb took; those of no known verb are left out."""
@@ -41,4 +41,6 @@ class AblationProgress:
 
 
 def _in_words(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

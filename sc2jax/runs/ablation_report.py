@@ -14,7 +14,7 @@ from sc2jax.runs.ablation_results import run_result
 from sc2jax.runs.jobs import Failure
 from sc2jax.storage import join
 
-VERSION = 2
+VERSION = 3
 PAGE, TABLE = "index.html", "results.csv"
 
 
@@ -42,7 +42,8 @@ def write_report(ablation: Ablation, results: list[RunResult], failed: list[Fail
     folder = join(ablation.workdir, "report")
 
     def write(unfinished: str) -> Written:
-        page = render_page(_name(ablation), results, failed, ablation.settings.fit, sc2jax.__version__)
+        reference, fit = ablation.runs[0].variant.label, ablation.settings.fit
+        page = render_page(_name(ablation), reference, results, failed, fit, sc2jax.__version__)
         outputs = [write_output(unfinished, PAGE, page.encode())]
         return [*outputs, write_output(unfinished, TABLE, results_csv(results).encode())], {}
 

@@ -19,7 +19,7 @@ from sc2jax.runs.ablation import Ablation
 from sc2jax.runs.ablation_folder import LOCK, keep_base
 from sc2jax.runs.ablation_plan import planned
 from sc2jax.runs.ablation_progress import AblationProgress
-from sc2jax.runs.jobs import Failure, do_jobs
+from sc2jax.runs.jobs import LOGS, Failure, do_jobs
 from sc2jax.runs.run import open_run, say
 from sc2jax.storage import join
 
@@ -37,6 +37,8 @@ def run(config: ConfigDict, workdir: str) -> None:
             f"{ablation.workdir} is no folder of this machine, on which runs keep their logs; name one, or run what "
             "--config.ablation.print_commands=true prints, with such a folder, elsewhere"
         )
+    for name in (LOGS, "shared", "runs"):
+        storage.refuse_no_folder(join(ablation.workdir, name))
     storage.make_folder(ablation.workdir)
     with locked(join(ablation.workdir, LOCK), ablation.workdir):
         keep_base(ablation)
@@ -52,7 +54,7 @@ def _report(ablation: Ablation, failures: dict[str, Failure]) -> None:
 
     results, failed = collected(ablation, failures)
     if results:
-        for line in in_lines(results):
+        for line in in_lines(results, ablation.runs[0].variant.label):
             say(line)
         say(write_report(ablation, results, failed))
     if failed:

@@ -19,7 +19,7 @@ RUNS = [
 
 
 def test_variants_are_summed_up_in_their_order():
-    first, second = summaries(RUNS)
+    first, second = summaries(RUNS, "a")
     assert (first.label, first.seeds, first.overrides) == ("a", (0, 1), "")
     assert (second.label, second.seeds, second.overrides) == ("b", (1, 2, 0), "k=1")
     assert first.means["bits_per_byte"].mean == pytest.approx(2.1)
@@ -28,16 +28,23 @@ def test_variants_are_summed_up_in_their_order():
 
 
 def test_only_seeds_in_common_are_compared_and_the_first_with_nothing():
-    first, second = summaries(RUNS)
+    first, second = summaries(RUNS, "a")
     assert first.differences == {}
     assert second.differences["bits_per_byte"].mean == pytest.approx((0.3 + 0.4) / 2)  # not the run of seed 2
 
 
+def test_nothing_takes_the_place_of_a_reference_without_results():
+    assert [one.differences for one in summaries(RUNS, "c")] == [{}, {}]
+    first, second = summaries(RUNS, "b")
+    assert first.differences["bits_per_byte"].mean == pytest.approx(-(0.3 + 0.4) / 2)
+    assert second.differences == {}
+
+
 def test_what_was_not_measured_is_left_out():
-    _, second = summaries(RUNS)
+    _, second = summaries(RUNS, "a")
     assert "infill_exact" not in second.means
     assert "infill_exact" not in second.differences
-    assert summaries([]) == []
+    assert summaries([], "a") == []
 
 
 def test_the_table_for_other_programs_has_a_line_a_run():

@@ -139,3 +139,12 @@ def test_where_many_draws_have_no_best_size_there_is_no_interval():
 def test_without_runs_there_is_nothing():
     assert isoflop([]).profiles == ()
     assert isoflop([]).law is None
+
+
+def test_equal_losses_have_no_best_size():
+    """Of a flat line the lowest point would be one of rounding."""
+    for loss in (2.0, 1.7 + 1e-13):
+        (profile,) = isoflop([Point(1e12, size * 1e5, loss) for size in (1, 2, 3, 5, 8)]).profiles
+        assert (profile.best, profile.why_not) == (None, "all sizes are equally good")
+    points = [Point(1e12, size * 1e5, 2.0 + 1e-6 * abs(size - 3) ** 2) for size in (1, 2, 3, 4, 5)]
+    assert isoflop(points).profiles[0].best is not None

@@ -167,6 +167,14 @@ def test_runs_of_an_ablation_are_compared_by_label(whole_run: Path, tmp_path: Pa
     assert [line.get_label() for line in lines] == ["a-seed-x", "b"]
 
 
+@pytest.mark.parametrize("compare", [sc2jax.compare_scores, sc2jax.compare_losses])
+def test_a_label_without_runs_is_named(compare) -> None:
+    with pytest.raises(UserError, match="no run to compare of 'a'"):
+        compare({"a": []})
+    with pytest.raises(UserError, match="no run to compare;"):
+        compare({})
+
+
 def test_what_is_not_there_is_said_with_what_to_do(whole_run: Path, own: Path, tmp_path: Path) -> None:
     for call, message in {
         lambda: Run(tmp_path / "nowhere"): "there is no folder",

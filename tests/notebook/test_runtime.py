@@ -128,6 +128,12 @@ def test_a_model_that_fits_exactly_is_taken() -> None:
         Runtime("cpu", "CPU", 1, 0, there - 1, "", "float32").refuse_model(10**9, "complete")
 
 
+def test_an_unknown_use_is_refused() -> None:
+    runtime = Runtime("cpu", "CPU", 1, 0, 0, "", "float32")
+    with pytest.raises(UserError, match=r"^there is no use 'infill' of a model; give one of complete, adapt, train$"):
+        runtime.refuse_model(1, "infill")  # type: ignore[arg-type]
+
+
 def test_shards_of_eight_chips_are_counted_together() -> None:
     Runtime("tpu", "TPU v5e", 8, 12 * GIB, 128 * GIB, "tpu", "bfloat16").refuse_model(THREE_BILLION, "train")
 
@@ -151,7 +157,12 @@ def test_parameters_are_counted_in_the_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff" * 8, safetensors(b"{"), safetensors(b"[1]"), safetensors(b'{"a": 1}')]
+    "content",
+    [
+        b"",
+        b"\xff" * 8,
+        *map(safetensors, (b"{", b"[1]", b'{"a": 1}', b'{"a": {"shape": [-2, 3]}}', b'{"a": {"shape": [2.5]}}')),
+    ],
 )
 def test_a_damaged_header_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)

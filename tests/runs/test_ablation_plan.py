@@ -241,3 +241,12 @@ def test_a_base_that_holds_nothing_out_is_refused():
     override(config, "corpus.heldout_fraction", "0.0")
     with pytest.raises(UserError, match=r"^corpus.heldout_fraction is 0, and runs are compared on held-out files"):
         planned(config, "/w")
+
+
+def test_what_the_base_may_not_train_on_is_not_forgotten_by_a_corpus_of_a_variants_own():
+    heldout = {"paths.heldout": "/h"}
+    assert job(plan(["a:", "b: model.window=64"], **heldout), "curate").overrides == {}
+    with pytest.raises(
+        UserError, match=r"^the variant b curates a corpus .* not what /h does, which the base names in"
+    ):
+        plan(["a:", "b: corpus.near_threshold=0.9"], **heldout)

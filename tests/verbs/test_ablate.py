@@ -93,6 +93,16 @@ def test_where_no_folder_can_be_is_one_message(arguments, capsys, tmp_path, work
     assert message.format(file=tmp_path / "file") in errors
 
 
+@pytest.mark.parametrize("name", ["logs", "runs", "shared"])
+def test_a_file_in_the_place_of_a_folder_is_one_message(arguments, capsys, tmp_path, name):
+    (tmp_path / name).write_text("x")
+    status, _, errors = run(arguments(tmp_path), capsys)
+    assert status == 2
+    assert f"{tmp_path / name} is a file" in errors
+    assert (tmp_path / name).read_text() == "x"
+    assert not (tmp_path / "base.json").exists()
+
+
 def test_the_settings_that_stages_were_made_with_are_those_that_runs_are_compared_by(trained, inputs):
     """Otherwise two runs might share what is not the same."""
     settings = to_settings(load_config(f"{trained}/train/config.json"))
