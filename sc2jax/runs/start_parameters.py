@@ -4,24 +4,12 @@ from functools import partial
 
 from jax.sharding import Mesh
 
-from sc2jax.model.adapters import adapter_table
-from sc2jax.model.params import Params, Table, frozen_table, parameter_table
+from sc2jax.model.params import Params
 from sc2jax.runs.models import TrainedModel, restore_params, whole_params
 from sc2jax.runs.run import Run
 from sc2jax.runs.starting_points import StartingPoint, adapters_of, base_of
+from sc2jax.training.objective import trained_table, untrained_table
 from sc2jax.training.start import SCRATCH, Start
-
-
-def trained_table(run: Run) -> Table:
-    """The parameters that a run trains: all of its model, or adapters alone."""
-    table = parameter_table(run.settings.model)
-    return adapter_table(table, run.settings.adapters) if run.settings.adapters.rank else table
-
-
-def frozen_parameters(run: Run) -> Table:
-    """The parameters that a run computes with and does not train."""
-    settings = run.settings
-    return frozen_table(parameter_table(settings.model), settings.model.compute_dtype) if settings.adapters.rank else ()
 
 
 def training_start(run: Run, point: StartingPoint | None, mesh: Mesh) -> Start:
@@ -32,10 +20,11 @@ def training_start(run: Run, point: StartingPoint | None, mesh: Mesh) -> Start:
     """
     if point is None:
         return SCRATCH
-    taken, model, table = point.taken, run.settings.model, trained_table(run)
+    taken, model, adapters = point.taken, run.settings.model, run.settings.adapters
+    table = trained_table(model, adapters)
     state = (taken.checkpoints, taken.step) if point.optimizer else None
-    if run.settings.adapters.rank:
-        base, frozen = base_of(run, point), frozen_parameters(run)
+    if adapters.rank:
+        base, frozen = base_of(run, point), untrained_table(model, adapters)
         params = partial(restore_params, taken.checkpoints, taken.step, table, mesh) if point.adapters else None
         return Start(
             frozen,
@@ -45,8 +34,8 @@ def training_start(run: Run, point: StartingPoint | None, mesh: Mesh) -> Start:
         )
 
     def whole() -> Params:
-        adapters = adapters_of({"adapters": point.adapters} if point.adapters else {})
-        base = base_of(run, point) if adapters else None
-        return whole_params(TrainedModel(model, taken.checkpoints, taken.step, adapters, base), mesh)
+        merged = adapters_of({"adapters": point.adapters} if point.adapters else {})
+        base = base_of(run, point) if merged else None
+        return whole_params(TrainedModel(model, taken.checkpoints, taken.step, merged, base), mesh)
 
     return Start(params=None if state else whole, state=state)

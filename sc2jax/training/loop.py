@@ -14,7 +14,7 @@ from sc2jax.checkpoint.emergency import emergency_warning
 from sc2jax.checkpoint.fingerprints import fingerprint
 from sc2jax.checkpoint.progress import Progress
 from sc2jax.errors import Note
-from sc2jax.model.params import Params, Table, stacked_mask
+from sc2jax.model.params import Params, stacked_mask
 from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.storage import join
 from sc2jax.training.config import TrainingConfig
@@ -22,12 +22,12 @@ from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.global_batch import local_rows, place_batch
 from sc2jax.training.goodput import Bucket, Stopwatch
 from sc2jax.training.journal import CountedFeed, Journal, NotFiniteError
+from sc2jax.training.objective import Objective
 from sc2jax.training.profile import PROFILE, Profile
 from sc2jax.training.schedule import fitted_training
 from sc2jax.training.start import SCRATCH, Start, beside_params, gone_beyond, new_state, resumed_state
 from sc2jax.training.step import (
     Batch,
-    Loss,
     Metrics,
     TrainState,
     batch_sharding,
@@ -53,23 +53,6 @@ class Feed(CountedFeed, Protocol):
 
 Evaluate: TypeAlias = Callable[[Params, Params], BitsPerByte]
 """Measures parameters, given the frozen ones too; all processes call it together."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What is trained.
-
-    Attributes:
-        table: the parameters.
-        loss: what is minimised.
-        seed: of the parameters and of whatever the loss draws.
-        scaled: whether the loss is computed in float16, see `compile_train_step`.
-    """
-
-    table: Table
-    loss: Loss
-    seed: int
-    scaled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ from sc2jax.runs.on_all_hosts import (
     refuse_unshared_folder,
 )
 from sc2jax.runs.run import Run, open_run, say
-from sc2jax.runs.start_parameters import trained_table, training_start
+from sc2jax.runs.start_parameters import training_start
 from sc2jax.runs.starting_points import START, StartingPoint, start_json, starting_point
 from sc2jax.runs.tokens import ready_tokens, refuse_other_tokens
 from sc2jax.runs.training_run import (
@@ -51,6 +51,7 @@ from sc2jax.training.goodput import GOODPUT, in_a_line, read_totals
 from sc2jax.training.journal import TENSORBOARD
 from sc2jax.training.loop import TrainingResult, train
 from sc2jax.training.metrics import METRICS, TIMING, metrics_of
+from sc2jax.training.objective import trained_table
 from sc2jax.training.profile import PROFILE
 from sc2jax.training.step import refuse_indivisible
 
@@ -178,7 +179,7 @@ def _written(run: Run, point: StartingPoint | None, folder: str, unfinished: str
         say(f"{last['feed']['damaged_rows']:,} rows were left empty, for their tokens are damaged")
     say(in_a_line(read_totals(folder)))
     statistics = {
-        "parameters": count_params(trained_table(run)),
+        "parameters": count_params(trained_table(run.settings.model, run.settings.adapters)),
         "steps": result.steps,
         "tokens": last["tokens"],
         "loss": last["loss"],

@@ -32,7 +32,7 @@ def test_utilisation_is_of_all_devices_of_a_known_chip(mesh, monkeypatch, rank):
     run = of(rank=rank)
     assert objective.training_utilisation(run, mesh).of(100, 1.0) is None  # a CPU
     monkeypatch.setattr(objective, "chip_of", lambda _: Chip("a chip", 1e6, 1, 1.0))
-    adapters = objective.trained_table(run) if rank else ()
+    adapters = objective.trained_table(run.settings.model, run.settings.adapters) if rank else ()
     flops = flops_per_token(run.settings.model, 32, adapters)
     assert objective.training_utilisation(run, mesh).of(10, 1.0) == pytest.approx(10 * flops / 4e6)
 

@@ -15,8 +15,9 @@ from sc2jax.parallel.hosts import AgreedError, Hosts
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.evaluation import BitsPerByte
 from sc2jax.training.goodput import read_totals
-from sc2jax.training.loop import Objective, train
+from sc2jax.training.loop import train
 from sc2jax.training.metrics import METRICS, read_metrics
+from sc2jax.training.objective import Objective
 from sc2jax.training.termination import TerminatedError
 
 

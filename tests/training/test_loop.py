@@ -22,8 +22,9 @@ from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
 from sc2jax.training.log_files import LogFiles
-from sc2jax.training.loop import Objective, train
+from sc2jax.training.loop import train
 from sc2jax.training.metrics import METRICS, TIMING, MetricsLog, read_metrics
+from sc2jax.training.objective import Objective
 
 
 @pytest.fixture(scope="module")

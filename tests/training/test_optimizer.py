@@ -16,7 +16,8 @@ from sc2jax.model.loss import next_token_loss
 from sc2jax.model.params import map_table, parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.training.loop import Objective, train
+from sc2jax.training.loop import train
+from sc2jax.training.objective import Objective
 from sc2jax.training.optimizer import create_optimizer
 from sc2jax.training.step import TrainState, init_state, train_step
 

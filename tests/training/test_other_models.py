@@ -12,8 +12,9 @@ from sc2jax.model.params import Parameter, count_params, frozen_table, init_para
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.training.loop import Objective, train
+from sc2jax.training.loop import train
 from sc2jax.training.metrics import read_metrics
+from sc2jax.training.objective import Objective
 from sc2jax.training.step import compile_train_step, init_state
 
 LABELS, WIDTH, RANK = 4, 8, 2
