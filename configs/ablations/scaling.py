@@ -7,7 +7,7 @@ a larger model is left fewer tokens, and the lowest point of a parabola over the
 over budgets these follow a power law. Budgets are an eighth, a third and all of the base's training FLOPs, counted as
 `sc2jax/training/utilisation.py` counts them. All sizes share the base's learning rate and batch, which a study in
 earnest would tune for each; one seed, whose noise the bootstrap takes for what it is. Expected on two
-cores: 15 runs, 40 minutes in all.
+cores: 15 runs, 45 minutes in all.
 """
 
 import dataclasses
