@@ -24,14 +24,17 @@ HIDDEN = (rules.BATCH, rules.LENGTH, rules.ACTIVATION_EMBED)
 TOKENS = (rules.BATCH, rules.LENGTH)
 OUTPUT = (rules.VOCAB, rules.EMBED)
 
+BATCH = {"tokens": "int32", "targets": "int32", "segment_ids": "int32", "positions": "int32", "weights": "float32"}
+"""The arrays (B, T) of a batch, with their types."""
+
 
 def next_token_loss(
     config: ModelConfig, chunk: int, mesh: Mesh | None = None, z_loss: float = 0.0
 ) -> Callable[[Params, Params, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, jax.Array]]:
     """The loss of a batch as the train step takes it: weighted sum of the cross-entropies, and sum of the weights.
 
-    The model's parameters are those that are trained and the frozen ones together. A batch is arrays (B, T): int32
-    `tokens`, `targets`, `segment_ids` and `positions`, float32 `weights` of the targets.
+    The model's parameters are those that are trained and the frozen ones together. A batch is the arrays of
+    `BATCH`; its weights are those of the targets.
 
     Args:
         config: the model.

@@ -8,6 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
+from sc2jax.model.loss import BATCH
 from sc2jax.training.step import batch_sharding
 
 
@@ -36,6 +37,16 @@ def place_batch(
         return jax.make_array_from_callback((batch_size, *array.shape[1:]), placement, part)
 
     return {name: place(array) for name, array in batch.items()}
+
+
+def abstract_batch(mesh: Mesh, batch_size: int, row_length: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, types and placement of a language model's batch; nothing is allocated.
+
+    Raises:
+        UserError: the mesh does not divide the batch.
+    """
+    shape, placement = (batch_size, row_length), batch_sharding(mesh, batch_size, row_length)
+    return {name: jax.ShapeDtypeStruct(shape, np.dtype(kind), sharding=placement) for name, kind in BATCH.items()}
 
 
 def whole_counts(counts: np.ndarray) -> tuple[int, ...]:

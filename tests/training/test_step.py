@@ -15,7 +15,7 @@ from sc2jax.model.transformer import forward, output_logits
 from sc2jax.parallel import rules
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
-from sc2jax.training.global_batch import local_rows, place_batch
+from sc2jax.training.global_batch import abstract_batch, local_rows, place_batch
 from sc2jax.training.optimizer import create_optimizer
 from sc2jax.training.step import (
     abstract_state,
@@ -108,11 +108,7 @@ def test_twenty_steps_with_the_kernels_for_tpus_equal_the_reference(sizes, model
 def test_no_device_gathers_the_rows_that_are_split(model, training):
     mesh = create_mesh(MeshConfig(data=2, fsdp=1, sequence=4))
     state = abstract_state(parameter_table(model), training, mesh)
-    shape = (training.batch_size, model.context_length)
-    batch = {
-        name: jax.ShapeDtypeStruct(shape, np.float32 if name == "weights" else np.int32)
-        for name in ("tokens", "targets", "segment_ids", "positions", "weights")
-    }
+    batch = abstract_batch(mesh, training.batch_size, model.context_length)
     program = compiled(model, training, mesh).lower(state, batch).compile().as_text()
     assert "collective-permute" in program
     assert "all-gather" not in program

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 import pytest
-from tpu_compiler import ENVIRONMENT
+
+from sc2jax.plan.environment import ENVIRONMENT
 
 
 @pytest.mark.slow
@@ -26,8 +27,6 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     """The program of a step of the 15B model with this many of its layers, a row of 16384 tokens a device."""
     import dataclasses
 
-    import jax
-    import numpy as np
     from jax.experimental import topologies
 
     from configs.starcoder2 import get_config
@@ -37,7 +36,8 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
     from sc2jax.training.config import TrainingConfig
-    from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
+    from sc2jax.training.global_batch import abstract_batch
+    from sc2jax.training.step import abstract_state, compile_train_step
 
     devices = topologies.get_topology_desc(topology, "tpu", **options).devices
     mesh = create_mesh(MeshConfig(**sizes), devices)
@@ -46,13 +46,7 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1))
     table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
     state = abstract_state(table, training, mesh)
-    rows = (training.batch_size, model.context_length)
-    batch = {
-        name: jax.ShapeDtypeStruct(
-            rows, np.float32 if name == "weights" else np.int32, sharding=batch_sharding(mesh, *rows)
-        )
-        for name in ("tokens", "targets", "segment_ids", "positions", "weights")
-    }
+    batch = abstract_batch(mesh, training.batch_size, model.context_length)
     step = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=0)
     compiled = step.lower(state, batch).compile()  # pyright: ignore[reportFunctionMemberAccess]
     memory = compiled.memory_analysis()

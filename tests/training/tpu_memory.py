@@ -7,8 +7,6 @@ import dataclasses
 import json
 import sys
 
-import jax
-import numpy as np
 from jax.experimental import topologies
 
 from sc2jax.model.config import ModelConfig
@@ -17,7 +15,8 @@ from sc2jax.model.params import parameter_table
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 from sc2jax.training.config import TrainingConfig
-from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
+from sc2jax.training.global_batch import abstract_batch
+from sc2jax.training.step import abstract_state, compile_train_step
 
 MODEL = ModelConfig(
     vocab_size=1024,
@@ -33,6 +32,7 @@ CHOICES = {
     "none": {},
     "kept": {"kept_activations": ("mlp_up",)},
     "offloaded": {"offloaded_activations": ("mlp_up",)},
+    "dots": {"rematerialization": "dots"},
     "attention kept": {"kept_activations": ("attention_output",)},
 }
 
@@ -45,13 +45,7 @@ def main() -> None:
     for name, changes in CHOICES.items():
         model = dataclasses.replace(MODEL, **changes)
         table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
-        rows = (training.batch_size, model.context_length)
-        batch = {
-            field: jax.ShapeDtypeStruct(
-                rows, np.float32 if field == "weights" else np.int32, sharding=batch_sharding(mesh, *rows)
-            )
-            for field in ("tokens", "targets", "segment_ids", "positions", "weights")
-        }
+        batch = abstract_batch(mesh, training.batch_size, model.context_length)
         step = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=0)
         state = abstract_state(table, training, mesh)
         compiled = step.lower(state, batch).compile()  # pyright: ignore[reportFunctionMemberAccess]
