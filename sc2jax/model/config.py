@@ -45,8 +45,8 @@ class Computation:
     )
     rematerialization: str = setting(
         "none",
-        "What of a layer is computed again in the backward pass: none, dots (all but products), full (all), named (all "
-        "but what kept_activations and offloaded_activations name).",
+        "What of a layer is computed again in the backward pass: none, dots (all but products and attention), full "
+        "(all), named (all but what kept_activations and offloaded_activations name).",
         choices=REMATERIALIZATIONS,
         decides=False,
     )

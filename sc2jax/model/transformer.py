@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from sc2jax.errors import UserError
-from sc2jax.kernels.reference import dropout, rotary_angles, rotate
+from sc2jax.kernels.reference import ATTENTION_OUTPUT, dropout, rotary_angles, rotate
 from sc2jax.model.attention import attention
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params, computed_in
@@ -81,8 +81,10 @@ def forward_with_keys(
     B, T = tokens_BT.shape
     if positions_BT is None:
         positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
     # If batch and length are both split, flattened tokens would have no placement, and each layer would gather them.
-    flat = mesh is None or rules.shard_count(mesh, rules.LENGTH) == 1
+    # TPUs compute either form in the same tiles, and fuse more of what is around a product that is not reshaped.
+    flat = device.platform != "tpu" and (mesh is None or rules.shard_count(mesh, rules.LENGTH) == 1)
     params = cast_params(params, config)
     angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
     # The table is gathered over its embed dimension before the look-up. Otherwise XLA looks up all rows in each part of
@@ -113,7 +115,7 @@ def forward_with_keys(
         x_BTD, kept = transformer_layer(layer_params, x_BTD, config, attend, layer_key, flat=flat)
         return rules.constrain(x_BTD, mesh, ACTIVATION), kept
 
-    body = _rematerialized(body, config, jax.devices()[0] if mesh is None else mesh.devices.flat[0])
+    body = _rematerialized(body, config, device)
     layers = (params["layers"], jnp.arange(config.num_layers))
     x_BTD, keys = jax.lax.scan(body, x_BTD, layers, unroll=config.scan_unroll)
     return layer_norm(x_BTD, params["final_norm"], config.norm_epsilon), keys
@@ -136,16 +138,14 @@ def transformer_layer(
     """
     project = partial(linear, flat=flat)
     normed_BTD = layer_norm(x_BTD, params["attention_norm"], config.norm_epsilon)
-    mixed_BTNH, kept = attend(
-        *(checkpoint_name(project(normed_BTD, params["attention"][name]), name) for name in ("q", "k", "v"))
-    )
-    mixed_BTD = checkpoint_name(project(mixed_BTNH, params["attention"]["o"], input_dims=2), "attention_projection")
+    mixed_BTNH, kept = attend(*(project(normed_BTD, params["attention"][name], name) for name in ("q", "k", "v")))
+    mixed_BTD = project(mixed_BTNH, params["attention"]["o"], "attention_projection", input_dims=2)
     x_BTD = x_BTD + dropout(mixed_BTD, config.residual_dropout, _fold(dropout_key, 1))
 
     normed_BTD = layer_norm(x_BTD, params["mlp_norm"], config.norm_epsilon)
-    up_BTF = checkpoint_name(project(normed_BTD, params["mlp"]["up"]), "mlp_up")
+    up_BTF = project(normed_BTD, params["mlp"]["up"], "mlp_up")
     hidden_BTF = checkpoint_name(jax.nn.gelu(up_BTF, approximate=True), "mlp_hidden")
-    out_BTD = checkpoint_name(project(hidden_BTF, params["mlp"]["down"]), "mlp_down")
+    out_BTD = project(hidden_BTF, params["mlp"]["down"], "mlp_down")
     x_BTD = x_BTD + dropout(out_BTD, config.residual_dropout, _fold(dropout_key, 2))
     return x_BTD, kept
 
@@ -161,26 +161,33 @@ def output_logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) ->
     return jnp.einsum("...D,VD->...V", hidden_BTD, output_VD, preferred_element_type=jnp.float32)
 
 
-def linear(x: jax.Array, params: Mapping[str, jax.Array], input_dims: int = 1, *, flat: bool = True) -> jax.Array:
-    """`x @ kernel + bias` over the last `input_dims` dimensions of x, as a product of two matrices if `flat`.
+def linear(
+    x: jax.Array, params: Mapping[str, jax.Array], name: str, input_dims: int = 1, *, flat: bool = True
+) -> jax.Array:
+    """`x @ kernel + bias` over the last `input_dims` dimensions of x.
 
-    XLA's CPU backend computes a product of (tokens, in) and (in, out) faster than one with a batch dimension. Where
-    adapters lie beside the kernel (`model/adapters.py`), `(x @ lora_a) @ lora_b` is added.
+    Heads lie side by side until the end: a TPU's layout of (tokens, heads, head size) is another one than that of
+    (tokens, heads * head size), and each change between them is a pass over memory. Where adapters lie beside the
+    kernel (`model/adapters.py`), `(x @ lora_a) @ lora_b` is added.
+
+    Args:
+        x: the inputs.
+        params: `kernel` of input and output dimensions, `bias` of the output dimensions, perhaps adapters.
+        name: of the result, for rematerialization.
+        input_dims: how many dimensions of x are summed over.
+        flat: whether tokens are one dimension: XLA's CPU backend computes a product of two matrices faster than one
+            with a batch dimension.
     """
-    product = partial(_product, flat=flat)
-    outputs = product(x, params["kernel"], input_dims)
-    if "lora_a" in params:
-        outputs = outputs + product(product(x, params["lora_a"], input_dims), params["lora_b"], 1)
-    bias = params["bias"]
-    return outputs + bias.reshape((1,) * (outputs.ndim - bias.ndim) + bias.shape)
-
-
-def _product(x: jax.Array, kernel: jax.Array, input_dims: int, *, flat: bool) -> jax.Array:
-    if not flat:
-        return jnp.tensordot(x, kernel, axes=input_dims)
+    kernel = params["kernel"]
     into, outputs = math.prod(kernel.shape[:input_dims]), kernel.shape[input_dims:]
-    product = x.reshape(-1, into) @ kernel.reshape(into, -1)
-    return product.reshape(*x.shape[:-input_dims], *outputs)
+    before = x.shape[:-input_dims]
+    rows = x.reshape(-1, into) if flat else x.reshape(*before, into)
+    out = rows @ kernel.reshape(into, -1)
+    if "lora_a" in params:
+        a, b = params["lora_a"], params["lora_b"]
+        out = out + (rows @ a.reshape(into, -1)) @ b.reshape(b.shape[0], -1)
+    out = checkpoint_name(out + params["bias"].reshape((1,) * (out.ndim - 1) + (-1,)), name)
+    return out.reshape(*before, *outputs)
 
 
 def layer_norm(x: jax.Array, params: Mapping[str, jax.Array], epsilon: float) -> jax.Array:
@@ -214,7 +221,9 @@ def _rematerialized(body: Callable[..., Any], config: ModelConfig, device: Any) 
     policies = jax.checkpoint_policies
     saved = None
     if config.rematerialization == "dots":
-        saved = policies.dots_with_no_batch_dims_saveable
+        # Attention is products too, within a kernel that would run twice.
+        attended = policies.save_only_these_names(ATTENTION_OUTPUT)
+        saved = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, attended)
     elif config.offloaded_activations:
         kinds = [memory.kind for memory in device.addressable_memories()]
         if HOST_MEMORY not in kinds:

@@ -87,7 +87,7 @@ def test_a_linear_layer_adds_them(flat, input_dims):
     flat_x, size = x.reshape(10, -1), int(np.prod(into))
     expected = flat_x @ w.reshape(size, 12) + flat_x @ a.reshape(size, 7) @ b.reshape(7, 12) + bias.reshape(12)
     params = {"kernel": w, "bias": bias, "lora_a": a, "lora_b": b}
-    found = linear(jnp.asarray(x), jax.tree.map(jnp.asarray, params), input_dims, flat=flat)
+    found = linear(jnp.asarray(x), jax.tree.map(jnp.asarray, params), "q", input_dims, flat=flat)
     np.testing.assert_allclose(found, expected.reshape(2, 5, 6, 2), rtol=1e-4, atol=1e-5)
 
 

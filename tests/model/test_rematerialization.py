@@ -115,6 +115,16 @@ def test_each_name_keeps_what_it_names():
         assert saved(named((name,))) - least == tokens * size, name
 
 
+def test_dots_keep_products_and_attention():
+    """Queries, keys, values, what is attended, projected and computed in the MLP, but not its activation."""
+    tokens, D, F, N, K, H = TOKENS.size, 16, 64, 4, 2, 4
+    dots = dataclasses.replace(MODEL, rematerialization="dots")
+    assert saved(dots) == saved(
+        named(("q", "k", "v", "attention_output", "attention_projection", "mlp_up", "mlp_down"))
+    )
+    assert saved(dots) - saved(named()) == tokens * (N * H + 2 * K * H + N * H + D + F)
+
+
 def test_a_device_without_its_host_s_memory_is_refused():
     device = SimpleNamespace(
         device_kind="chip", addressable_memories=lambda: [SimpleNamespace(kind="device"), SimpleNamespace(kind="other")]
