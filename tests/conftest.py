@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,3 +56,19 @@ def write_unchecked() -> "Callable[[Path, Sequence[pa.Table]], Output]":
         )
 
     return write
+
+
+@pytest.fixture
+def tpu_compiler(monkeypatch) -> Iterator[None]:
+    """libtpu, in the environment that it needs; what it compiles is not cached, for jax could not read it again."""
+    import jax
+
+    from sc2jax.plan.environment import ENVIRONMENT
+
+    pytest.importorskip("libtpu")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    seconds = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
+    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)

@@ -1,9 +1,10 @@
 """How the model is trained."""
 
 import dataclasses
+import re
 
 from sc2jax.errors import UserError
-from sc2jax.settings import check_ranges, setting
+from sc2jax.settings import check_ranges, setting, shown
 
 MOST_STEPS = 1_000_000_000
 """The step is counted in 32 bits."""
@@ -196,6 +197,12 @@ class TrainingConfig:
         'behind the training; "": they are written to the run\'s folder.',
         decides=False,
     )
+    compiler_options: tuple[str, ...] = setting(
+        (),
+        "Flags of the TPU's compiler beside those of the chip (sc2jax/parallel/chips.py), as NAME=VALUE; NAME= takes "
+        "one of the chip's away. On CPUs and GPUs they do nothing.",
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuses what cannot be.
@@ -204,6 +211,7 @@ class TrainingConfig:
             UserError: a value out of its range, or a schedule whose parts do not fit together.
         """
         check_ranges("training", self)
+        self._refuse_malformed_options()
         if self.keep_every % self.checkpoint_every:
             raise UserError(
                 f"training.keep_every {self.keep_every} is not a multiple of training.checkpoint_every "
@@ -215,6 +223,18 @@ class TrainingConfig:
                 "training.evaluate_every to a multiple of training.checkpoint_every"
             )
         self._refuse_misfit_schedule()
+
+    def _refuse_malformed_options(self) -> None:
+        malformed = [option for option in self.compiler_options if not re.fullmatch(r"\w+=[^\s=]*", option, re.ASCII)]
+        if malformed:
+            raise UserError(
+                f"training.compiler_options has {shown(malformed[0])}; each must be NAME=VALUE, without dashes, as "
+                "xla_tpu_scoped_vmem_limit_kib=65536, or NAME= to take away the chip's own"
+            )
+        names = [option.partition("=")[0] for option in self.compiler_options]
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise UserError(f"training.compiler_options names {', '.join(twice)} more than once")
 
     def _refuse_misfit_schedule(self) -> None:
         if self.schedule == COSINE and self.decay_tokens:

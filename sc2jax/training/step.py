@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from sc2jax.errors import UserError
 from sc2jax.model.params import Params, Table, init_params, param_shardings
 from sc2jax.parallel import rules
+from sc2jax.parallel.chips import compiler_options_of
 from sc2jax.training.config import MOST_ROWS, TrainingConfig
 from sc2jax.training.health import Health, after_step, init_health, overflowed, spiked
 from sc2jax.training.optimizer import create_optimizer, optimizer_shardings
@@ -257,7 +258,8 @@ def compile_train_step(
             and a step whose gradients overflow is skipped.
 
     Raises:
-        UserError: the mesh does not divide the batch or a parameter, or the schedule does not fit the steps.
+        UserError: the mesh does not divide the batch or a parameter, the schedule does not fit the steps, or the
+            compiler of the mesh's TPUs does not know an option.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -268,9 +270,28 @@ def compile_train_step(
     refuse_indivisible(training, mesh, row_length)
     placements = state_shardings(table, training, mesh, frozen)
     rows = batch_sharding(mesh, training.batch_size, row_length)
+    options = compiler_options_of(mesh.devices.flat[0].device_kind, training.compiler_options)
+    _refuse_unknown_options(options, mesh)
     return jax.jit(
         step,
         in_shardings=(placements, rows),
         out_shardings=(placements, rules.replicated(mesh)),
         donate_argnums=0,
+        compiler_options=options or None,
     )
+
+
+def _refuse_unknown_options(options: Mapping[str, bool | int | str], mesh: Mesh) -> None:
+    """Tries them on a program of no size, since the step itself is compiled when it is first called."""
+    if not options:
+        return
+    try:
+        nothing = jax.jit(lambda: jnp.zeros(()), out_shardings=rules.replicated(mesh), compiler_options=dict(options))
+        nothing.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("INVALID_ARGUMENT"):
+            raise
+        raise UserError(
+            f"the compiler of {mesh.devices.flat[0].device_kind} refuses an option: {str(error).splitlines()[0]}; "
+            "change it in training.compiler_options (NAME=VALUE, or NAME= to leave it out)"
+        ) from error
