@@ -23,17 +23,27 @@ def create_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mes
         UserError: the sizes do not multiply to the number of devices, or the slices are not those of the hardware.
     """
     devices = jax.devices() if devices is None else list(devices)
+    sizes = mesh_sizes(config, len(devices))
+    shape = tuple(sizes.values())
+    return Mesh(_arranged(devices, shape), tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> dict[str, int]:
+    """The sizes of the axes of a mesh of so many devices, with what remains in place of 0.
+
+    Raises:
+        UserError: they do not multiply to the number of devices.
+    """
     sizes = dataclasses.asdict(config)
     fixed = math.prod(size for size in sizes.values() if size)
-    rest, remainder = divmod(len(devices), fixed)
+    rest, remainder = divmod(devices, fixed)
     if remainder or (rest != 1 and 0 not in sizes.values()):
         shape = " x ".join(f"{name}={size or 'rest'}" for name, size in sizes.items())
         raise UserError(
-            f"mesh {shape} does not fit {len(devices)} devices; choose sizes whose product is {len(devices)}, or 0 for "
-            "one of them that is not slices"
+            f"mesh {shape} does not fit {devices} devices; choose sizes whose product is {devices}, or 0 for one of "
+            "them that is not slices"
         )
-    shape = tuple(size or rest for size in sizes.values())
-    return Mesh(_arranged(devices, shape), tuple(sizes), axis_types=(AxisType.Auto,) * len(shape))
+    return {name: size or rest for name, size in sizes.items()}
 
 
 def _arranged(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
