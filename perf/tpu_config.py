@@ -11,8 +11,8 @@ import dataclasses
 import os
 from typing import Any
 
-from tpu_compiler import ENVIRONMENT
-from tpu_schedule import CHIPS
+from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.kernel_compilation import one_device
 
 
 def step_memory(config: str, rematerialization: str) -> tuple[int, int]:
@@ -23,7 +23,6 @@ def step_memory(config: str, rematerialization: str) -> tuple[int, int]:
     """
     import jax
     import numpy as np
-    from jax.experimental import topologies
 
     from sc2jax.config import load_config, to_settings
     from sc2jax.model.loss import next_token_loss
@@ -33,8 +32,7 @@ def step_memory(config: str, rematerialization: str) -> tuple[int, int]:
     from sc2jax.training.schedule import fitted_training
     from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
 
-    chip = CHIPS["v5e"]
-    mesh = create_mesh(MeshConfig(), topologies.get_topology_desc(chip.topology, "tpu", **chip.options).devices[:1])
+    mesh = create_mesh(MeshConfig(), [one_device("v5e")])
     settings = to_settings(load_config(config))
     vocabulary = settings.model.vocab_size or settings.tokenizer.vocab_size
     model = dataclasses.replace(settings.model, vocab_size=vocabulary, rematerialization=rematerialization)

@@ -13,17 +13,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tpu_compiler import dump, kernels_of
-from tpu_schedule import CHIPS
+from sc2jax.parallel.chips import GENERATIONS
+from sc2jax.plan.kernel_compilation import dump, kernels_of
+from sc2jax.plan.kernel_schedule import Branch
 
 HEADS, KV_HEADS, HEAD_DIM, SLOTS = 48, 4, 128, 4096
 BATCHES = (1, 8, 32, 128)
-MEMORY = {"v5e": (819e9, 1.5e9), "v5p": (2765e9, 1.75e9), "v6e": (1640e9, 1.75e9)}
-"""Bytes a second of a JAX device's memory and its clock; the clock of v6e is uncertain."""
 
 
 def subject(batch: int, kernel: bool) -> tuple[Any, tuple[Any, ...]]:
-    """For `tpu_compiler.py`."""
+    """For `dump`."""
     import jax
     import jax.numpy as jnp
 
@@ -41,8 +40,9 @@ def subject(batch: int, kernel: bool) -> tuple[Any, tuple[Any, ...]]:
 
 def row(chip: str, batch: int, folder: Path) -> str:
     """One line of the table."""
-    bandwidth, clock = MEMORY[chip]
-    least = 2 * batch * KV_HEADS * SLOTS * HEAD_DIM * 2 / bandwidth * clock
+    device, tpu = GENERATIONS[chip], GENERATIONS[chip].tpu
+    assert tpu is not None
+    least = 2 * batch * KV_HEADS * SLOTS * HEAD_DIM * 2 / device.memory_bandwidth * tpu.clock
     here = f"{__file__}:subject"
     xla = dump(chip, here, [batch, False], folder / "xla")["cycles_around_kernels"]
     around = dump(chip, here, [batch, True], folder / "kernel")["cycles_around_kernels"]
@@ -50,9 +50,9 @@ def row(chip: str, batch: int, folder: Path) -> str:
     from sc2jax.kernels.decode_attention import CACHE_BLOCKS
 
     blocks = SLOTS // next(size for size in CACHE_BLOCKS if SLOTS % size == 0)
-    cores = min(CHIPS[chip].cores, batch * KV_HEADS)
+    cores = min(tpu.cores, batch * KV_HEADS)
     heads = batch * KV_HEADS // cores
-    branches = [("own", heads), ("block", heads * blocks), ("out", heads)]
+    branches = [Branch("own", heads), Branch("block", heads * blocks), Branch("out", heads)]
     flops = 2 * 2 * heads * SLOTS * (HEADS // KV_HEADS) * HEAD_DIM
     cycles = kernel.schedule(heads * blocks, branches, flops)["cycles"]
     whole = max(cycles, least) + around

@@ -13,15 +13,14 @@ import dataclasses
 import os
 from typing import Any
 
-from tpu_compiler import ENVIRONMENT
-from tpu_schedule import CHIPS
+from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.kernel_compilation import one_device
 
 
 def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tuple[int, int, int]:
     """Bytes of the arguments of a step, of what it needs beside them, and of its state by hand."""
     import jax
     import numpy as np
-    from jax.experimental import topologies
 
     from configs.starcoder2 import get_config
     from sc2jax.config import to_settings
@@ -34,9 +33,7 @@ def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tu
     from sc2jax.training.config import TrainingConfig
     from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
 
-    generation = CHIPS[chip]
-    devices = topologies.get_topology_desc(generation.topology, "tpu", **generation.options).devices[:1]
-    mesh = create_mesh(MeshConfig(), devices)
+    mesh = create_mesh(MeshConfig(), [one_device(chip)])
     model: Any = to_settings(get_config(size)).model
     model = dataclasses.replace(model, num_layers=layers or model.num_layers, context_length=length)
     adapters = AdapterConfig(rank=rank)

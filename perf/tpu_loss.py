@@ -10,7 +10,8 @@ model and each chunk, the memory that the program needs beside its arguments and
 import argparse
 import os
 
-from tpu_compiler import ENVIRONMENT, compile_for
+from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.kernel_compilation import compile_for
 
 WORDS = 49152
 

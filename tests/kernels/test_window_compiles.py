@@ -12,10 +12,11 @@ import sys
 import time
 
 import pytest
-from tpu_compiler import ENVIRONMENT, compile_for
-from tpu_schedule import CHIPS
 
 from configs.starcoder2 import SIZES, WINDOW
+from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.kernel_compilation import compile_for
+from sc2jax.plan.kernel_schedule import BRANCH_DELAYS
 
 KERNELS = ("window_attention_forward", "window_attention_backward")
 
@@ -40,7 +41,7 @@ RELEASED = [
     Case(chip, size.num_heads, size.num_kv_heads, sequence, sequence)
     for size in SIZES.values()
     for sequence in (4096, 16384)
-    for chip in CHIPS
+    for chip in BRANCH_DELAYS
 ]
 REPRESENTATIVE = [
     Case("v5e", 48, 4, 16384, 16384),

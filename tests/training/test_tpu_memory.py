@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tpu_compiler import ENVIRONMENT
+
+from sc2jax.plan.environment import ENVIRONMENT
 
 SCRIPT = Path(__file__).parents[2] / "perf/tpu_finetune.py"
 

@@ -10,40 +10,18 @@ matrix product, where XLA's estimate of the cycles agrees with 16. `cycles` ther
 needs and carries its backlog forward. Neither figure includes waiting for copies or for results.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from sc2jax.parallel.chips import GENERATIONS, Tpu
 
-@dataclass(frozen=True)
-class Chip:
-    """The parts of a TPU generation's JAX device that matter for the schedule."""
+BRANCH_DELAYS = {"v5e": 4, "v5p": 4, "v6e": 4, "tpu7x": 1}
+"""Of the generations whose listings are read: bundles after a branch that are executed before it takes effect."""
 
-    topology: str
-    options: Mapping[str, Any]
-    cores: int  # that one JAX device drives; a grid with a parallel dimension is split over them
-    matrix_units: int  # of one core
-    unit_size: int  # rows and columns of a matrix unit
-    rows_per_cycle: int  # of the left operand that one unit takes
-    branch_delay: int  # bundles after a branch that are executed before it takes effect
-
-    @property
-    def flops_per_cycle(self) -> int:
-        """Of one core."""
-        return self.matrix_units * 2 * self.unit_size**2 * self.rows_per_cycle
-
-
-_MEGACORE = {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1), "num_slices": 1}
-_DEFAULT = {"chip_config_name": "default"}
-CHIPS = {
-    "v5e": Chip("v5e:2x2", _DEFAULT, cores=1, matrix_units=4, unit_size=128, rows_per_cycle=1, branch_delay=4),
-    "v5p": Chip("v5:2x2x1", _MEGACORE, cores=2, matrix_units=4, unit_size=128, rows_per_cycle=1, branch_delay=4),
-    "v6e": Chip("v6e:2x2", _DEFAULT, cores=1, matrix_units=2, unit_size=256, rows_per_cycle=2, branch_delay=4),
-    "tpu7x": Chip("tpu7x:2x2x1", {}, cores=1, matrix_units=2, unit_size=256, rows_per_cycle=2, branch_delay=1),
-}
 SLOTS = ("MXU", "XLU", "VALU", "VPOP", "EUP", "VLOAD", "FILL", "VSTORE", "SPILL", "SALU")
 _ROWS = {"bf16": 16, "f32": 8}  # of a packed vector register that one matrix-unit instruction sends in
 
@@ -62,6 +40,7 @@ class Region:
     trips: int | None = None  # of a loop whose end is a constant in the listing
     children: list["Region"] = field(default_factory=list)
     parent: "Region | None" = None
+    waits: bool = False  # for the copies that the pipeline started
     vector: bool = False  # holds vector instructions; else it only computes addresses and starts copies
     pipeline_step: bool = False  # one step of the grid, guarded by the stage of Pallas's pipeline
 
@@ -92,12 +71,22 @@ class Operand:
         return self.in_vmem and self.strided
 
 
+@dataclass(frozen=True)
+class Branch:
+    """What a grid step may do, and how often it is done on one core: a predicated region, or a loop's body."""
+
+    name: str
+    times: int
+    loop: bool = False
+    certain: bool = False  # follows from what is around it, so that the compiler may have left the branch out
+
+
 @dataclass
 class Kernel:
     """One Pallas kernel's final schedule."""
 
     name: str
-    chip: Chip
+    tpu: Tpu
     root: Region
     bundles: list[str]
     slots: list[tuple[int, ...]]  # how many instructions of each of SLOTS a bundle has
@@ -117,7 +106,7 @@ class Kernel:
 
     def matrix_flops(self, region: Region) -> int:
         """What the products in the region's own bundles could compute with every row and column of the units in use."""
-        rate = 2 * self.chip.unit_size**2 * self.chip.rows_per_cycle
+        rate = 2 * self.tpu.unit_size**2 * self.tpu.rows_per_cycle
         return sum(work * rate for bundle in region.own() for work in self.unit_cycles[bundle].values())
 
     def utilisation(self, region: Region) -> dict[str, float]:
@@ -132,19 +121,41 @@ class Kernel:
         }
 
     def executions(
-        self, steps: int, branches: Sequence[tuple[str, int]], copies: Mapping[int, int] | None = None
+        self, steps: int, branches: Sequence[Branch], copies: Mapping[int, int] | None = None
     ) -> dict[Region, tuple[str, int]]:
         """Region -> name and executions on one core.
 
         `branches` names, in program order, the predicated regions inside a grid step that hold vector instructions
-        (what `pl.when` became) and the loops whose ends are no constants, with how often each is executed on one core.
-        A loop that may be executed no time at all is inside a region of its own, which is named too. `copies` says how
-        often the window of an operand moves on one core; if XLA has put the operand into VMEM, the window is copied
-        around the step. Regions that only start copies are counted as executed every time: they are a few bundles.
+        (what `pl.when` became) and the loops whose ends are no constants. A loop that may be executed no time at all is
+        inside a region of its own, which is named too. `copies` says how often the window of an operand moves on one
+        core; if XLA has put the operand into VMEM, the window is copied around the step. Regions that only start copies
+        are counted as executed every time: they are a few bundles.
+
+        Raises:
+            MissedLoopError: the listing is another program's, or may be read in several ways.
         """
+        certain = [branch for branch in branches if branch.certain]
+        found, first_error = [], None
+        for left_out in itertools.chain.from_iterable(
+            itertools.combinations(certain, number) for number in range(len(certain) + 1)
+        ):
+            try:
+                kept = [branch for branch in branches if branch not in left_out]
+                found.append(self._executions(steps, kept, copies or {}))
+            except MissedLoopError as error:
+                first_error = first_error or error
+        if not found:
+            raise first_error or MissedLoopError(self.name)
+        if any(times != found[0][region][1] for other in found for region, (_, times) in other.items()):
+            raise MissedLoopError(f"{self.name}: {branches} fit the listing in several ways\n{self.tree()}")
+        return found[0]
+
+    def _executions(
+        self, steps: int, branches: Sequence[Branch], copies: Mapping[int, int]
+    ) -> dict[Region, tuple[str, int]]:
         waiting, counts = list(branches), {}
         copying = [
-            (f"copy {number}", (copies or {}).get(number, steps))
+            Branch(f"copy {number}", copies.get(number, steps))
             for number, operand in sorted(self.operands.items())
             if operand.copied_in_vmem
         ]
@@ -179,19 +190,20 @@ class Kernel:
         visit(self.root, 1, False)
         if waiting:
             raise MissedLoopError(
-                f"{self.name}: the listing has no region for {[name for name, _ in waiting]}\n{self.tree()}"
+                f"{self.name}: the listing has no region for {[branch.name for branch in waiting]}\n{self.tree()}"
             )
         return counts
 
-    def _next(self, waiting: list[tuple[str, int]], region: Region) -> tuple[str, int]:
-        if not waiting:
+    def _next(self, waiting: list[Branch], region: Region) -> tuple[str, int]:
+        if not waiting or waiting[0].loop != (region.kind == "loop"):
             raise MissedLoopError(
                 f"{self.name}: nothing says how often {region.kind} at {region.first:#x} is executed\n{self.tree()}"
             )
-        return waiting.pop(0)
+        branch = waiting.pop(0)
+        return branch.name, branch.times
 
     def schedule(
-        self, steps: int, branches: Sequence[tuple[str, int]], flops: int, copies: Mapping[int, int] | None = None
+        self, steps: int, branches: Sequence[Branch], flops: int, copies: Mapping[int, int] | None = None
     ) -> dict[str, int]:
         """Bundles and cycles of a whole call on one core that must do `flops` in its matrix units."""
         counts = self.executions(steps, branches, copies)
@@ -214,7 +226,7 @@ class Kernel:
             label, times = (counts or {}).get(region, (region.kind, None))
             shares = sorted(self.utilisation(region).items(), key=lambda item: -item[1])
             full = " ".join(f"{name} {share:.0%}" for name, share in shares[:5] if share)
-            busy = sum(sum(self.unit_cycles[bundle].values()) for bundle in region.own()) // self.chip.matrix_units
+            busy = sum(sum(self.unit_cycles[bundle].values()) for bundle in region.own()) // self.tpu.matrix_units
             what = "  " * depth + ("step" if region.pipeline_step else label)
             what += f" x{region.trips}" if region.kind == "loop" and region.trips is not None else ""
             executed = "" if times is None else f" executed {times}"
@@ -241,7 +253,7 @@ _ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "bf16": 2, "f16": 2, "s
 _PRODUCT = re.compile(r"vmatmul(?:\.(?!mxu)[\w]+)*[^;}]*?mxu(\d)")
 
 
-def read_kernel(chip: str, listing: Path) -> Kernel:
+def read_kernel(generation: str, listing: Path) -> Kernel:
     """Parses `*final_bundles.txt` and its neighbours in the dump."""
     bundles: list[str] = []
     for line in listing.read_text(errors="replace").splitlines():
@@ -253,7 +265,8 @@ def read_kernel(chip: str, listing: Path) -> Kernel:
             bundles[-1] += "\n" + line
     if not bundles:
         raise MissedLoopError(f"{listing} holds no bundles: the dump's format has changed")
-    generation = CHIPS[chip]
+    tpu = GENERATIONS[generation].tpu
+    assert tpu is not None
     name = re.sub(r"^\d+-|-\d+-final_bundles\.txt$", "", listing.name)
     prefix = listing.name.split("-", 1)[0] + "-" + name
     capacity, slots = _slots(_only(listing.parent, f"{prefix}-*-final_hlo-static-per-bundle-utilization.txt"))
@@ -261,15 +274,15 @@ def read_kernel(chip: str, listing: Path) -> Kernel:
         raise MissedLoopError(f"{listing}: {len(bundles)} bundles, but the utilisation of {len(slots)}")
     kernel = Kernel(
         name,
-        generation,
-        _regions(bundles, generation.branch_delay),
+        tpu,
+        _regions(bundles, BRANCH_DELAYS[generation]),
         bundles,
         slots,
         capacity,
         _vmem(_only(listing.parent, f"{prefix}-*-post-delay-converter.txt")),
         {int(match["number"]): _operand(match) for match in _OPERAND.finditer(bundles[0])},
     )
-    kernel.unit_cycles = [_matrix_work(bundle, generation) for bundle in bundles]
+    kernel.unit_cycles = [_matrix_work(bundle, tpu) for bundle in bundles]
     return kernel
 
 
@@ -291,13 +304,13 @@ def _bytes(array: str) -> int:
     return _ELEMENT_BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size)
 
 
-def _matrix_work(bundle: str, chip: Chip) -> dict[str, int]:
+def _matrix_work(bundle: str, tpu: Tpu) -> dict[str, int]:
     work: dict[str, int] = {}
     for match in _PRODUCT.finditer(bundle):
         kind = next((kind for kind in _ROWS if f".{kind}." in match[0]), None)
         if kind is None:
             raise ValueError(f"unknown matrix-unit instruction {match[0]!r}: how many rows does it send?")
-        work[match[1]] = work.get(match[1], 0) + _ROWS[kind] // chip.rows_per_cycle
+        work[match[1]] = work.get(match[1], 0) + _ROWS[kind] // tpu.rows_per_cycle
     return work
 
 
@@ -343,8 +356,15 @@ def _regions(bundles: list[str], delay: int) -> Region:
     for region in root.walk():
         text = "\n".join(bundles[region.first : region.last + 1])
         region.vector = re.search(r"%v\d", text) is not None
-        guarded = region.kind == "branch" and region.parent is not None and region.parent.parent is root
-        region.pipeline_step = guarded and region.vector and "pipeline-emitter-dma-wait" in text
+        region.waits = "pipeline-emitter-dma-wait" in text
+    for loop in root.children:
+        # A step waits for its windows; where XLA has put all of them into VMEM, none does.
+        steps = [region for region in loop.children if region.kind == "branch" and region.vector]
+        steps = [region for region in steps if region.waits] or sorted(steps, key=lambda step: step.first - step.last)[
+            :1
+        ]
+        for region in steps:
+            region.pipeline_step = loop.kind == "loop" or region.waits
     return root
 
 

@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from tpu_compiler import dump, kernels_of
-from tpu_schedule import Kernel, MissedLoopError
+
+from sc2jax.plan.kernel_compilation import dump, kernels_of
+from sc2jax.plan.kernel_schedule import Branch, Kernel, MissedLoopError
 
 ROWS, INNER, COLUMNS, BLOCK, SLICES = 512, 1024, 256, 256, 4
 GRID_STEPS = (ROWS // BLOCK) * (COLUMNS // BLOCK) * (INNER // BLOCK)
@@ -95,7 +96,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     return kernels_of("v5e", folder)["product"]
 
 
-ENDS = [("first", GRID_STEPS * BLOCK // INNER), ("last", GRID_STEPS * BLOCK // INNER)]
+ENDS = [Branch("first", GRID_STEPS * BLOCK // INNER), Branch("last", GRID_STEPS * BLOCK // INNER)]
 
 
 def test_grid_and_inner_loop_are_found_with_their_trips(product: Kernel) -> None:
@@ -103,7 +104,7 @@ def test_grid_and_inner_loop_are_found_with_their_trips(product: Kernel) -> None
     executed = [counts[region] for region in product.root.walk() if counts[region][0] != "branch"]
     assert ("step", GRID_STEPS) in executed
     assert ("loop", GRID_STEPS * SLICES) in executed
-    assert [pair for pair in executed if pair[0] in ("first", "last")] == ENDS
+    assert [pair for pair in executed if pair[0] in ("first", "last")] == [(end.name, end.times) for end in ENDS]
 
 
 def test_matrix_units_are_sent_exactly_the_work_of_the_product(product: Kernel) -> None:
@@ -111,7 +112,7 @@ def test_matrix_units_are_sent_exactly_the_work_of_the_product(product: Kernel) 
     schedule = product.schedule(GRID_STEPS, ENDS, FLOPS)
     assert schedule["matrix_flops"] == FLOPS
     assert schedule["cycles"] >= schedule["bundles"] > 0
-    assert schedule["cycles"] * product.chip.flops_per_cycle > FLOPS
+    assert schedule["cycles"] * product.tpu.flops_per_cycle > FLOPS
 
 
 def test_vmem_holds_two_windows_of_each_operand_and_the_scratch(product: Kernel) -> None:
@@ -130,7 +131,20 @@ def test_work_that_the_regions_cannot_have_done_is_a_missed_loop(product: Kernel
     with pytest.raises(MissedLoopError, match="nothing says how often"):
         product.schedule(GRID_STEPS, ENDS[:1], FLOPS)
     with pytest.raises(MissedLoopError, match="no region for"):
-        product.schedule(GRID_STEPS, [*ENDS, ("another", 1)], FLOPS)
+        product.schedule(GRID_STEPS, [*ENDS, Branch("another", 1)], FLOPS)
+
+
+def test_a_branch_that_the_compiler_may_have_left_out_is_looked_for_and_missed(product: Kernel) -> None:
+    first, last = ENDS
+    always = Branch("always", GRID_STEPS, certain=True)
+    for branches in ([always, first, last], [first, always, last], [first, last, always, always]):
+        assert product.executions(GRID_STEPS, branches) == product.executions(GRID_STEPS, ENDS)
+    # Two of the three have a region, and nothing tells which.
+    maybe = [Branch(name, times, certain=True) for name, times in (("one", 1), ("two", 2), ("three", 3))]
+    with pytest.raises(MissedLoopError, match="several ways"):
+        product.executions(GRID_STEPS, maybe)
+    with pytest.raises(MissedLoopError, match="nothing says how often branch"):
+        product.executions(GRID_STEPS, [Branch("first", 4, loop=True), last])
 
 
 def test_turns_of_a_loop_that_depend_on_the_step_come_from_outside(tmp_path: Path) -> None:
@@ -138,5 +152,5 @@ def test_turns_of_a_loop_that_depend_on_the_step_come_from_outside(tmp_path: Pat
     kernel = kernels_of("v5e", tmp_path)["triangle"]
     steps = WIDTH // BLOCK
     turns = sum(range(steps))
-    branches = [("any turn", steps - 1), ("turn", turns)]
+    branches = [Branch("any turn", steps - 1), Branch("turn", turns, loop=True)]
     assert kernel.schedule(steps, branches, 2 * BLOCK**3 * turns)["matrix_flops"] == 2 * BLOCK**3 * turns
