@@ -1,0 +1,202 @@
+"""A training step compiled for a slice that is not there, in a process of its own.
+
+It is the function that `train` runs, with the same settings and compiler options. A process of its own, for libtpu
+looks for its environment when JAX is imported, and takes gigabytes that nobody gives back.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import multiprocessing
+import os
+import re
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sc2jax.errors import UserError
+from sc2jax.model.config import AdapterConfig, ModelConfig
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.interconnect import Place
+from sc2jax.plan.slices import Slice, require_compiler
+from sc2jax.training.config import TrainingConfig
+
+_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) (hbm|host)", re.IGNORECASE)
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStep:
+    """What a step follows from."""
+
+    model: ModelConfig
+    adapters: AdapterConfig
+    training: TrainingConfig
+    mesh: MeshConfig
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of a device that a program takes: of its arguments, beside them at its peak, and of its host's memory."""
+
+    arguments: int
+    beside: int
+    host: int
+
+    @property
+    def peak(self) -> int:
+        """Of the device's own memory."""
+        return self.arguments + self.beside
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """A step as the compiler has made it.
+
+    Attributes:
+        memory: that it takes.
+        seconds: that its compilation took.
+        places: of the devices, by their number in the program.
+        mesh: sizes of the mesh's axes.
+        text: of the optimized program.
+    """
+
+    memory: Memory
+    seconds: float
+    places: tuple[Place, ...]
+    mesh: dict[str, int]
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TooLarge:
+    """A step that does not fit: the bytes that it takes and those that there are, of "hbm" or of the "host".
+
+    `layers` are those that were compiled.
+    """
+
+    needed: int
+    there: int
+    memory: str
+    layers: int
+
+
+def compile_step(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
+    """Compiles the step for the slice, or for as many of them as the mesh has.
+
+    Raises:
+        UserError: the TPU's compiler is not here or was ended, or settings do not fit each other or the slice.
+    """
+    require_compiler()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(theirs, step, slice_), daemon=True)
+    with _environment(ENVIRONMENT):
+        process.start()
+    theirs.close()
+    try:
+        found = ours.recv()
+    except EOFError as error:
+        raise UserError(
+            "the compiler was ended from outside, as happens where memory runs out: a whole 15B step takes it 10 GB; "
+            "close other programs, or plan with --config.plan.whole=false"
+        ) from error
+    finally:  # also where this is interrupted, while the other one compiles for minutes
+        process.kill()
+        process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of the environment for what is begun meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _send(to: Connection, step: PlannedStep, slice_: Slice) -> None:
+    # libtpu is for Linux alone: there a process can ask to end with the one that began it, however that is ended.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        found = _compiled(step, slice_)
+    except Exception as error:
+        found = error if isinstance(error, UserError) else RuntimeError("".join(traceback.format_exception(error)))
+    to.send(found)
+
+
+def _compiled(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
+    import jax
+
+    from sc2jax.parallel.mesh import create_mesh
+    from sc2jax.training.global_batch import abstract_batch
+    from sc2jax.training.objective import language_model, untrained_table
+    from sc2jax.training.schedule import fitted_training
+    from sc2jax.training.step import abstract_state, compile_train_step
+
+    # What is compiled for a device that is not there is written to JAX's cache and cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
+    model, row_length = step.model, step.model.context_length
+    mesh = create_mesh(step.mesh, slice_.devices_of(step.mesh.slices))
+    training = fitted_training(step.training, row_length)
+    objective = language_model(model, step.adapters, training, step.seed, mesh)
+    frozen = untrained_table(model, step.adapters)
+    jitted: Any = compile_train_step(
+        objective.table,
+        objective.loss,
+        training,
+        mesh,
+        row_length=row_length,
+        seed=step.seed,
+        frozen=frozen,
+        scaled=objective.scaled,
+    )
+    state = abstract_state(objective.table, training, mesh, frozen)
+    began = time.monotonic()
+    try:
+        compiled = jitted.lower(state, abstract_batch(mesh, training.batch_size, row_length)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        too_large = _too_large(str(error), model.num_layers)
+        if too_large is None:
+            raise
+        return too_large
+    sizes = compiled.memory_analysis()
+    return CompiledStep(
+        # Temporaries may lie where arguments that are given away were: their sizes do not add up to the peak.
+        Memory(
+            sizes.argument_size_in_bytes,
+            sizes.peak_memory_in_bytes - sizes.argument_size_in_bytes,
+            sizes.host_temp_size_in_bytes + sizes.host_argument_size_in_bytes,
+        ),
+        time.monotonic() - began,
+        tuple(Place(getattr(device, "slice_index", 0) or 0, tuple(device.coords)) for device in mesh.devices.flat),
+        dict(mesh.shape),
+        compiled.as_text(),
+    )
+
+
+def _too_large(message: str, layers: int) -> TooLarge | None:
+    found = _OUT_OF_MEMORY.search(message)
+    if found is None:
+        return None
+    needed, needed_unit, there, there_unit, memory = found.groups()
+    return TooLarge(
+        int(float(needed) * _UNITS[needed_unit.upper()]),
+        int(float(there) * _UNITS[there_unit.upper()]),
+        memory.lower(),
+        layers,
+    )
