@@ -1,0 +1,96 @@
+"""Which ways of computing a step are tried, without a compiler."""
+
+import dataclasses
+
+import pytest
+from plan_by_hand import plan_by_hand, planned_step, step_timeline
+
+from sc2jax.config import default_config, to_settings
+from sc2jax.config_values import override
+from sc2jax.errors import UserError
+from sc2jax.parallel.mesh import mesh_sizes
+from sc2jax.plan.compilation import Memory
+from sc2jax.plan.memory import estimated_bytes
+from sc2jax.plan.search import Ranked, candidates, layer_seconds, pareto, search
+from sc2jax.plan.slices import find_slice
+from sc2jax.verbs.plan import planned_step as step_of_settings
+
+V5P, V5E = find_slice("v5p-512"), find_slice("v5e-256")
+
+
+@pytest.mark.parametrize(("size", "rows", "slice_"), [("15b", 1024, V5P), ("7b", 768, V5E), ("3b", 512, V5E)])
+def test_candidates_fit_divide_and_are_no_narrow_shards(size, rows, slice_):
+    step = planned_step(size, rows=rows)
+    found = candidates(step, slice_)
+    assert found
+    for each in found:
+        sizes = mesh_sizes(each.step.mesh, slice_.devices)
+        shards = sizes["data"] * sizes["fsdp"]
+        assert rows % (shards * each.step.training.accumulation) == 0
+        assert step.model.embed_dim // sizes["fsdp"] % 16 == 0
+        assert each.bytes == estimated_bytes(each.step, sizes) <= 0.92 * slice_.tpu.usable_memory_bytes
+        assert sizes["tensor"] == 1
+    assert [each.seconds for each in found] == sorted(each.seconds for each in found)
+    assert len({each.arguments for each in found}) == len(found)
+
+
+def test_what_is_tried_changes_how_a_step_is_computed_and_nothing_else():
+    step = planned_step("15b", rows=1024)
+    for each in candidates(step, V5P):
+        assert each.step.training == dataclasses.replace(step.training, accumulation=each.step.training.accumulation)
+        kept = dataclasses.replace(each.step.model, rematerialization=step.model.rematerialization)
+        assert kept == step.model
+
+
+def test_the_arguments_of_a_candidate_bring_it_about():
+    config = default_config()
+    for key, value in {"model.vocab_size": 49152, "model.context_length": 4096}.items():
+        override(config, key, str(value))
+    step = step_of_settings(to_settings(config))
+    for each in candidates(step, V5E)[:20]:
+        changed = config.copy_and_resolve_references()
+        for argument in each.arguments:
+            key, _, value = argument.removeprefix("--config.").partition("=")
+            override(changed, key, value)
+        assert step_of_settings(to_settings(changed)) == each.step
+
+
+def test_rows_are_shared_out_where_there_are_fewer_than_devices():
+    found = candidates(planned_step("3b", rows=128, context_length=16384), V5E)
+    assert found
+    assert {each.step.mesh.sequence for each in found} >= {2}
+    assert all(each.step.mesh.sequence > 1 for each in found)
+    assert all(each.step.mesh.sequence == 1 for each in candidates(planned_step("3b", rows=512), V5E))
+
+
+def test_what_keeps_more_is_faster_where_it_fits():
+    found = candidates(planned_step("15b", rows=1024), V5P)
+    best = {}
+    for each in found:
+        best.setdefault(each.step.model.rematerialization, each.seconds)
+    assert best["dots"] < best["full"]
+    assert found[0].step.model.rematerialization != "full"
+
+
+def test_nothing_that_fits_is_one_message():
+    with pytest.raises(UserError, match=r"^by estimate no mesh .* fit v5e-4; name a larger slice"):
+        search(planned_step("15b", rows=4), find_slice("v5e-4"), price=0, cache="", tell=lambda _: None)
+
+
+def test_a_layer_is_a_turn_of_the_loops_over_layers():
+    step = step_timeline()
+    turns = [loop.body.seconds for loop, _ in step.loops if loop.body.busy]
+    assert layer_seconds(step).exposed <= sum(turns)
+    assert layer_seconds(step).exposed > 0
+
+
+def ranked(seconds: float, memory: int, is_whole: bool = True) -> Ranked:
+    plan = plan_by_hand()
+    figures = dataclasses.replace(plan.figures, memory=Memory(memory, 0, 0))
+    candidate = candidates(planned_step("3b", rows=512), V5E)[0]
+    return Ranked(candidate, dataclasses.replace(plan, figures=figures), seconds, is_whole)
+
+
+def test_the_list_has_no_way_that_another_one_beats():
+    fast, small, beaten, few = ranked(1.0, 20), ranked(2.0, 10), ranked(2.0, 20), ranked(3.0, 30, is_whole=False)
+    assert pareto([fast, small, beaten, few]) == [fast, small, few]
