@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import html
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ _COLUMN = 0.3  # inches from bar to bar
 _LONGEST_LABEL = 60  # characters
 _LEGEND_CHARACTERS = 86  # that fit side by side under a figure
 _LEGEND_MARK = 12  # the characters that a legend's own mark and gap are as wide as
+_TINIEST = 1e-300  # of a range: smaller ones have no quarter
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -187,6 +189,17 @@ def tick_label(value: float) -> str:
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
     return f"{value:.4g}"
+
+
+def ticks(low: float, high: float, intervals: int) -> list[float]:
+    """Round numbers that enclose [low, high] in about `intervals` steps of 1, 2 or 5 times a power of ten."""
+    if high - low < _TINIEST:
+        high = low + (abs(low) if abs(low) > _TINIEST else 1.0)
+    rough = (high - low) / intervals
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def running_mean(values: np.ndarray, reach: int) -> np.ndarray:

@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import colors
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -13,7 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from sc2jax import plots
-from sc2jax.plots import Curve, Fit, running_mean, tick_label
+from sc2jax.plots import Curve, Fit, running_mean, tick_label, ticks
+
+FINITE = st.floats(-1e6, 1e6).map(lambda value: round(value, 4))
 
 
 def line_of(figure: Figure, label: str) -> Line2D:
@@ -222,3 +226,23 @@ def test_a_logarithmic_axis_has_few_round_numbers() -> None:
 
     assert {"100", "200", "500", "1000"} <= set(labels(1000))
     assert {"100", "10k", "1M"} <= set(labels(1e6)) and not {"200", "5000"} & set(labels(1e6))
+
+
+@given(FINITE, FINITE, st.integers(2, 8))
+def test_ticks_are_round_and_enclose_the_range(a: float, b: float, intervals: int) -> None:
+    low, high = min(a, b), max(a, b)
+    places = ticks(low, high, intervals)
+    step = places[1] - places[0]
+    slack = step * 1e-6
+    assert places[0] <= low + slack and places[-1] >= high - slack
+    assert 2 <= len(places) <= intervals + 2
+    mantissa = step / 10 ** math.floor(math.log10(step * 1.000001))
+    assert min(abs(mantissa - round_one) for round_one in (1, 2, 5)) < 1e-3
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 5e-324), (1e-310, 2e-310), (3e-320, 3e-320), (0.0, 0.0)])
+def test_a_range_too_small_to_be_divided_has_ticks(low: float, high: float) -> None:
+    places = ticks(low, high, 4)
+    assert places[0] <= low and high <= places[-1]
+    assert len(places) > 1 and len(set(places)) == len(places)
+    assert places[-1] == 1.0

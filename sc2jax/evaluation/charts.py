@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sc2jax.plots import running_mean, tick_label
+from sc2jax.plots import running_mean, tick_label, ticks
 
 WIDTH, HEIGHT = 1000, 300
 """Size of the drawing in its own units; the page scales it."""
 
 _MOST_POINTS = 500
-_TINIEST = 1e-300  # of a range: smaller ones have no quarter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +53,6 @@ def line_chart(
         x_ticks=_labelled(x_ticks, x_low, x_high),
         y_ticks=_labelled(y_ticks, y_ticks[0], y_ticks[-1]),
     )
-
-
-def ticks(low: float, high: float, intervals: int) -> list[float]:
-    """Round numbers that enclose [low, high] in about `intervals` steps of 1, 2 or 5 times a power of ten."""
-    if high - low < _TINIEST:
-        high = low + (abs(low) if abs(low) > _TINIEST else 1.0)
-    rough = (high - low) / intervals
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [index * step for index in range(first, last + 1)]
 
 
 def _polyline(xs: np.ndarray, ys: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
