@@ -46,6 +46,8 @@ def get_config() -> ConfigDict:
     config.model.init_stddev = 0.02
     config.model.rematerialization = "dots"  # with all that is computed kept, 64 rows do not fit in 16 GiB
 
+    config.plan.slice = "v5e-1"
+
     config.training.steps = 0  # to the horizon
     config.training.horizon_tokens = 1_205_000_000
     config.training.batch_size = BATCH

@@ -48,12 +48,13 @@ class Size:
     tie_embeddings: bool
     base_batch: int  # rows of 4096 tokens, a multiple of 256
     base_tokens: int
+    slice: str  # that it is planned for, of 256 chips
 
 
 SIZES = {
-    "3b": Size(3072, 30, 24, 2, 1e5, 999999.4420358813, 0.018042, True, 512, 3_100_000_000_000),
-    "7b": Size(4608, 32, 36, 4, 1e5, 1e6, 0.018042, True, 768, 3_500_000_000_000),
-    "15b": Size(6144, 40, 48, 4, 1e4, 1e5, 0.01275, False, 1024, 4_100_000_000_000),
+    "3b": Size(3072, 30, 24, 2, 1e5, 999999.4420358813, 0.018042, True, 512, 3_100_000_000_000, "v5e-256"),
+    "7b": Size(4608, 32, 36, 4, 1e5, 1e6, 0.018042, True, 768, 3_500_000_000_000, "v5e-256"),
+    "15b": Size(6144, 40, 48, 4, 1e4, 1e5, 0.01275, False, 1024, 4_100_000_000_000, "v5p-512"),
 }
 STAGES = ("base", "long")
 
@@ -88,6 +89,7 @@ def get_config(argument: str = "3b") -> ConfigDict:
     config.model.window = WINDOW
     config.model.rematerialization = "full"  # at these sizes activations, not weights, fill the memory
 
+    config.plan.slice = size.slice
     config.training.steps = 0  # to the horizon
     if stage == "base":
         config.model.context_length = WINDOW  # full causal attention: the window is the context

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sc2jax.process import (
     watch_signals,
 )
 from sc2jax.settings import fitted, shown
-from sc2jax.verbs import TAKES_CONFIG, TAKES_FOLDER, VERBS, docstring, load, sentence, written
+from sc2jax.verbs import FLAGS, TAKES_CONFIG, TAKES_FOLDER, VERBS, docstring, load, sentence, written
 
 
 def usage() -> str:
@@ -86,6 +86,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"there is no verb {verb!r}{did_you_mean(verb, VERBS)}; the verbs are {', '.join(VERBS)}")
     if verb in TAKES_FOLDER:
         rest = _with_folder(rest)
+    rest = _with_keys(rest, FLAGS.get(verb, {}))
     wants_help = not _HELP.isdisjoint(rest)
     name, config, workdir = parse(verb, [argument for argument in rest if argument not in _HELP])
     if wants_help:
@@ -107,6 +108,21 @@ def _with_folder(arguments: list[str]) -> list[str]:
         if not argument.startswith("-") and arguments[place - 1] not in ("--config", "--workdir"):
             return [*arguments[:place], f"--workdir={argument}", *arguments[place + 1 :]]
     return arguments
+
+
+def _with_keys(arguments: list[str], flags: Mapping[str, str]) -> list[str]:
+    """The arguments with a verb's flags as the keys that they stand for; one without a value is true."""
+    found, queue = [], list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name not in flags:
+            found.append(argument)
+            continue
+        if not equals and queue and not queue[0].startswith("-"):
+            value = queue.pop(0)
+        found.append(f"--config.{flags[name]}={value or 'true'}")
+    return found
 
 
 _HELP = {"--help", "-h"}

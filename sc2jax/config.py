@@ -29,6 +29,7 @@ from sc2jax.interop.config import ConvertConfig
 from sc2jax.json_files import read_json
 from sc2jax.model.config import AdapterConfig, ModelConfig
 from sc2jax.parallel.config import HostsConfig, MeshConfig
+from sc2jax.plan.config import PlanConfig
 from sc2jax.settings import check_ranges, setting
 from sc2jax.text.config import FimConfig, FormatConfig, TokenizerConfig
 from sc2jax.training.config import TrainingConfig
@@ -91,6 +92,7 @@ class Settings:
     completion: CompletionConfig = dataclasses.field(default_factory=CompletionConfig)
     convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
     ablation: AblationConfig = dataclasses.field(default_factory=AblationConfig)
+    plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         check_ranges("", self)

@@ -9,7 +9,7 @@ from sc2jax import __version__, cli
 from sc2jax.cli import main
 from sc2jax.errors import Note, UserError
 from sc2jax.training.metrics import METRICS, read_metrics
-from sc2jax.verbs import VERBS, sentence
+from sc2jax.verbs import FLAGS, VERBS, sentence
 
 
 def run(capsys, *arguments):
@@ -29,6 +29,29 @@ def test_help_says_of_every_verb_what_it_does(capsys):
 
 def test_version(capsys):
     assert run(capsys, "--version")[:2] == (0, __version__ + "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["--search"], ["--config.plan.search=true"]),
+        (["--measured", "a b.json"], ["--config.plan.measured=a b.json"]),
+        (
+            ["--measured=a.json", "--search", "--config.seed=1"],
+            ["--config.plan.measured=a.json", "--config.plan.search=true", "--config.seed=1"],
+        ),
+        (["--config", "search", "--workdir=--search"], ["--config", "search", "--workdir=--search"]),
+    ],
+)
+def test_flags_of_a_verb_stand_for_keys(arguments, keys):
+    assert cli._with_keys(arguments, FLAGS["plan"]) == keys
+    assert cli._with_keys(arguments, {}) == arguments
+
+
+def test_a_flag_of_another_verb_is_unknown(capsys):
+    status, _, err = run(capsys, "train", "--search")
+    assert status == 2
+    assert "unknown argument '--search'" in err
 
 
 @pytest.mark.parametrize("help_flag", ["--help", "-h"])

@@ -31,6 +31,7 @@ ARROWS = {
     "training": {"model", "feed", "parallel", "checkpoint"},
     "inference": {"model", "text", "parallel", "checkpoint"},
     "interop": {"model", "text", "checkpoint"},
+    "plan": {"training", "model", "kernels", "parallel"},
     "notebook": {"parallel"},
     "model": {"kernels", "parallel"},
     "text": set(),

@@ -8,7 +8,7 @@ import pytest
 
 from sc2jax import cli
 from sc2jax.config import to_settings
-from sc2jax.verbs import VERBS, sentence
+from sc2jax.verbs import FLAGS, VERBS, sentence
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +46,7 @@ def test_each_command_is_one_that_the_program_takes(page, arguments, tmp_path, c
     rest = [f"--config={saved}" if argument.endswith("/config.json") else argument for argument in rest]
     if verb in cli.TAKES_FOLDER:
         rest = cli._with_folder(rest)
+    rest = cli._with_keys(rest, FLAGS.get(verb, {}))
     if "--help" in rest:
         assert cli.run([verb, *rest]) == 0
         return

@@ -158,9 +158,9 @@ def test_what_says_only_how_the_work_is_done():
         "training.watchdog_minutes",
         "mesh.slices", "training.steps", "training.accumulation", "evaluation.score_batch", "evaluation.infill_batch",
         "training.keep_every", "training.keep_best", "training.checkpoints_local", "training.log_every",
-        "model.kept_activations", "model.offloaded_activations",
+        "model.kept_activations", "model.offloaded_activations", "training.compiler_options",
         "ablation.variants", "ablation.grid", "ablation.seeds", "ablation.computed_from", "ablation.fit",
-        "ablation.print_commands",
+        "ablation.print_commands", "plan.slice", "plan.price", "plan.whole", "plan.search", "plan.measured",
         "hosts.coordinator", "hosts.count", "hosts.index", "hosts.join_seconds", "hosts.silent_seconds",
     }  # fmt: skip
 

@@ -49,11 +49,11 @@ def use_compilation_cache(configured: str, environment: Mapping[str, str] = os.e
     return folder
 
 
-def default_folder(environment: Mapping[str, str]) -> str:
-    """The user's folder of compilations, by the XDG base directory specification, which ignores relative paths."""
+def default_folder(environment: Mapping[str, str], name: str = "compilations") -> str:
+    """The user's folder of what was compiled, by the XDG base directory specification, which ignores relative paths."""
     named = environment.get("XDG_CACHE_HOME", "")
     cache = Path(named) if named.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".cache"
-    return str(cache / "sc2jax" / "compilations")
+    return str(cache / "sc2jax" / name)
 
 
 def private_folder(path: str) -> str:

@@ -20,6 +20,7 @@ VERBS = (
     "complete",
     "convert",
     "ablate",
+    "plan",
     "report",
     "check",
 )
@@ -42,6 +43,10 @@ TAKES_FOLDER = ("check",)
 
 TAKES_CONFIG = ("ablate",)
 """Verbs that make configs of the one they are given: they take the `ConfigDict`, in which nothing is filled in yet."""
+
+
+FLAGS = {"plan": {"search": "plan.search", "measured": "plan.measured"}}
+"""Short forms of keys by verb, `--search` for `--config.plan.search=true`, of what only chooses what to do or show."""
 
 
 def written(verb: str, config: Any) -> tuple[str, ...]:
