@@ -25,7 +25,12 @@ from sc2jax.plan.interconnect import Place
 from sc2jax.plan.slices import Slice, require_compiler
 from sc2jax.training.config import TrainingConfig
 
-_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) (hbm|host)", re.IGNORECASE)
+_SIZE = r"([\d.]+)([KMG])"
+_OUT_OF_MEMORY = (
+    re.compile(rf"Used {_SIZE} of {_SIZE} (hbm|host)", re.IGNORECASE),
+    re.compile(rf"required for [^(]*\({_SIZE}\) exceeds available (hbm|host)[^(]*\({_SIZE}\)", re.IGNORECASE),
+)
+"""What the compiler says of a program that is too large: of all that it holds, or of its temporaries alone."""
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -190,13 +195,9 @@ def _compiled(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
 
 
 def _too_large(message: str, layers: int) -> TooLarge | None:
-    found = _OUT_OF_MEMORY.search(message)
+    found = next(filter(None, (pattern.search(message) for pattern in _OUT_OF_MEMORY)), None)
     if found is None:
         return None
-    needed, needed_unit, there, there_unit, memory = found.groups()
-    return TooLarge(
-        int(float(needed) * _UNITS[needed_unit.upper()]),
-        int(float(there) * _UNITS[there_unit.upper()]),
-        memory.lower(),
-        layers,
-    )
+    memory = next(part for part in found.groups() if part.lower() in ("hbm", "host"))
+    needed, there = (float(size) * _UNITS[unit.upper()] for size, unit in re.findall(_SIZE, found[0]))
+    return TooLarge(int(needed), int(there), memory.lower(), layers)

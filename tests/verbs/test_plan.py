@@ -82,8 +82,8 @@ def test_a_plan_is_numbers_and_a_page(tmp_path, capsys):
     assert found["mesh"]["fsdp"] == 4
     assert found["step_seconds"] == found["seconds"]["exposed"]
     assert found["step_seconds"] == pytest.approx(sum(sum(kinds.values()) for kinds in found["parts"].values()))
-    # Every product of the model is there, and nothing is computed again.
-    assert 1.0 <= found["flops"]["computed_over_model"] < 1.3
+    # Every product of the model is there; kernels compute scores again, which counts where so little else is computed.
+    assert 1.0 <= found["flops"]["computed_over_model"] < 1.6
     assert found["training"]["cost"] == pytest.approx(2 * found["training"]["chip_hours"])
     assert "15.75 GiB" in printed
     assert "<svg" in (tmp_path / "w/plan/index.html").read_text() or "not computed in a loop" in printed
@@ -97,7 +97,7 @@ def test_a_plan_is_numbers_and_a_page(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_does_not_fit_says_what_would(tmp_path, capsys):
-    large = {"training.batch_size": 16384, "training.loss_chunk": 0, "model.rematerialization": "none"}
+    large = {"training.batch_size": 4096, "model.num_layers": 16, "model.rematerialization": "none"}
     status, _, errors = run(tmp_path, capsys, plan__slice="v5e-4", **large)
     assert status == 2
     assert "the step does not fit v5e-4: it takes" in errors
