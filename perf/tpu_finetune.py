@@ -16,6 +16,9 @@ from typing import Any
 from sc2jax.plan.environment import ENVIRONMENT
 from sc2jax.plan.kernel_compilation import one_device
 
+QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
+"""With more VMEM for products the compiler takes several times as long, and the step as much memory."""
+
 
 def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tuple[int, int, int]:
     """Bytes of the arguments of a step, of what it needs beside them, and of its state by hand."""
@@ -39,7 +42,7 @@ def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tu
     adapters = AdapterConfig(rank=rank)
     whole = parameter_table(model)
     table, frozen = adapter_table(whole, adapters), frozen_table(whole, model.compute_dtype)
-    training = TrainingConfig(batch_size=1, steps=1000, warmup_tokens=0)
+    training = TrainingConfig(batch_size=1, steps=1000, warmup_tokens=0, compiler_options=QUICK)
     loss = adapted(next_token_loss(model, training.loss_chunk, mesh), adapters)
     batch = {
         name: jax.ShapeDtypeStruct(

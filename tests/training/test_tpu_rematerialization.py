@@ -29,7 +29,7 @@ def test_what_is_kept_takes_memory_of_the_device_and_what_is_offloaded_of_the_ho
     found = json.loads(done.stdout)
     least = found["none"]["device"]
     assert found["kept"]["device"] - least == pytest.approx(SIZE, rel=0.1)
-    assert found["offloaded"]["device"] - least < SIZE / 4  # a layer's, on its way
+    assert found["offloaded"]["device"] - least < SIZE / 3  # that of two layers of eight, on their way
     assert {name: case["host"] for name, case in found.items()} == {
         "none": 0,
         "kept": 0,

@@ -10,6 +10,9 @@ import pytest
 
 from sc2jax.plan.environment import ENVIRONMENT
 
+QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
+"""With more VMEM for products the compiler takes several times as long."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -43,7 +46,7 @@ def compiled_step(layers: int, topology: str, sizes: dict[str, int], **options: 
     mesh = create_mesh(MeshConfig(**sizes), devices)
     model: Any = to_settings(get_config("15b")).model
     model = dataclasses.replace(model, num_layers=layers, vocab_size=49152, rematerialization="full")
-    training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1))
+    training = TrainingConfig(batch_size=len(devices) // sizes.get("tensor", 1), compiler_options=QUICK)
     table, loss = parameter_table(model), next_token_loss(model, training.loss_chunk, mesh)
     state = abstract_state(table, training, mesh)
     batch = abstract_batch(mesh, training.batch_size, model.context_length)

@@ -37,10 +37,14 @@ CHOICES = {
 }
 
 
+QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
+"""With more VMEM for products the compiler takes several times as long, and the step as much memory."""
+
+
 def main() -> None:
     """One JSON object: for each choice bytes on the device and on the host, and runs of the attention kernel."""
     mesh = create_mesh(MeshConfig(), topologies.get_topology_desc("v5e:2x2", "tpu").devices[:4])
-    training = TrainingConfig(batch_size=8, steps=2, warmup_tokens=0, loss_chunk=512)
+    training = TrainingConfig(batch_size=8, steps=2, warmup_tokens=0, loss_chunk=512, compiler_options=QUICK)
     found = {}
     for name, changes in CHOICES.items():
         model = dataclasses.replace(MODEL, **changes)
