@@ -109,8 +109,8 @@ def compile_step(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
         found = ours.recv()
     except EOFError as error:
         raise UserError(
-            "the compiler was ended from outside, as happens where memory runs out: a whole 15B step takes it 10 GB; "
-            "close other programs, or plan with --config.plan.whole=false"
+            "the compiler was ended from outside, as happens where memory runs out: close other programs, or plan with "
+            "--config.plan.whole=false"
         ) from error
     finally:  # also where this is interrupted, while the other one compiles for minutes
         process.kill()

@@ -20,8 +20,7 @@ class PlanConfig:
     )
     whole: bool = setting(
         True,
-        "Whether all layers are compiled; else 4 and 8 are, and the others take a quarter of the difference each: "
-        "minutes less, and some tenths of a percent off.",
+        "Whether all layers are compiled; else 4 and 8 are, and the others take a quarter of the difference each.",
         decides=False,
     )
     search: bool = setting(
