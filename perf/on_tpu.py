@@ -92,10 +92,8 @@ def random_batches(mesh: Mesh, batch_size: int, row_length: int, vocab_size: int
 
 def stored_batches(settings: Settings, workdir: str, mesh: Mesh, batch_size: int, row_length: int) -> Any:
     """The feed of a run, whose rows are placed as they come."""
-    feed = open_batches(
-        feed_inputs(open_run(settings, workdir)), batch_size, rows=local_rows(mesh, batch_size, row_length)
-    )
     placement, rows = batch_sharding(mesh, batch_size, row_length), local_rows(mesh, batch_size, row_length)
+    feed = open_batches(feed_inputs(open_run(settings, workdir)), batch_size, rows=rows)
     return feed, (place_batch(batch, placement, rows, batch_size) for batch in feed)
 
 

@@ -21,28 +21,22 @@ def step_memory(config: str, rematerialization: str) -> tuple[int, int]:
     Raises:
         jax.errors.JaxRuntimeError: they do not fit.
     """
-    import jax
-    import numpy as np
 
     from sc2jax.config import load_config, to_settings
     from sc2jax.model.loss import next_token_loss
     from sc2jax.model.params import parameter_table
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
+    from sc2jax.training.global_batch import abstract_batch
     from sc2jax.training.schedule import fitted_training
-    from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
+    from sc2jax.training.step import abstract_state, compile_train_step
 
     mesh = create_mesh(MeshConfig(), [one_device("v5e")])
     settings = to_settings(load_config(config))
     vocabulary = settings.model.vocab_size or settings.tokenizer.vocab_size
     model = dataclasses.replace(settings.model, vocab_size=vocabulary, rematerialization=rematerialization)
     training = fitted_training(settings.training, model.context_length)
-    table, rows = parameter_table(model), (training.batch_size, model.context_length)
-    sharding = batch_sharding(mesh, *rows)
-    batch = {
-        name: jax.ShapeDtypeStruct(rows, np.float32 if name == "weights" else np.int32, sharding=sharding)
-        for name in ("tokens", "targets", "segment_ids", "positions", "weights")
-    }
+    table, batch = parameter_table(model), abstract_batch(mesh, training.batch_size, model.context_length)
     loss = next_token_loss(model, training.loss_chunk, mesh)
     step: Any = compile_train_step(table, loss, training, mesh, row_length=model.context_length, seed=settings.seed)
     memory = step.lower(abstract_state(table, training, mesh), batch).compile().memory_analysis()

@@ -22,7 +22,6 @@ QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
 
 def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tuple[int, int, int]:
     """Bytes of the arguments of a step, of what it needs beside them, and of its state by hand."""
-    import jax
     import numpy as np
 
     from configs.starcoder2 import get_config
@@ -34,7 +33,8 @@ def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tu
     from sc2jax.parallel.config import MeshConfig
     from sc2jax.parallel.mesh import create_mesh
     from sc2jax.training.config import TrainingConfig
-    from sc2jax.training.step import abstract_state, batch_sharding, compile_train_step
+    from sc2jax.training.global_batch import abstract_batch
+    from sc2jax.training.step import abstract_state, compile_train_step
 
     mesh = create_mesh(MeshConfig(), [one_device(chip)])
     model: Any = to_settings(get_config(size)).model
@@ -44,12 +44,7 @@ def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tu
     table, frozen = adapter_table(whole, adapters), frozen_table(whole, model.compute_dtype)
     training = TrainingConfig(batch_size=1, steps=1000, warmup_tokens=0, compiler_options=QUICK)
     loss = adapted(next_token_loss(model, training.loss_chunk, mesh), adapters)
-    batch = {
-        name: jax.ShapeDtypeStruct(
-            (1, length), np.float32 if name == "weights" else np.int32, sharding=batch_sharding(mesh, 1, length)
-        )
-        for name in ("tokens", "targets", "segment_ids", "positions", "weights")
-    }
+    batch = abstract_batch(mesh, training.batch_size, length)
     step: Any = compile_train_step(table, loss, training, mesh, row_length=length, seed=0, frozen=frozen)
     memory = step.lower(abstract_state(table, training, mesh, frozen), batch).compile().memory_analysis()
     by_hand = 12 * count_params(table)

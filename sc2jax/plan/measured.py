@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +40,7 @@ class Measured:
     @property
     def seconds(self) -> float:
         """The median of the steps."""
-        ordered = sorted(self.step_seconds)
-        middle = len(ordered) // 2
-        return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        return statistics.median(self.step_seconds)
 
 
 def step_digest(step: PlannedStep) -> str:

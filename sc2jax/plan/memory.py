@@ -24,7 +24,7 @@ from sc2jax.training.objective import trained_table, untrained_table
 from sc2jax.training.step import abstract_state
 
 _FLOAT32 = 4
-_TILE_ROWS = 16
+TILE_ROWS = 16
 """Of bfloat16. Gradients whose shards have no multiple of these are not scattered: the TPU's compiler sums the whole,
 which then is there twice."""
 _KEPT_BY_DOTS = {"layer_input", "q", "k", "v", "attention_output", "attention_projection", "mlp_up"}
@@ -139,7 +139,7 @@ def _with_gradient(step: PlannedStep, mesh: Any) -> int:
     if step.adapters.rank:
         return _itemsize(step.model)
     shards = rules.shard_count(mesh, rules.EMBED)
-    is_summed_whole = shards > 1 and step.model.embed_dim // shards % _TILE_ROWS
+    is_summed_whole = shards > 1 and step.model.embed_dim // shards % TILE_ROWS
     return _itemsize(step.model) + _FLOAT32 * (2 if is_summed_whole else 1)
 
 

@@ -15,7 +15,7 @@ from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import mesh_sizes
 from sc2jax.plan.compilation import PlannedStep, TooLarge
 from sc2jax.plan.estimate import StepTime, step_time
-from sc2jax.plan.memory import estimated_bytes
+from sc2jax.plan.memory import TILE_ROWS, estimated_bytes
 from sc2jax.plan.planning import COMFORTABLE, FEW_LAYERS, Plan, make_plan
 from sc2jax.plan.slices import Slice
 from sc2jax.plan.tasks import BACKWARD, FORWARD
@@ -23,8 +23,6 @@ from sc2jax.plan.timeline import Timeline
 from sc2jax.training.schedule import fitted_training, tokens_per_step
 from sc2jax.training.utilisation import flops_per_token
 
-TILE_ROWS = 16
-"""Of a shard of a weight: fewer, or no multiple of them, cost more than they spare."""
 COMPILED, WHOLE = 6, 3
 """How many candidates are compiled with few layers, and how many of these whole."""
 _AGAIN = {"none": 0.0, "dots": 0.04, "full": 1 / 3}
