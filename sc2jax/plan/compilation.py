@@ -31,6 +31,11 @@ _OUT_OF_MEMORY = (
     re.compile(rf"required for [^(]*\({_SIZE}\) exceeds available (hbm|host)[^(]*\({_SIZE}\)", re.IGNORECASE),
 )
 """What the compiler says of a program that is too large: of all that it holds, or of its temporaries alone."""
+_NO_ROOM = re.compile(
+    rf"Ran out of memory in memory space ([sv]mem)\b.*?(?:Used {_SIZE} of {_SIZE}|size {_SIZE} and limit {_SIZE})",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What it says of an operation or kernel that wants more of a core's own memory than there is or than it may take."""
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -175,6 +180,7 @@ def _compiled(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
     try:
         compiled = jitted.lower(state, abstract_batch(mesh, training.batch_size, row_length)).compile()
     except jax.errors.JaxRuntimeError as error:
+        _refuse_no_room(str(error), slice_)
         too_large = _too_large(str(error), model.num_layers)
         if too_large is None:
             raise
@@ -201,3 +207,22 @@ def _too_large(message: str, layers: int) -> TooLarge | None:
     memory = next(part for part in found.groups() if part.lower() in ("hbm", "host"))
     needed, there = (float(size) * _UNITS[unit.upper()] for size, unit in re.findall(_SIZE, found[0]))
     return TooLarge(int(needed), int(there), memory.lower(), layers)
+
+
+def _refuse_no_room(message: str, slice_: Slice) -> None:
+    """Raises UserError if it says that a core's own memory is too small for an operation."""
+    found = _NO_ROOM.search(message)
+    if found is None:
+        return
+    memory, *sizes = (part for part in found.groups() if part)
+    kernel = re.search(r"\b(\w+)/pallas_call", message)
+    remedy = {
+        "smem": "give it fewer rows of a device at a time, with a larger training.accumulation or a smaller "
+        "training.batch_size",
+        "vmem": "let operations take more, with xla_tpu_scoped_vmem_limit_kib=KIB in training.compiler_options, or "
+        "leave out the option that asks for it",
+    }
+    raise UserError(
+        f"{kernel[1] if kernel else 'an operation'} needs {sizes[0]} {sizes[1]}iB of a core's {memory} on "
+        f"{slice_.chip.name}, which has {sizes[2]} {sizes[3]}iB for it: {remedy[memory.lower()]}"
+    )
