@@ -21,3 +21,10 @@ def require_environment() -> None:
     unset = [name for name, value in ENVIRONMENT.items() if os.environ.get(name) != value]
     if unset:
         raise RuntimeError(f"set {', '.join(unset)} as in sc2jax.plan.environment.ENVIRONMENT before jax is imported")
+
+
+def compute_on_cpu() -> None:
+    """Lets this process's JAX look for no TPU: it only counts sizes, and libtpu may look for one for minutes."""
+    import jax
+
+    jax.config.update("jax_platforms", ENVIRONMENT["JAX_PLATFORMS"])

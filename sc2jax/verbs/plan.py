@@ -19,6 +19,7 @@ from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.compilation_cache import OFF, default_folder
 from sc2jax.plan.compilation import PlannedStep, TooLarge
+from sc2jax.plan.environment import compute_on_cpu
 from sc2jax.plan.measured import compared, read_measured
 from sc2jax.plan.page import render_page
 from sc2jax.plan.planning import Plan, make_plan, plan_json
@@ -36,6 +37,7 @@ JSON, PAGE = "plan.json", "index.html"
 
 def run(settings: Settings, workdir: str) -> None:
     """Plans the run's training."""
+    compute_on_cpu()
     this = open_run(settings, workdir)
     slice_, step = find_slice(settings.plan.slice), planned_step(settings)
     if settings.plan.search and settings.plan.measured:

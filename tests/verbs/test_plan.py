@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -96,12 +97,17 @@ def test_a_plan_is_numbers_and_a_page(tmp_path, capsys):
 @NEEDS_LIBTPU
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_does_not_fit_says_what_would(tmp_path, capsys):
-    large = {"training.batch_size": 4096, "model.num_layers": 16, "model.rematerialization": "none"}
-    status, _, errors = run(tmp_path, capsys, plan__slice="v5e-4", **large)
-    assert status == 2
-    assert "the step does not fit v5e-4: it takes" in errors
-    assert "--config.training.accumulation=" in errors
+def test_what_does_not_fit_says_what_would(tmp_path):
+    """And no more: libtpu would tell at length that no TPU is here, if what is counted for that looked for one."""
+    large = TINY | {"training.batch_size": 4096, "model.num_layers": 16, "model.rematerialization": "none"}
+    given = [f"--config.{key}={value}" for key, value in (large | {"plan.slice": "v5e-4"}).items()]
+    command = [sys.executable, "-m", "sc2jax.cli", "plan", *given, f"--workdir={tmp_path / 'w'}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("sc2jax plan: the step does not fit v5e-4: it takes")
+    assert "--config.training.accumulation=" in ended.stderr
+    assert "libtpu" not in ended.stderr
     assert not (tmp_path / "w/plan/plan.json").exists()
 
 
