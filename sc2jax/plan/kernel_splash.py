@@ -50,12 +50,13 @@ def read_call(
     if name is None:
         raise UnknownKernelError("of splash attention the kernels of make_splash_mha alone are known")
     q, k = operands[2:4]
-    if len(q.shape) != 4 or len(k.shape) != 4:
-        raise UnknownKernelError("queries and keys are not (rows, heads, positions, head size)")
-    rows, query_heads, queries, head_size = q.shape
-    kv_heads, keys = k.shape[1:3]
+    if len(q.shape) not in (3, 4) or len(k.shape) != len(q.shape):
+        raise UnknownKernelError("queries and keys are not (rows, heads, positions, head size), without rows if one")
+    rows = math.prod(q.shape[:-3])  # jax.vmap over a single row leaves none
+    query_heads, queries, head_size = q.shape[-3:]
+    kv_heads, keys = k.shape[-3:-1]
     shape = Attention(query_heads, kv_heads, queries, keys, window, head_size, rows, ELEMENT_TYPES[q.element_type])
-    fused = name["kernel"] == D_KEYS and any(len(array.shape) == 5 for array in results)
+    fused = name["kernel"] == D_KEYS and any(len(array.shape) == len(q.shape) + 1 for array in results)
     block_q, block_kv, block_kv_compute = (_noted(metadata, size) for size in _NOTED[name["kernel"]])
     settings = SplashSettings(block_q, block_kv, block_kv_compute, fused)
     if any(_noted(metadata, f"{operand}_layout") != HEAD_SIZE_LAST for operand in "qkv"):

@@ -107,6 +107,15 @@ def test_splash_attention_is_known_by_its_name_shapes_and_notes():
     assert parts.splash == SplashSettings(512, 512, 256, fused=True)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_splash_attention_over_a_single_row_has_no_dimension_for_it(fused: bool):
+    gradients = SPLASH_GRADIENTS if fused else SPLASH_GRADIENTS.replace("bf16[2,1,4,512,128] ", "")
+    operands, results = (arrays(text.replace("[2,", "[")) for text in (SPLASH_BACKWARD, gradients))
+    call = kernel_call("splash_mha_dkv_no_residuals.4", operands, results, SPLASH_MODEL, BACKWARD_NOTE)
+    assert call.attention == Attention(4, 2, queries=512, keys=512, window=256, head_size=128, rows=1)
+    assert call.splash == SplashSettings(512, 512, 512, fused=fused)
+
+
 @pytest.mark.parametrize(
     ("name", "operands", "results", "note", "says"),
     [
@@ -125,7 +134,7 @@ def test_splash_attention_is_known_by_its_name_shapes_and_notes():
         ),
         ("splash_mha_fwd_residuals", SPLASH_FORWARD + " f32[8,4]", SPLASH_RESULTS, FORWARD_NOTE, "7 operands"),
         ("splash_mha_fwd_residuals", SPLASH_FORWARD, "f32[2,512,128]", FORWARD_NOTE, "1 results"),
-        ("splash_mha_fwd_residuals", SPLASH_FORWARD.replace("[2,", "["), SPLASH_RESULTS, FORWARD_NOTE, "rows, heads"),
+        ("splash_mha_fwd_residuals", SPLASH_FORWARD.replace("[2,4,", "["), SPLASH_RESULTS, FORWARD_NOTE, "rows, heads"),
         (
             "splash_mha_fwd_residuals",
             SPLASH_FORWARD.replace("s8[1,1,1]", "s8[1,2,2]"),
