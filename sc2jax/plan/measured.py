@@ -11,6 +11,7 @@ from sc2jax.errors import UserError
 from sc2jax.json_files import Count, read_json
 from sc2jax.parallel.chips import GIB, chip_of
 from sc2jax.plan.compilation import PlannedStep
+from sc2jax.plan.slices import Slice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +49,11 @@ def step_digest(step: PlannedStep) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(step), sort_keys=True).encode()).hexdigest()
 
 
-def read_measured(path: str, step: PlannedStep) -> Measured:
-    """What was measured of this step.
+def read_measured(path: str, step: PlannedStep, slice_: Slice) -> Measured:
+    """What was measured of this step on this slice.
 
     Raises:
-        UserError: the file is missing or damaged, or is of another step.
+        UserError: the file is missing or damaged, or is of another step or other devices.
     """
     measured = read_json(path, Measured, "measure again with perf/on_tpu.py")
     if not measured.step_seconds or min(measured.step_seconds) <= 0:
@@ -62,22 +63,18 @@ def read_measured(path: str, step: PlannedStep) -> Measured:
             f"{path} was measured with other settings of model, training or mesh than are planned; give both the same "
             "--config and overrides"
         )
+    chip, devices = chip_of(measured.device_kind), slice_.devices * step.mesh.slices
+    name = chip.name if chip else measured.device_kind
+    if (name, measured.devices) != (slice_.chip.name, devices):
+        raise UserError(
+            f"the plan is for {devices:,} x {slice_.chip.name}, and {path} was measured on {measured.devices:,} x "
+            f"{name}; name the slice that was measured in plan.slice"
+        )
     return measured
 
 
 def compared(measured: Measured, plan: Mapping[str, Any]) -> list[str]:
-    """How far a plan, as `plan.json` has it, is from what was measured, in lines.
-
-    Raises:
-        UserError: it was measured on other devices than are planned for.
-    """
-    chip = chip_of(measured.device_kind)
-    name = chip.name if chip else measured.device_kind
-    if (name, measured.devices) != (plan["slice"]["chip"], plan["devices"]):
-        raise UserError(
-            f"the plan is for {plan['devices']:,} x {plan['slice']['chip']}, and measured were {measured.devices:,} x "
-            f"{name}; name the slice that was measured in plan.slice"
-        )
+    """How far a plan, as `plan.json` has it, is from what was measured, in lines."""
     lines = [f"measured: {1000 * measured.seconds:.1f} ms a step"]
     lines += [
         f"estimated, {what}: {1000 * seconds:.1f} ms, {seconds / measured.seconds - 1:+.1%}"

@@ -42,7 +42,7 @@ def run(settings: Settings, workdir: str) -> None:
     slice_, step = find_slice(settings.plan.slice), planned_step(settings)
     if settings.plan.search and settings.plan.measured:
         raise UserError("--search finds another step than was measured: search first, then measure what it has found")
-    measured = read_measured(settings.plan.measured, step) if settings.plan.measured else None
+    measured = read_measured(settings.plan.measured, step, slice_) if settings.plan.measured else None
 
     def write(unfinished: str) -> Written:
         plan = _planned(this, step, slice_)
