@@ -1,9 +1,12 @@
 """Regenerates the table of docs/planning.md: every size and stage on the slices of 256 chips, and a peer beside them.
 
-    python perf/planning_table.py --out=DIR [CELL ...] [--peer=PROGRAM.txt:LAYERS:SIZE:SLICE ...]
+    python perf/planning_table.py --out=DIR [--jobs=2] [CELL ...] [--extrapolated=CELL ...] \
+        [--peer=PROGRAM.txt:LAYERS:SIZE:SLICE ...]
 
-A cell is a config for a slice with overrides, compiled whole. Programs are kept in DIR, so that a table that was
-interrupted goes on, and may be read again by another estimate; with names of cells only these are compiled. A peer's
+A cell is a config for a slice with overrides, compiled whole, --jobs of them at a time: the compiler has one thread.
+Programs are kept in DIR, so that a table that was interrupted goes on, and may be read again by another estimate: they
+are those of the code that compiled them, so another state of the step needs another DIR. With names of cells only
+these are compiled. `--extrapolated` says how far a cell is from what follows from 4 and 8 of its layers. A peer's
 program is one of MaxText that perf/tpu_peer.py wrote, of LAYERS layers; what the others take is what the turns of its
 loops over layers do.
 """
@@ -13,8 +16,10 @@ import dataclasses
 import gzip
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sc2jax import storage
@@ -63,7 +68,6 @@ does not let their collectives go on beside compute."""
 
 CELLS = (
     _cell(BASE_15B, "v5p-512", *WIDE),
-    _cell(BASE_15B, "v5p-512", *WIDE, "training.accumulation=2"),
     _cell(LONG_15B, "v5p-512", *WIDE),
     _cell(BASE_7B, "v5e-256", *NARROW, ONE_ROW),
     _cell(BASE_15B, "v6e-256", *WIDE, ONE_ROW),
@@ -79,13 +83,15 @@ CELLS = (
     _cell(LONG_7B, "v5p-512", "mesh.data=2", "mesh.fsdp=32", "mesh.sequence=4"),
     _cell(BASE_15B, "v5p-512", "mesh.slices=2", *WIDE),
 )
+PAPER_TOKENS = {"3b": 2.6, "7b": 3.5, "15b": 4.1}
+"""Millions in a step (StarCoder2 paper, section 6.1)."""
 COLUMNS = (
-    "program", "rows a device", "mesh", "HBM GiB", "of what is given", "ms a step", "overlapped / exposed",
-    "as chips were measured", "attention not causal", "compiled in",
+    "program", "rows a device", "M tokens a step (paper)", "mesh", "HBM, GiB", "of what is given", "ms a step",
+    "overlapped / exposed", "as chips were measured", "attention not causal", "compiled in",
 )  # fmt: skip
 
 
-def planned(cell: Cell, folder: Path) -> dict:
+def planned(cell: Cell, folder: Path, whole: bool = True) -> dict:
     """What is found of a cell, as `plan.json` has it; the program is taken from the folder if it is there."""
     config = load_config(cell.config)
     for one in cell.overrides:
@@ -97,7 +103,7 @@ def planned(cell: Cell, folder: Path) -> dict:
         return _kept(folder / f"{slice_.name}-{step_digest(step)[:16]}.json.gz", lambda: compile_step(step, slice_))
 
     plan = make_plan(
-        step, slice_, price=0, whole=True, cache=str(folder / "kernels"), tell=_tell, compiled_by=compiled_by
+        step, slice_, price=0, whole=whole, cache=str(folder / "kernels"), tell=_tell, compiled_by=compiled_by
     )
     return {"too_large": dataclasses.asdict(plan)} if isinstance(plan, TooLarge) else plan_json(plan)
 
@@ -121,7 +127,6 @@ def row(cell: Cell, found: dict) -> str:
         return f"| {cell.name} {' '.join(cell.overrides)} | does not fit: {needed:.1f} GiB |" + " |" * (
             len(COLUMNS) - 2
         )
-    parts = next((int(one.partition("=")[2]) for one in cell.overrides if one.startswith("training.accumulation")), 1)
     memory = found["memory"]
     shares = [
         f"{100 * found[name]['overlapped']:.1f} / {100 * found[name]['exposed']:.1f}"
@@ -130,7 +135,8 @@ def row(cell: Cell, found: dict) -> str:
     mesh = " x ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1)
     cells = (
         cell.name,
-        f"{found['rows_a_device'] / parts:g}{f' x {parts}' if parts > 1 else ''}",
+        f"{found['rows_a_device']:g}",
+        f"{found['training']['tokens'] / found['training']['steps'] / 1e6:.2f} ({PAPER_TOKENS[cell.name.split()[0]]})",
         mesh,
         f"{memory['arguments_gib']:.1f} + {memory['beside_gib']:.1f}",
         f"{memory['share']:.0%}",
@@ -157,9 +163,33 @@ def peer_row(described: str, folder: Path) -> str:
     found = utilisation(flops, 1, slice_.chip.peak_flops, time)
     shares = f"{100 * found.overlapped:.1f} / {100 * found.exposed:.1f}"
     return (
-        f"| MaxText {about['versions']['maxtext']}: {path.parent.name}/{path.stem} | {rows} | data "
+        f"| MaxText {about['versions']['maxtext']}: {path.parent.name}/{path.stem} | {rows} | | data "
         f"{about['config']['ici_data_parallelism']} | | | {1000 * time.exposed:,.0f} | {shares} | | | |"
     )
+
+
+def extrapolation(cell: Cell, folder: Path) -> str:
+    """How far what 4 and 8 layers say is from the whole."""
+    whole, few = planned(cell, folder), planned(cell, folder, whole=False)
+    pairs = {
+        "exposed": (few["seconds"]["exposed"], whole["seconds"]["exposed"]),
+        "overlapped": (few["seconds"]["overlapped"], whole["seconds"]["overlapped"]),
+        "memory": (few["hbm_gib"], whole["hbm_gib"]),
+    }
+    errors = ", ".join(f"{name} {found / exact - 1:+.2%}" for name, (found, exact) in pairs.items())
+    return f"{cell.name} from 4 and 8 layers: {errors}; compiled in {few['compile_seconds']:.0f} s"
+
+
+def compile_apart(names: Sequence[str], extrapolated: Sequence[str], folder: Path, jobs: int) -> None:
+    """Compiles what is not in the folder yet, so many programs at a time, each in a process of its own."""
+
+    def run(arguments: Sequence[str]) -> None:
+        command = [sys.executable, __file__, f"--out={folder}", "--jobs=0", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, ([name] for name in names)))
+        list(pool.map(run, ([f"--extrapolated={name}", name] for name in extrapolated)))
 
 
 def _chips(slice_: Slice) -> Sequence[tuple[int, ...]]:
@@ -171,19 +201,26 @@ def _tell(line: str) -> None:
 
 
 def main() -> None:
-    """Prints the table, a line as soon as it is known."""
+    """Prints the table."""
+    cells = {cell.name: cell for cell in CELLS}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2, help="0: all of them in this process")
+    parser.add_argument("--extrapolated", action="append", default=[], choices=list(cells))
     parser.add_argument("--peer", action="append", default=[])
-    parser.add_argument("cells", nargs="*", help="names, as in the table; none: all")
+    parser.add_argument("cells", nargs="*", choices=[*cells, []], help="names, as in the table; none: all")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    names = options.cells or list(cells)
+    if options.jobs:
+        compile_apart(names, options.extrapolated, options.out, options.jobs)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    for cell in CELLS:
-        if not options.cells or cell.name in options.cells:
-            print(row(cell, planned(cell, options.out)), flush=True)
+    for name in names:
+        print(row(cells[name], planned(cells[name], options.out)), flush=True)
     for described in options.peer:
         print(peer_row(described, options.out), flush=True)
+    for name in options.extrapolated:
+        print(extrapolation(cells[name], options.out), flush=True)
 
 
 if __name__ == "__main__":
