@@ -166,9 +166,10 @@ def linear(
 ) -> jax.Array:
     """`x @ kernel + bias` over the last `input_dims` dimensions of x.
 
-    Heads lie side by side until the end: a TPU's layout of (tokens, heads, head size) is another one than that of
-    (tokens, heads * head size), and each change between them is a pass over memory. Where adapters lie beside the
-    kernel (`model/adapters.py`), `(x @ lora_a) @ lora_b` is added.
+    Heads lie side by side in the product: a TPU's layout of (tokens, heads, head size) is another one than that of
+    (tokens, heads * head size), and each change between them is a pass over memory. Barriers keep the TPU's compiler
+    from moving the change into the product again, forward and backward. Where adapters lie beside the kernel
+    (`model/adapters.py`), `(x @ lora_a) @ lora_b` is added.
 
     Args:
         x: the inputs.
@@ -182,11 +183,15 @@ def linear(
     into, outputs = math.prod(kernel.shape[:input_dims]), kernel.shape[input_dims:]
     before = x.shape[:-input_dims]
     rows = x.reshape(-1, into) if flat else x.reshape(*before, into)
+    if input_dims > 1 and not flat:
+        rows = jax.lax.optimization_barrier(rows)
     out = rows @ kernel.reshape(into, -1)
     if "lora_a" in params:
         a, b = params["lora_a"], params["lora_b"]
         out = out + (rows @ a.reshape(into, -1)) @ b.reshape(b.shape[0], -1)
     out = checkpoint_name(out + params["bias"].reshape((1,) * (out.ndim - 1) + (-1,)), name)
+    if len(outputs) > 1 and not flat:
+        out = jax.lax.optimization_barrier(out)
     return out.reshape(*before, *outputs)
 
 
