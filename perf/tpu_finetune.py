@@ -16,9 +16,6 @@ from typing import Any
 from sc2jax.plan.environment import ENVIRONMENT
 from sc2jax.plan.kernel_compilation import one_device
 
-QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
-"""With more VMEM for products the compiler takes several times as long, and the step as much memory."""
-
 
 def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tuple[int, int, int]:
     """Bytes of the arguments of a step, of what it needs beside them, and of its state by hand."""
@@ -42,7 +39,9 @@ def step_memory(chip: str, size: str, layers: int, rank: int, length: int) -> tu
     adapters = AdapterConfig(rank=rank)
     whole = parameter_table(model)
     table, frozen = adapter_table(whole, adapters), frozen_table(whole, model.compute_dtype)
-    training = TrainingConfig(batch_size=1, steps=1000, warmup_tokens=0, compiler_options=QUICK)
+    # With more VMEM for products the compiler takes several times as long, and the step as much memory.
+    small_tiles = ("xla_tpu_scoped_vmem_limit_kib=",)
+    training = TrainingConfig(batch_size=1, steps=1000, warmup_tokens=0, compiler_options=small_tiles)
     loss = adapted(next_token_loss(model, training.loss_chunk, mesh), adapters)
     batch = abstract_batch(mesh, training.batch_size, length)
     step: Any = compile_train_step(table, loss, training, mesh, row_length=length, seed=0, frozen=frozen)

@@ -123,6 +123,12 @@ _SPARSE_CORE_REDUCTIONS: Mapping[str, bool] = {
     "xla_tpu_enable_sparse_core_collective_offload_all_reduce": True,
     "xla_tpu_enable_all_reduce_offload_tracing": True,
 }
+# Without SparseCores: reduce-scatters that go on within the products behind them, a piece a step. Their buffers need
+# more than the 16 MiB of VMEM that a product has by default.
+_FUSED_REDUCE_SCATTERS: Mapping[str, bool] = {
+    "xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": True,
+    "xla_enable_async_reduce_scatter_fusion": True,
+}
 # KiB of VMEM that an operation may take at most; without it products have tiles for the 16 MiB of a v4.
 _SCOPED_VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
@@ -176,7 +182,7 @@ _V5E_TPU = Tpu(
     torus_dimensions=2,
     network_bandwidth=3.125e9,
     usable_memory_bytes=round(15.75 * GIB),
-    compiler_options={_SCOPED_VMEM: 49152},
+    compiler_options={**_FUSED_REDUCE_SCATTERS, _SCOPED_VMEM: 49152},
 )
 _V5P_TPU = Tpu(
     generation="v5p",

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 
 import pytest
+from quick_compilation import QUICK
 
 from sc2jax.config import load_config, to_settings
 from sc2jax.plan.compilation import CompiledStep, compile_step
@@ -28,8 +29,7 @@ def test_it_names_a_slice(config):
 def test_it_compiles_and_fits(config):
     settings = to_settings(load_config(config))
     slice_, step = find_slice(settings.plan.slice), planned_step(settings)
-    # With more VMEM for products the compiler takes several times as long, and the step as much memory.
-    quickly = dataclasses.replace(step.training, compiler_options=("xla_tpu_scoped_vmem_limit_kib=",))
+    quickly = dataclasses.replace(step.training, compiler_options=QUICK)
     step = dataclasses.replace(step, model=dataclasses.replace(step.model, num_layers=FEW_LAYERS), training=quickly)
     found = compile_step(step, slice_)
     assert isinstance(found, CompiledStep), found

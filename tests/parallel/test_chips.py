@@ -210,7 +210,16 @@ def test_a_collective_is_made_asynchronous_in_one_way_at_most(generation):
         assert not offloaded or tpu_of(generation).sparse_cores
 
 
-@pytest.mark.parametrize(("generation", "mib"), [("v5p", 48), ("v6e", 96), ("tpu7x", 60)])
+def test_reduce_scatters_are_fused_where_no_sparse_core_does_them():
+    """With the compiler's own 16 MiB of VMEM a 7B step then did not compile."""
+    fused = {"xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter", "xla_enable_async_reduce_scatter_fusion"}
+    for generation in GENERATIONS:
+        tpu = tpu_of(generation)
+        assert len(fused & set(tpu.compiler_options)) == (2 if generation == "v5e" else 0)
+    assert not tpu_of("v5e").sparse_cores
+
+
+@pytest.mark.parametrize(("generation", "mib"), [("v5e", 48), ("v5p", 48), ("v6e", 96), ("tpu7x", 60)])
 def test_an_operation_may_take_most_of_the_vmem(generation, mib):
     assert tpu_of(generation).compiler_options["xla_tpu_scoped_vmem_limit_kib"] == mib * 1024
     assert mib * MIB < tpu_of(generation).vmem_bytes

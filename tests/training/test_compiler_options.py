@@ -55,7 +55,9 @@ def test_a_step_for_tpus_is_compiled_with_their_options(name, generation, mesh_o
 
 def test_options_of_the_config_are_added(mesh_of, options_of_step):
     found = options_of_step(mesh_of("v5e-8"), "xla_tpu_scoped_vmem_limit_kib=65536")
-    assert found == {"xla_tpu_scoped_vmem_limit_kib": "65536"}
+    own = GENERATIONS["v5e"].tpu
+    assert own is not None
+    assert found == {**own.compiler_options, "xla_tpu_scoped_vmem_limit_kib": "65536"}
 
 
 def test_a_step_without_options_has_none(mesh_of, options_of_step):

@@ -7,11 +7,9 @@ import sys
 from typing import Any
 
 import pytest
+from quick_compilation import QUICK
 
 from sc2jax.plan.environment import ENVIRONMENT
-
-QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
-"""With more VMEM for products the compiler takes several times as long."""
 
 
 @pytest.mark.slow

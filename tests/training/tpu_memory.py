@@ -8,6 +8,7 @@ import json
 import sys
 
 from jax.experimental import topologies
+from quick_compilation import QUICK
 
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.loss import next_token_loss
@@ -35,10 +36,6 @@ CHOICES = {
     "dots": {"rematerialization": "dots"},
     "attention kept": {"kept_activations": ("attention_output",)},
 }
-
-
-QUICK = ("xla_tpu_scoped_vmem_limit_kib=",)
-"""With more VMEM for products the compiler takes several times as long, and the step as much memory."""
 
 
 def main() -> None:
