@@ -10,7 +10,7 @@ import pytest
 
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import abstract_params, init_params, parameter_table
-from sc2jax.model.transformer import cast_params, forward, layer_norm, output_logits
+from sc2jax.model.transformer import cast_params, forward, layer_norm, linear, output_logits
 from sc2jax.parallel.config import MeshConfig
 from sc2jax.parallel.mesh import create_mesh
 
@@ -124,3 +124,18 @@ def test_devices_gather_parameters_and_no_activations():
     assert gathered
     for shape in gathered:
         assert not {"3", "6", "14", "28"} & set(shape.split(","))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "barriers"), [((8,), (2, 4), 1), ((2, 4), (8,), 1), ((8,), (6,), 0)], ids=["q", "o", "mlp"]
+)
+def test_changes_of_a_heads_layout_stay_out_of_products_on_tpus(inputs, outputs, barriers):
+    """One barrier between heads and the product, and one for the gradient on its way back; on CPUs none."""
+
+    def total(x: jax.Array, kernel: jax.Array, flat: bool) -> jax.Array:
+        return jnp.sum(linear(x, {"kernel": kernel, "bias": jnp.zeros(outputs)}, "q", len(inputs), flat=flat) ** 2)
+
+    x, kernel = jnp.ones((1, 3, *inputs)), jnp.ones((*inputs, *outputs))
+    for flat, expected in ((False, 2 * barriers), (True, 0)):
+        traced = jax.make_jaxpr(jax.grad(total), static_argnums=2)(x, kernel, flat)
+        assert str(traced).count("= optimization_barrier") == expected
