@@ -145,7 +145,7 @@ def layer_seconds(step: Timeline) -> StepTime:
 
 def _variants(step: PlannedStep, slice_: Slice) -> Iterator[tuple[PlannedStep, tuple[str, ...]]]:
     training = fitted_training(step.training, step.model.context_length)
-    for data, sequence in itertools.product(_powers(slice_.devices), _powers(8)):
+    for data, sequence in itertools.product(_divisors(slice_.devices), _powers(8)):
         fsdp, rest = divmod(slice_.devices, data * sequence)
         batch_shards = data * fsdp * step.mesh.slices
         # A row is shared out only where there are too few of them: its keys then travel in every layer.

@@ -34,6 +34,13 @@ def test_candidates_fit_divide_and_are_no_narrow_shards(size, rows, slice_):
     assert len({each.arguments for each in found}) == len(found)
 
 
+def test_copies_of_all_numbers_that_divide_a_slice_are_tried():
+    found = candidates(planned_step("7b", rows=768), find_slice("v5p-384"))
+    copies = {each.step.mesh.data for each in found}
+    # Shards of 1 and 3 copies would have no multiple of 16 rows, and 192 copies do not fit.
+    assert copies == {2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96}
+
+
 def test_what_is_tried_changes_how_a_step_is_computed_and_nothing_else():
     step = planned_step("15b", rows=1024)
     for each in candidates(step, V5P):
