@@ -50,8 +50,17 @@ _FREE = frozenset(
     )
 )
 _FREE_CALLS = frozenset(
-    ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "PrepareAsyncCallDone", "PrepareAsyncCallStart")
+    (
+        "AllocateBuffer",
+        "AssumeGatherIndicesInBound",
+        "ConcatBitcast",
+        "PrepareAsyncCallDone",
+        "PrepareAsyncCallStart",
+        "SliceId",
+    )
 )
+_ZEROING = "ZeroCrop"
+"""What sets, in place, to zero what lies behind an array's own elements, before hosts exchange it between slices."""
 _INDEXED = frozenset(("gather", "scatter"))
 _BYTES = _INDEXED | {
     "concatenate",
@@ -159,7 +168,9 @@ class Program:
         part = self.collective_part(unit)
         if part in (CollectivePart.WHOLE, CollectivePart.START):
             return Cost.COLLECTIVE
-        if part is CollectivePart.DONE or unit.opcode == "recv" or unit.opcode.endswith(("-done", "-update")):
+        if unit.opcode == "recv":  # what is exchanged begins with the send
+            return Cost.FREE
+        if part is CollectivePart.DONE or unit.opcode.endswith(("-done", "-update")):
             return Cost.WAIT
         if unit.opcode in _COPIES or self._is_offloaded_copy(unit):
             return Cost.COPY
@@ -169,7 +180,9 @@ class Program:
             return Cost.CYCLES
         if self._is_one_number(unit):
             return Cost.FREE
-        if unit.opcode in _BYTES or (unit.opcode == "fusion" and any(self._indexed(unit))):
+        if unit.opcode in _BYTES or unit.custom_call_target == _ZEROING:
+            return Cost.BYTES
+        if unit.opcode == "fusion" and any(self._indexed(unit)):
             return Cost.BYTES
         raise unit.error("the text gives no cycles, and what it costs is not known")
 

@@ -125,6 +125,8 @@ V = "f32[8,128]{1,0:T(8,128)S(1)}"
     [
         ("%u = f32[8,128] bitcast(%a)", Cost.FREE),
         ('%u = f32[8,128] custom-call(), custom_call_target="AllocateBuffer"', Cost.FREE),
+        ('%u = u32[] custom-call(), custom_call_target="SliceId"', Cost.FREE),
+        ('%u = f32[8,128] custom-call(%a), custom_call_target="ZeroCrop"', Cost.BYTES),
         ("%u = f32[8,128] negate(%a)" + cycles(3), Cost.CYCLES),
         ("%u = f32[8,128] negate(%a)" + cycles(0), Cost.CYCLES),
         ("%u = s32[] add(%i, %i)", Cost.FREE),

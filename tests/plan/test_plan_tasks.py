@@ -215,3 +215,21 @@ def test_speeds_are_the_chip_s():
     assert capped.clock == 1.5e9
     assert 0.8 * 197e12 < capped.product_flops < 197e12
     assert 0.8 * 819e9 < capped.bandwidth < 819e9
+
+
+def test_an_exchange_between_slices_takes_from_its_send_to_the_end_of_its_receive():
+    """What is received has an instruction of its own, which stands between them and waits for nothing."""
+    host = 'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"%s}'
+    meeting = host % ',_xla_host_transfer_rendezvous="r",_xla_megascale_transfer_type="ALL_REDUCE"'
+    found = step(
+        "%token = token[] after-all()",
+        f"%s = ({A}, u32[], token[]) send(%a, %token), channel_id=1, {meeting}",
+        f"%r = ({A}, u32[], token[]) recv(%token), channel_id=2, {meeting}",
+        PRODUCT_TEXT + cycles(1_000_000),
+        f"%sent = token[] send-done(%s), {host % ''}",
+        f"%received = ({A}, token[]) recv-done(%r), {host % ''}",
+        speed=dataclasses.replace(SPEED, bandwidth=1e12),
+    )
+    seconds = NETWORK.between_slices_seconds(BYTES)
+    assert found.busy[Lane.LINKS, UPDATE, "all-reduce"] == pytest.approx(seconds)
+    assert found.seconds == pytest.approx(max(seconds, 1e-3))
