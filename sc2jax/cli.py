@@ -25,7 +25,7 @@ from sc2jax.process import (
     watch_signals,
 )
 from sc2jax.settings import fitted, shown
-from sc2jax.verbs import FLAGS, TAKES_CONFIG, TAKES_FOLDER, VERBS, docstring, load, sentence, written
+from sc2jax.verbs import FLAGS, SWITCHES, TAKES_CONFIG, TAKES_FOLDER, VERBS, docstring, load, sentence, written
 
 
 def usage() -> str:
@@ -111,7 +111,11 @@ def _with_folder(arguments: list[str]) -> list[str]:
 
 
 def _with_keys(arguments: list[str], flags: Mapping[str, str]) -> list[str]:
-    """The arguments with a verb's flags as the keys that they stand for; one without a value is true."""
+    """The arguments with a verb's flags as the keys that they stand for; a switch without a value is true.
+
+    Raises:
+        UserError: one that is no switch has no value.
+    """
     found, queue = [], list(arguments)
     while queue:
         argument = queue.pop(0)
@@ -121,6 +125,8 @@ def _with_keys(arguments: list[str], flags: Mapping[str, str]) -> list[str]:
             continue
         if not equals and queue and not queue[0].startswith("-"):
             value = queue.pop(0)
+        if not value and name not in SWITCHES:
+            raise UserError(f"--{name} needs a value; write --{name}=VALUE")
         found.append(f"--config.{flags[name]}={value or 'true'}")
     return found
 

@@ -48,6 +48,12 @@ def test_flags_of_a_verb_stand_for_keys(arguments, keys):
     assert cli._with_keys(arguments, {}) == arguments
 
 
+@pytest.mark.parametrize("arguments", [["--measured"], ["--measured="], ["--measured", ""], ["--measured", "--search"]])
+def test_a_flag_that_names_a_file_needs_one(arguments):
+    with pytest.raises(UserError, match=r"^--measured needs a value; write --measured=VALUE"):
+        cli._with_keys(arguments, FLAGS["plan"])
+
+
 def test_a_flag_of_another_verb_is_unknown(capsys):
     status, _, err = run(capsys, "train", "--search")
     assert status == 2

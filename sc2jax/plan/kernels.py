@@ -4,6 +4,7 @@ XLA gives no estimate for such a call. The kernel alone is compiled at its shape
 is multiplied by how often it runs. Only attention kernels are known: sc2jax's own and JAX's splash attention.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sc2jax import storage
+from sc2jax.errors import UserError
 from sc2jax.json_files import as_kind, read_json
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.chips import GENERATIONS
@@ -72,22 +74,23 @@ def kernel_cost(call: KernelCall, generation: str, folder: str) -> KernelCost:
     """The cost of a call on a device of a TPU generation.
 
     A compile takes up to half a minute, so costs are kept in `folder`, one JSON file each, and found again under
-    everything that they follow from.
+    everything that they follow from. What cannot be read there, or be kept, is compiled again: the step of which the
+    call is part took minutes.
 
     Raises:
         RuntimeError: the kernel does not compile for the chip.
         MissedLoopError: the compiler made something else of it than is described.
-        UserError: a file in the folder is damaged.
     """
     key = _follows_from(call, generation)
     path = storage.join(folder, f"{call.kernel}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json")
-    if storage.exists(path):
+    with contextlib.suppress(OSError, UserError):
         kept = read_json(path, _KeptCost, remedy="delete it, and the kernel is compiled again")
         if kept.follows_from == key:
             return kept.cost
     cost = _measured_cost(call, generation)
-    kept = json.dumps(dataclasses.asdict(_KeptCost(key, cost)), indent=1)
-    storage.write_whole(path, kept.encode())
+    with contextlib.suppress(OSError, UserError):
+        kept = json.dumps(dataclasses.asdict(_KeptCost(key, cost)), indent=1)
+        storage.write_whole(path, kept.encode())
     return cost
 
 

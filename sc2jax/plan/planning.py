@@ -186,6 +186,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "devices": plan.devices,
         "mesh": plan.mesh,
         "rows_a_device": plan.step.training.batch_size / plan.devices,
+        "accumulation": plan.step.training.accumulation,
+        "rematerialization": model.rematerialization,
         "parameters": count_params(trained_table(model, plan.step.adapters)),
         "compiled_layers": list(plan.compiled_layers),
         "compile_seconds": plan.compile_seconds,

@@ -3,7 +3,8 @@
 None of these change what is computed. Most are ruled out without a compiler: what a mesh does not divide, what by
 estimate takes more memory than there is, and a shard whose rows are no multiple of 16, for which the TPU's compiler
 sums whole gradients where it would scatter them, or copies each weight into another layout. The most promising are
-compiled with 4 layers, of which the loop's body says what each further layer takes, and the best of those whole.
+compiled with 4 layers, of which the loop's body says what each further layer takes, and the best of those whole, or as
+the caller says with 4 and 8.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from sc2jax.plan.estimate import StepTime, step_time
 from sc2jax.plan.memory import TILE_ROWS, estimated_bytes
 from sc2jax.plan.planning import COMFORTABLE, FEW_LAYERS, Plan, make_plan
 from sc2jax.plan.slices import Slice
-from sc2jax.plan.tasks import BACKWARD, FORWARD
+from sc2jax.plan.tasks import BACKWARD, FORWARD, LOSS
 from sc2jax.plan.timeline import Timeline
 from sc2jax.training.schedule import fitted_training, tokens_per_step
 from sc2jax.training.utilisation import flops_per_token
@@ -74,27 +75,48 @@ def candidates(step: PlannedStep, slice_: Slice) -> list[Candidate]:
     return sorted(found, key=lambda each: (each.seconds, each.arguments))
 
 
-def search(step: PlannedStep, slice_: Slice, *, price: float, cache: str, tell: Callable[[str], None]) -> list[Ranked]:
-    """Compiles the most promising candidates; the fastest that fit, first those that were compiled whole.
+def search(
+    step: PlannedStep, slice_: Slice, *, price: float, whole: bool, cache: str, tell: Callable[[str], None]
+) -> list[Ranked]:
+    """Compiles the most promising candidates; the fastest that fit, first those that were planned with all layers.
+
+    `whole` says how these are: compiled with all, or as `make_plan` finds them from 4 and 8.
 
     Raises:
         UserError: nothing is left to be compiled, or nothing that was compiled fits.
     """
     chosen = candidates(step, slice_)[:COMPILED]
     if not chosen:
+        _require_shares(step, slice_)
         raise UserError(
             f"by estimate no mesh and rematerialization makes the step fit {slice_.name}; name a larger slice in "
             "plan.slice, or a smaller training.batch_size"
         )
-    few = list(_compiled(chosen, slice_, FEW_LAYERS, price, cache, tell))
-    best = sorted(few, key=lambda each: each.seconds)
-    whole = list(_compiled([each.candidate for each in best[:WHOLE]], slice_, 0, price, cache, tell))
+
+    def compiled(chosen: Sequence[Candidate], layers: int) -> list[Ranked]:
+        found = _compiled(chosen, slice_, layers, price=price, whole=whole, cache=cache, tell=tell)
+        return sorted(found, key=lambda each: each.seconds)
+
+    best = compiled(chosen, FEW_LAYERS)
+    if best and best[0].is_whole:  # so few layers has the model
+        return best
+    finished = compiled([each.candidate for each in best[:WHOLE]], 0)
     rest = [each for each in best[WHOLE:] if each.candidate.bytes <= slice_.tpu.usable_memory_bytes]
-    if not whole:
+    if not finished:
         raise UserError(
             f"none of the {len(chosen)} most promising meshes fits {slice_.name}; name a larger slice in plan.slice"
         )
-    return sorted(whole, key=lambda each: each.seconds) + rest
+    return finished + rest
+
+
+def _require_shares(step: PlannedStep, slice_: Slice) -> None:
+    """Raises UserError if there is no mesh over which the batch can be shared out, whatever the memory."""
+    if next(_variants(step, slice_), None) is None:
+        rows = fitted_training(step.training, step.model.context_length).batch_size
+        raise UserError(
+            f"no mesh of {slice_.name} shares out training.batch_size {rows:,} equally over its "
+            f"{slice_.devices * step.mesh.slices:,} devices; make it a multiple of them"
+        )
 
 
 def pareto(ranked: Sequence[Ranked]) -> list[Ranked]:
@@ -113,7 +135,14 @@ def pareto(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 
 def _compiled(
-    chosen: Sequence[Candidate], slice_: Slice, layers: int, price: float, cache: str, tell: Callable[[str], None]
+    chosen: Sequence[Candidate],
+    slice_: Slice,
+    layers: int,
+    *,
+    price: float,
+    whole: bool,
+    cache: str,
+    tell: Callable[[str], None],
 ) -> Iterator[Ranked]:
     """Those that fit, with so many layers, or with all of them."""
     for number, candidate in enumerate(chosen, start=1):
@@ -121,9 +150,9 @@ def _compiled(
         model = candidate.step.model
         few = 0 < layers < model.num_layers
         step = candidate.step
-        if few:
-            step = dataclasses.replace(step, model=dataclasses.replace(model, num_layers=layers))
-        plan = make_plan(step, slice_, price=price, whole=True, cache=cache, tell=lambda _: None)
+        if few:  # in a loop of which each turn is a layer, whatever the model's own has
+            step = dataclasses.replace(step, model=dataclasses.replace(model, num_layers=layers, scan_unroll=1))
+        plan = make_plan(step, slice_, price=price, whole=few or whole, cache=cache, tell=lambda _: None)
         if isinstance(plan, TooLarge) or not plan.fits:
             tell("does not fit")
             continue
@@ -135,11 +164,20 @@ def _compiled(
 
 
 def layer_seconds(step: Timeline) -> StepTime:
-    """What a further layer takes: one more turn of the loops over layers, forward and backward."""
+    """What a further layer takes: one more turn of the loops over layers, forward and backward.
+
+    A loop that computes the loss too is over the parts of a batch: the loops over layers are inside of it, and a
+    further layer takes its turn in each part.
+    """
     found = StepTime(0.0, 0.0, 0.0)
     for loop, _ in step.loops:
-        if {part for _, part, _ in loop.body.busy} & {FORWARD, BACKWARD}:
-            found = found.plus(step_time(loop.body), 1)
+        parts = {part for _, part, _ in loop.body.busy}
+        if parts & {FORWARD, BACKWARD}:
+            found = (
+                found.plus(layer_seconds(loop.body), loop.times)
+                if LOSS in parts
+                else found.plus(step_time(loop.body), 1)
+            )
     return found
 
 

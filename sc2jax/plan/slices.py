@@ -121,6 +121,9 @@ def find_slice(name: str) -> Slice:
     found = re.fullmatch(r"([a-z0-9]+)(?:-([1-9]\d{0,8})|:([1-9]\d{0,4}(?:x[1-9]\d{0,4}){1,2}))", name, re.ASCII)
     chip = GENERATIONS.get(_ALIASES.get(found[1], found[1])) if found else None
     if found is None or chip is None:
+        meant = name.strip().lower()
+        if meant != name:
+            raise UserError(f"there is no slice {shown(name)}; did you mean {find_slice(meant).name}?")
         generations = ", ".join(f"{named_slices(each)[-1].name}" for each in GENERATIONS.values())
         raise UserError(
             f"there is no slice {shown(name)}; the largest of each kind are {generations}, and each also has its "

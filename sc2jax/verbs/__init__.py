@@ -48,6 +48,9 @@ TAKES_CONFIG = ("ablate",)
 FLAGS = {"plan": {"search": "plan.search", "measured": "plan.measured"}}
 """Short forms of keys by verb, `--search` for `--config.plan.search=true`, of what only chooses what to do or show."""
 
+SWITCHES = ("search",)
+"""Of these, those that mean true where they stand alone."""
+
 
 def written(verb: str, config: Any) -> tuple[str, ...]:
     """The stages that a verb is going to write with a config, of those that `paths` may name."""

@@ -2,16 +2,19 @@
 
 `sc2jax plan --config=starcoder2:15b,stage=base --config.plan.slice=v5p-512` says whether it fits, how long a step takes
 and where the time goes, what share of the peak that is, and with `plan.price` what the training costs; it writes
-`plan/`: plan.json, and a page with the timeline of one layer. With `mesh.slices` it plans for several slices.
+`plan/`: plan.json, plan.txt with what it says, and a page with the timeline of one layer. With `mesh.slices` it plans
+for several slices.
 `--search` looks for the fastest mesh, rematerialization and rows a device, each with what to add to the command
 that trains so; `--measured FILE` compares with what perf/on_tpu.py measured. Needs libtpu: pip install "sc2jax[plan]",
 on Linux and x86-64. What the estimate counts and what it leaves out stands in docs/planning.md.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 
 import sc2jax
 from sc2jax.config import Settings
@@ -31,8 +34,10 @@ from sc2jax.records.stage import Stage, Written
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.storage import join
 
-VERSION = 1
-JSON, PAGE = "plan.json", "index.html"
+VERSION = 2
+JSON, TEXT, PAGE = "plan.json", "plan.txt", "index.html"
+COMPILERS = ("jax", "jaxlib", "libtpu")
+"""The packages whose versions decide what a step is compiled to."""
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -44,17 +49,25 @@ def run(settings: Settings, workdir: str) -> None:
         raise UserError("--search finds another step than was measured: search first, then measure what it has found")
     measured = read_measured(settings.plan.measured, step, slice_) if settings.plan.measured else None
 
+    told: list[str] = []
+
     def write(unfinished: str) -> Written:
-        plan = _planned(this, step, slice_)
-        for line in summary(plan):
-            say(line)
-        page = render_page(plan, sc2jax.__version__)
-        content = canonical_json(plan_json(plan), indent=1).encode()
-        return [write_output(unfinished, JSON, content), write_output(unfinished, PAGE, page.encode())], {}
+        plan, found = _planned(this, step, slice_)
+        told.extend([*found, *summary(plan)])
+        _say_all(told)  # before anything is written: the disk may be full
+        contents = {
+            JSON: canonical_json(plan_json(plan), indent=1),
+            TEXT: "".join(f"{line}\n" for line in told),
+            PAGE: render_page(plan, sc2jax.__version__),
+        }
+        return [write_output(unfinished, name, content.encode()) for name, content in contents.items()], {}
 
     sections = {"slice": slice_.name, "version": sc2jax.__version__, **dataclasses.asdict(step)}
     sections |= {"price": settings.plan.price, "whole": settings.plan.whole, "search": settings.plan.search}
+    sections |= {"compilers": _versions(COMPILERS)}
     manifest, folder = this.do(Stage("plan", VERSION, sections, {}, write)), this.folder("plan")
+    if not told:  # it was planned before, and whoever asks again wants the answer again
+        _say_all(read_output(folder, manifest, TEXT).decode().splitlines())
     for line in compared(measured, json.loads(read_output(folder, manifest, JSON))) if measured is not None else ():
         say(line)
     say("a plan as numbers and as a page", join(folder, PAGE))
@@ -67,17 +80,27 @@ def planned_step(settings: Settings) -> PlannedStep:
     return PlannedStep(model, settings.adapters, settings.training, settings.mesh, settings.seed)
 
 
-def _planned(run: Run, step: PlannedStep, slice_: Slice) -> Plan:
-    settings = run.settings.plan
+def _planned(run: Run, step: PlannedStep, slice_: Slice) -> tuple[Plan, Sequence[str]]:
+    """The plan, of a search the fastest, and what else such has found."""
+    settings, named = run.settings.plan, run.settings.paths.compilation_cache
+    kept = join(named, "kernels") if named else default_folder(os.environ, "kernels")
     with tempfile.TemporaryDirectory() as scratch:
-        keeps = run.settings.paths.compilation_cache != OFF
-        cache = default_folder(os.environ, "kernels") if keeps else scratch
+        cache = scratch if named == OFF else kept
         if settings.search:
-            ranked = search(step, slice_, price=settings.price, cache=cache, tell=say)
-            for line in ranking(pareto(ranked)):
-                say(line)
-            return ranked[0].plan
+            ranked = search(step, slice_, price=settings.price, whole=settings.whole, cache=cache, tell=say)
+            return ranked[0].plan, list(ranking(pareto(ranked)))
         plan = make_plan(step, slice_, price=settings.price, whole=settings.whole, cache=cache, tell=say)
     if isinstance(plan, TooLarge):
         raise UserError(refusal(plan, step, slice_))
-    return plan
+    return plan, ()
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {each.name: each.version for name in packages for each in importlib.metadata.distributions(name=name)}
+    return dict(sorted(found.items()))

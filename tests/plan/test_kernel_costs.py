@@ -1,11 +1,11 @@
 """The cost of a call by the TPU's own compiler, for chips that are not there."""
 
+import errno
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-from sc2jax.errors import UserError
 from sc2jax.parallel.chips import GENERATIONS
 from sc2jax.plan import kernels
 from sc2jax.plan.kernel_call import KernelCall, SplashSettings
@@ -55,8 +55,38 @@ def test_cost_of_our_kernel_on_two_cores_and_where_it_is_kept(tmp_path: Path, mo
     monkeypatch.undo()
     [kept] = tmp_path.iterdir()
     kept.write_text(kept.read_text().replace("cycles", "circles"))
-    with pytest.raises(UserError, match=r"damaged.*delete it"):
+    monkeypatch.setattr(kernels, "dump", compiles)
+    with pytest.raises(AssertionError, match="compiled again"):
         kernel_cost(call, "v5p", str(tmp_path))
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "a folder", "no folder to be in", "a full disk"])
+def test_a_cost_that_cannot_be_kept_or_read_is_told_all_the_same(tmp_path, monkeypatch, spoil):
+    """When a kernel's cost is asked for, its step has been compiled, for minutes."""
+    call = KernelCall("window_attention_forward", ROWS, segmented=True, rotates=True)
+    folder = tmp_path / "kernels"
+    monkeypatch.setattr(kernels, "_measured_cost", lambda *_: KernelCost(1, 2, 3, 4))
+    kernel_cost(call, "v5p", str(folder))
+    [kept] = folder.iterdir()
+    monkeypatch.setattr(kernels, "_measured_cost", lambda *_: KernelCost(5, 6, 7, 8))
+    if spoil == "damaged":
+        kept.write_bytes(kept.read_bytes()[:20])
+    else:
+        kept.unlink()
+    if spoil == "a folder":
+        kept.mkdir()
+    elif spoil == "no folder to be in":
+        folder.rmdir()
+        folder.write_text("")
+    elif spoil == "a full disk":
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(kernels.storage, "write_whole", refuse)
+    assert kernel_cost(call, "v5p", str(folder)) == KernelCost(5, 6, 7, 8)
+    if spoil == "damaged":
+        assert '"cycles": 5' in kept.read_text()
 
 
 @pytest.mark.slow

@@ -9,10 +9,13 @@ from sc2jax.config import default_config, to_settings
 from sc2jax.config_values import override
 from sc2jax.errors import UserError
 from sc2jax.parallel.mesh import mesh_sizes
+from sc2jax.plan import search as search_module
 from sc2jax.plan.compilation import Memory
 from sc2jax.plan.memory import estimated_bytes
 from sc2jax.plan.search import Ranked, candidates, layer_seconds, pareto, search
 from sc2jax.plan.slices import find_slice
+from sc2jax.plan.tasks import OTHER, UPDATE
+from sc2jax.plan.timeline import Repeat, Task, timeline
 from sc2jax.verbs.plan import planned_step as step_of_settings
 
 V5P, V5E = find_slice("v5p-512"), find_slice("v5e-256")
@@ -81,7 +84,41 @@ def test_what_keeps_more_is_faster_where_it_fits():
 
 def test_nothing_that_fits_is_one_message():
     with pytest.raises(UserError, match=r"^by estimate no mesh .* fit v5e-4; name a larger slice"):
-        search(planned_step("15b", rows=4), find_slice("v5e-4"), price=0, cache="", tell=lambda _: None)
+        search(planned_step("15b", rows=4), find_slice("v5e-4"), price=0, whole=True, cache="", tell=lambda _: None)
+
+
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_a_batch_that_no_mesh_shares_out_is_not_said_to_be_too_large(rows):
+    assert not candidates(planned_step("7b", rows=rows), V5P)
+    with pytest.raises(UserError, match=rf"^no mesh of v5p-512 shares out training.batch_size {rows:,} equally over"):
+        search(planned_step("7b", rows=rows), V5P, price=0, whole=True, cache="", tell=lambda _: None)
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> list[tuple[int, int, bool]]:
+    """What was compiled instead of steps: layers, layers in a turn, and whether whole; the plan is always the same."""
+    found = []
+
+    def make_plan(step, _slice, *, whole, **_):
+        found.append((step.model.num_layers, step.model.scan_unroll, whole))
+        return plan_by_hand(step=step)
+
+    monkeypatch.setattr(search_module, "make_plan", make_plan)
+    return found
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_few_layers_are_compiled_in_turns_of_one_and_the_best_as_was_said(compiled, whole):
+    step = planned_step("15b", rows=1024, scan_unroll=2)
+    ranked = search(step, V5P, price=0, whole=whole, cache="", tell=lambda _: None)
+    assert compiled == [(4, 1, True)] * 6 + [(40, 2, whole)] * 3
+    assert [each.is_whole for each in ranked] == [True] * 3 + [False] * 3
+
+
+def test_a_model_of_few_layers_is_compiled_once(compiled):
+    ranked = search(planned_step("15b", rows=1024, num_layers=3), V5P, price=0, whole=True, cache="", tell=print)
+    assert compiled == [(3, 1, True)] * 6
+    assert all(each.is_whole for each in ranked)
 
 
 def test_a_layer_is_a_turn_of_the_loops_over_layers():
@@ -89,6 +126,15 @@ def test_a_layer_is_a_turn_of_the_loops_over_layers():
     turns = [loop.body.seconds for loop, _ in step.loops if loop.body.busy]
     assert layer_seconds(step).exposed <= sum(turns)
     assert layer_seconds(step).exposed > 0
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_layer_takes_its_turns_in_each_part_of_a_batch(parts):
+    """Whatever else a part has: the loss, and sums of gradients, which more layers do not repeat."""
+    once = step_timeline()
+    step = timeline([Repeat("while.0", once, parts), Task("adam", UPDATE, OTHER, 4e-3)])
+    assert layer_seconds(step).exposed == pytest.approx(parts * layer_seconds(once).exposed)
+    assert layer_seconds(step).exposed < step.seconds / 40
 
 
 def ranked(seconds: float, memory: int, is_whole: bool = True) -> Ranked:

@@ -125,6 +125,9 @@ def test_axes_are_rings_as_the_scaling_book_says(name, wraps):
     [
         ("v5p-500", "there is no slice v5p-500; the nearest are v5p-384 and v5p-512"),
         ("v5p-511", "there is no slice v5p-511; the nearest are v5p-384 and v5p-512"),
+        ("V5P-512", "there is no slice 'V5P-512'; did you mean v5p-512?"),
+        (" TPU7x:4X4X8 ", "there is no slice ' TPU7x:4X4X8 '; did you mean tpu7x-256?"),
+        ("V5P-511", "there is no slice v5p-511; the nearest are v5p-384 and v5p-512"),
         ("v5p-4", "there is no slice v5p-4; the nearest is v5p-8"),
         ("v5p-12289", "there is no slice v5p-12289; the nearest is v5p-12288"),
         ("v4-8320", "there is no slice v4-8320; the nearest is v4-8192"),

@@ -92,6 +92,7 @@ def test_a_plan_is_numbers_and_a_page(tmp_path, capsys):
     status, printed, _ = run(tmp_path, capsys, plan__slice="v5e-4", plan__price="2.0")
     assert status == 0
     assert "compiling" not in printed, "what was planned is not compiled again"
+    assert "fits" in printed and "utilisation" in printed, "the answer is told again"
 
 
 @NEEDS_LIBTPU
