@@ -47,10 +47,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in "15b base v5p-512"; of several slices with their number."""
+        """As in "15b base v5p-512"; of several slices with their number, and what is not `dots`."""
         slices = next((one.partition("=")[2] for one in self.overrides if one.startswith("mesh.slices=")), "")
         size, stage = self.config.removeprefix("starcoder2:").split(",stage=")
-        return f"{size} {stage} {f'{slices} x ' if slices else ''}{self.slice}"
+        again = ", full" if FULL in self.overrides else ""
+        return f"{size} {stage} {f'{slices} x ' if slices else ''}{self.slice}{again}"
 
 
 def _cell(config: str, slice_name: str, *overrides: str) -> Cell:
@@ -61,7 +62,12 @@ BASE_15B, LONG_15B = "starcoder2:15b,stage=base", "starcoder2:15b,stage=long"
 BASE_7B, LONG_7B = "starcoder2:7b,stage=base", "starcoder2:7b,stage=long"
 BASE_3B, LONG_3B = "starcoder2:3b,stage=base", "starcoder2:3b,stage=long"
 WIDE, NARROW = ("mesh.data=2", "mesh.fsdp=128"), ("mesh.data=8", "mesh.fsdp=32")
+HALVES = ("mesh.data=4", "mesh.fsdp=32", "mesh.sequence=2")
+QUARTERS = ("mesh.data=2", "mesh.fsdp=32", "mesh.sequence=4")
+"""Of rows, on a device: a batch of the long stage has fewer rows than there are devices."""
 
+FULL = "model.rematerialization=full"
+"""Where what `dots` keeps of a row does not fit."""
 ONE_ROW = "training.batch_size=256"
 """Where two rows do not fit at a time: parts of a batch, one after the other, would keep the batch, but the compiler
 does not let their collectives go on beside compute."""
@@ -79,9 +85,19 @@ CELLS = (
     _cell(BASE_3B, "tpu7x-256", *NARROW),
     _cell(BASE_7B, "v6e-256", *NARROW, ONE_ROW),
     _cell(BASE_7B, "tpu7x-256", *NARROW),
-    _cell(LONG_3B, "v5p-512", "mesh.data=4", "mesh.fsdp=32", "mesh.sequence=2"),
-    _cell(LONG_7B, "v5p-512", "mesh.data=2", "mesh.fsdp=32", "mesh.sequence=4"),
+    _cell(LONG_3B, "v5p-512", *HALVES),
+    _cell(LONG_7B, "v5p-512", *QUARTERS),
     _cell(BASE_15B, "v5p-512", "mesh.slices=2", *WIDE),
+    _cell(BASE_15B, "v5e-256", *WIDE, ONE_ROW, FULL),
+    _cell(LONG_3B, "v5e-256", *HALVES, FULL),
+    _cell(LONG_3B, "v6e-256", *HALVES),
+    _cell(LONG_3B, "tpu7x-256", *HALVES),
+    _cell(LONG_7B, "v5e-256", *QUARTERS, FULL),
+    _cell(LONG_7B, "v6e-256", *QUARTERS, FULL),
+    _cell(LONG_7B, "tpu7x-256", *QUARTERS),
+    _cell(LONG_15B, "v5e-256", "mesh.fsdp=128", "mesh.sequence=2", "training.batch_size=128", FULL),
+    _cell(LONG_15B, "v6e-256", *WIDE, FULL),
+    _cell(LONG_15B, "tpu7x-256", *WIDE),
 )
 PAPER_TOKENS = {"3b": 2.6, "7b": 3.5, "15b": 4.1}
 """Millions in a step (StarCoder2 paper, section 6.1)."""
