@@ -7,6 +7,7 @@ compiled with 4 layers, of which the loop's body says what each further layer ta
 the caller says with 4 and 8.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,25 @@ def candidates(step: PlannedStep, slice_: Slice) -> list[Candidate]:
             continue
         if needed <= COMFORTABLE * slice_.tpu.usable_memory_bytes:
             found.append(Candidate(changed, arguments, needed, _estimated_seconds(changed, slice_, sizes)))
-    return sorted(found, key=lambda each: (each.seconds, each.arguments))
+    return sorted(found, key=_promise)
+
+
+def promising(found: Sequence[Candidate]) -> list[Candidate]:
+    """The first of them that are compiled, half of them at most of one rematerialization while there are others.
+
+    The first are often one way with its neighbours: where the estimate misjudges that, something else is left.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    first, others = [], []
+    for each in found:
+        policy = each.step.model.rematerialization
+        counts[policy] += 1
+        (first if counts[policy] <= COMPILED // 2 else others).append(each)
+    return sorted([*first, *others][:COMPILED], key=_promise)
+
+
+def _promise(candidate: Candidate) -> tuple[float, tuple[str, ...]]:
+    return candidate.seconds, candidate.arguments
 
 
 def search(
@@ -85,7 +104,7 @@ def search(
     Raises:
         UserError: nothing is left to be compiled, or nothing that was compiled fits.
     """
-    chosen = candidates(step, slice_)[:COMPILED]
+    chosen = promising(candidates(step, slice_))
     if not chosen:
         _require_shares(step, slice_)
         raise UserError(

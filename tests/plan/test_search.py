@@ -12,7 +12,7 @@ from sc2jax.parallel.mesh import mesh_sizes
 from sc2jax.plan import search as search_module
 from sc2jax.plan.compilation import Memory
 from sc2jax.plan.memory import estimated_bytes
-from sc2jax.plan.search import Ranked, candidates, layer_seconds, pareto, search
+from sc2jax.plan.search import Ranked, candidates, layer_seconds, pareto, promising, search
 from sc2jax.plan.slices import find_slice
 from sc2jax.plan.tasks import OTHER, UPDATE
 from sc2jax.plan.timeline import Repeat, Task, timeline
@@ -71,6 +71,20 @@ def test_rows_are_shared_out_where_there_are_fewer_than_devices():
     assert {each.step.mesh.sequence for each in found} >= {2}
     assert all(each.step.mesh.sequence > 1 for each in found)
     assert all(each.step.mesh.sequence == 1 for each in candidates(planned_step("3b", rows=512), V5E))
+
+
+def test_no_rematerialization_takes_more_than_half_of_what_is_compiled_while_there_are_others():
+    found = candidates(planned_step("7b", rows=768), find_slice("v5p-384"))
+    policies = [each.step.model.rematerialization for each in found]
+    chosen = promising(found)
+    assert len(chosen) == 6
+    assert policies[:6] == ["none"] * 6
+    assert [each.step.model.rematerialization for each in chosen] == ["none"] * 3 + ["dots"] * 3
+    assert chosen[:3] == found[:3]
+    assert chosen[3] == found[policies.index("dots")]
+    alone = [each for each in found if each.step.model.rematerialization == "full"]
+    assert promising(alone) == alone[:6]
+    assert promising(found[:2]) == found[:2]
 
 
 def test_what_keeps_more_is_faster_where_it_fits():
