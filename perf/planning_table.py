@@ -83,7 +83,7 @@ CELLS = (
     _cell(BASE_3B, "v5e-256", *NARROW, ONE_ROW),
     _cell(BASE_3B, "v6e-256", *NARROW),
     _cell(BASE_3B, "tpu7x-256", *NARROW),
-    _cell(BASE_7B, "v6e-256", *NARROW, ONE_ROW),
+    _cell(BASE_7B, "v6e-256", *NARROW, "training.batch_size=512"),
     _cell(BASE_7B, "tpu7x-256", *NARROW),
     _cell(LONG_3B, "v5p-512", *HALVES),
     _cell(LONG_7B, "v5p-512", *QUARTERS),
