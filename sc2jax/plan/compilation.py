@@ -5,12 +5,10 @@ looks for its environment when JAX is imported, and takes gigabytes that nobody 
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import multiprocessing
 import os
 import re
-import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,7 +18,7 @@ from typing import Any
 from sc2jax.errors import UserError
 from sc2jax.model.config import AdapterConfig, ModelConfig
 from sc2jax.parallel.config import MeshConfig
-from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.environment import ENVIRONMENT, end_with_parent
 from sc2jax.plan.interconnect import Place
 from sc2jax.plan.slices import Slice, require_compiler
 from sc2jax.training.config import TrainingConfig
@@ -36,7 +34,6 @@ _NO_ROOM = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What it says of an operation or kernel that wants more of a core's own memory than there is or than it may take."""
-_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -140,8 +137,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _send(to: Connection, step: PlannedStep, slice_: Slice) -> None:
-    # libtpu is for Linux alone: there a process can ask to end with the one that began it, however that is ended.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     try:
         found = _compiled(step, slice_)
     except Exception as error:

@@ -1,6 +1,8 @@
 """What the TPU's compiler needs in the environment of a process on a machine without a TPU, before it imports jax."""
 
+import ctypes
 import os
+import signal
 
 # Without these libtpu asks for the machine's metadata and takes a lock, and jax looks for a TPU.
 ENVIRONMENT = {
@@ -10,6 +12,14 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
+
+
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Lets this process end with the one that began it, however that is ended; libtpu is for Linux alone, which can."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def require_environment() -> None:

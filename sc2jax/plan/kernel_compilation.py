@@ -4,6 +4,7 @@
 and keeps the compiler's listing of every Pallas kernel, which `kernels_of` reads.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sc2jax.parallel.chips import GENERATIONS
-from sc2jax.plan.environment import ENVIRONMENT
+from sc2jax.plan.environment import ENVIRONMENT, end_with_parent
 from sc2jax.plan.kernel_schedule import Kernel, read_kernel
 from sc2jax.plan.slices import Slice
 
@@ -64,6 +65,7 @@ def dump(generation: str, subject: str, arguments: Sequence[Any], folder: Path) 
 
     Raises:
         RuntimeError: it does not compile.
+        OSError: the dump, up to some hundred megabytes, has no room on the folder's disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     flags = f"--xla_mosaic_dump_to={folder} --xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
@@ -73,6 +75,8 @@ def dump(generation: str, subject: str, arguments: Sequence[Any], folder: Path) 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment = inherited | ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    if done.returncode and (full := os.strerror(errno.ENOSPC)) in done.stderr:
+        raise OSError(errno.ENOSPC, full, str(folder))
     if done.returncode:
         raise RuntimeError(f"{subject}{tuple(arguments)} does not compile for {generation}:\n{done.stderr[-4000:]}")
     return json.loads(report.read_text())
@@ -103,6 +107,7 @@ def _load(subject: str) -> Callable:
 
 def main() -> None:
     """Compiles a subject, and writes its sizes and cycles as JSON."""
+    end_with_parent()
     generation, subject, arguments, report = sys.argv[1:]
     function, abstract_args = _load(subject)(*json.loads(arguments))
     compiled = compile_for(generation, function, *abstract_args)
