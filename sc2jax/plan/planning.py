@@ -91,7 +91,7 @@ def make_plan(
         step: what is planned.
         slice_: where.
         price: of a chip for an hour; 0: not known.
-        whole: whether all layers are compiled.
+        whole: whether all layers are compiled, as they are where a turn of their loop is several of them.
         cache: a folder for what is found of kernels.
         tell: says what is being done.
         compiled_by: what compiles a step, or finds it where it was kept.
@@ -100,7 +100,8 @@ def make_plan(
         UserError: settings do not fit each other or the slice.
     """
     layers = step.model.num_layers
-    numbers = (layers,) if whole or layers <= MANY_LAYERS else (FEW_LAYERS, MANY_LAYERS)
+    few = not whole and layers > MANY_LAYERS and step.model.scan_unroll == 1
+    numbers = (FEW_LAYERS, MANY_LAYERS) if few else (layers,)
     read: list[tuple[CompiledStep, Figures, Timeline]] = []
     for number in numbers:
         tell(f"compiling a step of {number} layers for {slice_.name}")

@@ -63,8 +63,8 @@ def _lines(table: tables.Table) -> Iterator[str]:
         yield f"{_GAP}{table.note}"
 
 
-def ranking(ranked: Sequence[Ranked]) -> Iterator[str]:
-    """What a search has found, the fastest first, each with what has to be added to the command that trains so."""
+def ranking(ranked: Sequence[Ranked], command: str) -> Iterator[str]:
+    """What a search has found, the fastest first, each with the command that trains so: this one, with arguments."""
     for number, each in enumerate(ranked, start=1):
         memory = each.plan.figures.memory.peak
         found = f"{tables.duration(each.seconds)} a step, {tables.gib(memory)}"
@@ -73,4 +73,4 @@ def ranking(ranked: Sequence[Ranked]) -> Iterator[str]:
             yield f"{number}. {found}, utilisation {share}"
         else:
             yield f"{number}. {found} with {each.plan.step.model.num_layers} layers alone; by the turns of their loops"
-        yield f"{_GAP}{_GAP}{' '.join(each.candidate.arguments) or 'as it is'}"
+        yield f"{_GAP}{_GAP}{' '.join([command, *each.candidate.arguments])}"

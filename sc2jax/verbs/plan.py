@@ -3,8 +3,7 @@
 `sc2jax plan --config=starcoder2:15b,stage=base --config.plan.slice=v5p-512` says whether it fits, how long a step takes
 and where the time goes, what share of the peak that is, and with `plan.price` what the training costs; it writes
 `plan/`: plan.json, plan.txt with what it says, and a page with the timeline of one layer. With `mesh.slices` it plans
-for several slices.
-`--search` looks for the fastest mesh, rematerialization and rows a device, each with what to add to the command
+for several slices. `--search` looks for the fastest mesh, rematerialization and rows a device, each with the command
 that trains so; `--measured FILE` compares with what perf/on_tpu.py measured. Needs libtpu: pip install "sc2jax[plan]",
 on Linux and x86-64. What the estimate counts and what it leaves out stands in docs/planning.md.
 """
@@ -13,11 +12,12 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 
 import sc2jax
-from sc2jax.config import Settings
+from sc2jax.config import CONFIG_FILE, Settings
 from sc2jax.errors import UserError
 from sc2jax.model.config import ModelConfig
 from sc2jax.parallel.compilation_cache import OFF, default_folder
@@ -88,7 +88,8 @@ def _planned(run: Run, step: PlannedStep, slice_: Slice) -> tuple[Plan, Sequence
         cache = scratch if named == OFF else kept
         if settings.search:
             ranked = search(step, slice_, price=settings.price, whole=settings.whole, cache=cache, tell=say)
-            return ranked[0].plan, list(ranking(pareto(ranked)))
+            saved = shlex.quote(join(run.folder("plan"), CONFIG_FILE))
+            return ranked[0].plan, list(ranking(pareto(ranked), f"sc2jax train --config={saved} --workdir=DIR"))
         plan = make_plan(step, slice_, price=settings.price, whole=settings.whole, cache=cache, tell=say)
     if isinstance(plan, TooLarge):
         raise UserError(refusal(plan, step, slice_))

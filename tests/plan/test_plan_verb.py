@@ -1,12 +1,19 @@
 """What the verb does around a plan, without a compiler."""
 
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from plan_by_hand import plan_by_hand, planned_step
 
-from sc2jax.cli import main
+from sc2jax.cli import main, parse
+from sc2jax.config import to_settings
+from sc2jax.plan import search as search_module
+from sc2jax.plan.compilation import TooLarge
+from sc2jax.plan.planning import make_plan
+from sc2jax.plan.slices import find_slice
 from sc2jax.verbs import plan as verb
 
 
@@ -57,3 +64,37 @@ def test_what_is_found_of_kernels_is_kept_where_programs_are(tmp_path, capsys, p
         assert planned[0]["cache"] == str(tmp_path / folder)
     else:
         assert not Path(planned[0]["cache"]).exists(), "nothing is kept"
+
+
+def test_each_way_that_a_search_finds_has_the_command_that_trains_so(tmp_path, capsys, monkeypatch):
+    found = []
+
+    def plan_of(step, _slice, **_):
+        plan = plan_by_hand(step=dataclasses.replace(planned_step(mesh={"data": 2}), seed=step.seed))
+        memory = dataclasses.replace(plan.figures.memory, beside=2**30 - len(found))  # so that no other is as good
+        time = dataclasses.replace(plan.figures.time, exposed=plan.figures.time.exposed * (1 + len(found) / 100))
+        found.append(step)
+        return dataclasses.replace(plan, figures=dataclasses.replace(plan.figures, memory=memory, time=time))
+
+    monkeypatch.setattr(search_module, "make_plan", plan_of)
+    status, printed, errors = run(tmp_path, capsys, "--search", "--config.model.num_layers=4")
+    assert (status, errors) == (0, "")
+    commands = re.findall(r"sc2jax (train .*)", printed.replace("\N{NO-BREAK SPACE}", " "))
+    assert len(commands) == len(found) == 6
+    for command, step in zip(commands, found, strict=True):
+        verb_name, *arguments = shlex.split(command)
+        _, config, _ = parse(verb_name, arguments)
+        assert verb.planned_step(to_settings(config)) == step
+
+
+@pytest.mark.parametrize(("unroll", "layers"), [(1, 4), (2, 40)])
+def test_layers_that_share_a_turn_of_their_loop_are_compiled_whole(monkeypatch, unroll, layers):
+    asked = []
+
+    def compiled_by(step, _slice):
+        asked.append(step.model.num_layers)
+        return TooLarge(2, 1, "hbm", step.model.num_layers)
+
+    step = planned_step(scan_unroll=unroll)
+    make_plan(step, find_slice("v5p-512"), price=0, whole=False, cache="", tell=lambda _: None, compiled_by=compiled_by)
+    assert asked == [layers]

@@ -150,7 +150,7 @@ def test_a_slice_that_does_not_exist_is_refused_with_the_nearest(name, message):
 @pytest.mark.parametrize(
     "name",
     ["", "v5p", "v5p-", "v5p-0", "v5p-08", "v5p-8x", "v5-8", "v7x-8", "5p-8", "v5p:", "v5p:4", "v5p:4x4x4x4",
-     "v5p:0x4x4", "v5p-1\u0666", "v5p-8\n", "v5p-" + "9" * 5000, "V5P-8"],
+     "v5p:0x4x4", "v5p-1\u0666", "v5p-" + "9" * 5000],
 )  # fmt: skip
 def test_what_is_no_name_of_a_slice_is_refused_with_those_of_all_generations(name):
     with pytest.raises(
