@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sc2jax.errors import UserError
 from sc2jax.model.params import count_params, parameter_table
 from sc2jax.parallel.mesh import mesh_sizes
+from sc2jax.plan import tables
 from sc2jax.plan.compilation import PlannedStep, TooLarge
 from sc2jax.plan.estimate import StepTime, step_time
 from sc2jax.plan.memory import TILE_ROWS, estimated_bytes
@@ -178,7 +179,7 @@ def _compiled(
         seconds = plan.figures.time.exposed
         if few:
             seconds += (model.num_layers - layers) * layer_seconds(plan.timeline).exposed
-        tell(f"{seconds:.3f} s a step")
+        tell(f"{tables.duration(seconds)} a step")
         yield Ranked(candidate, plan, seconds, not few)
 
 
