@@ -110,7 +110,8 @@ class Network:
         start, end = self.places[source], self.places[target]
         if start.slice != end.slice:
             return sent_bytes / self._tpu.network_bandwidth
-        hops = sum(self._distance(axis, *ends) for axis, ends in enumerate(zip(start.chip, end.chip, strict=True)))
+        # Coordinates of a chip are three also where the torus has two axes.
+        hops = sum(self._distance(axis, start.chip[axis], end.chip[axis]) for axis in range(len(self.extents)))
         return sent_bytes / self._link_bandwidth + hops * HOP_SECONDS
 
     def _distance(self, axis: int, start: int, end: int) -> int:

@@ -97,3 +97,13 @@ def test_a_permute_takes_one_link_and_the_shorter_way():
     assert network(slices=2).permute_seconds(BYTES, [(0, 256)]) == pytest.approx(BYTES / 6.25e9)
     assert network().permute_seconds(BYTES, []) == 0
     assert network(slices=2).between_slices_seconds(BYTES) == pytest.approx(BYTES / 6.25e9)
+
+
+def test_chips_of_a_flat_torus_have_a_third_coordinate():
+    """As JAX gives them."""
+    places = [Place(0, (x, y, 0)) for x in range(16) for y in range(16)]
+    flat = Network(GENERATIONS["v6e"], (16, 16), (True, True), places)
+    # From (0, 0) to (2, 15): two and, the shorter way around, one.
+    assert flat.permute_seconds(BYTES, [(0, 2 * 16 + 15)]) == pytest.approx(BYTES / 90e9 + 3 * HOP_SECONDS)
+    rows = [[x * 16 + y for y in range(16)] for x in range(16)]
+    assert flat.seconds("all-gather", BYTES, rows) == pytest.approx(BYTES * 15 / 16 / (2 * 90e9))
