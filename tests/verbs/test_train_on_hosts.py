@@ -146,9 +146,8 @@ def test_hosts_with_other_inputs_or_another_folder_are_refused(start, inputs, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("saved_by", [1, 4])
+@pytest.mark.parametrize("saved_by", [1, 2, 4])
 def test_any_number_of_processes_goes_on_where_any_other_stopped(start, tmp_path, saved_by):
-    """Where two have stopped, two go on and one does: the test of these does not wait to be asked for."""
     trained(start, saved_by, tmp_path / "whole")
     for count in (1, 2, 4):
         workdir = tmp_path / str(count)
