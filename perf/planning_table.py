@@ -73,7 +73,7 @@ SMALL_TILES = (
     "training.compiler_options=('xla_tpu_scoped_vmem_limit_kib=24576',"
     "'xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter=','xla_enable_async_reduce_scatter_fusion=')"
 )
-"""With which the longest stages compile in a quarter of the time, for some points of utilisation."""
+"""With which steps compile in a fraction of the time; what that costs these cells was not measured."""
 ONE_ROW = "training.batch_size=256"
 """Where two rows do not fit at a time: parts of a batch, one after the other, would keep the batch, but the compiler
 does not let their collectives go on beside compute."""
