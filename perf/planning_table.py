@@ -95,7 +95,7 @@ CELLS = (
     _cell(LONG_7B, "v5p-512", *QUARTERS),
     _cell(BASE_15B, "v5p-512", "mesh.slices=2", *WIDE),
     _cell(BASE_15B, "v5e-256", *WIDE, ONE_ROW, FULL),
-    _cell(LONG_3B, "v5e-256", *HALVES, FULL, SMALL_TILES),
+    _cell(LONG_3B, "v5e-256", *QUARTERS, FULL, SMALL_TILES),
     _cell(LONG_3B, "v6e-256", *HALVES, SMALL_TILES),
     _cell(LONG_3B, "tpu7x-256", *HALVES, SMALL_TILES),
     _cell(LONG_7B, "v5e-256", *QUARTERS, FULL, SMALL_TILES),

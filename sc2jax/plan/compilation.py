@@ -177,6 +177,7 @@ def _compiled(step: PlannedStep, slice_: Slice) -> CompiledStep | TooLarge:
         compiled = jitted.lower(state, abstract_batch(mesh, training.batch_size, row_length)).compile()
     except jax.errors.JaxRuntimeError as error:
         _refuse_no_room(str(error), slice_)
+        _refuse_no_route(str(error), slice_, step.mesh)
         too_large = _too_large(str(error), model.num_layers)
         if too_large is None:
             raise
@@ -222,3 +223,13 @@ def _refuse_no_room(message: str, slice_: Slice) -> None:
         f"{kernel[1] if kernel else 'an operation'} needs {sizes[0]} {sizes[1]}iB of a core's {memory} on "
         f"{slice_.chip.name}, which has {sizes[2]} {sizes[3]}iB for it: {remedy[memory.lower()]}"
     )
+
+
+def _refuse_no_route(message: str, slice_: Slice, mesh: MeshConfig) -> None:
+    """Raises UserError if it says that the slice's links cannot carry a collective of the mesh (3B, sequence 2, v5e)."""
+    if "limited ICI routing" in message:
+        axes = {name: size for name, size in dataclasses.asdict(mesh).items() if isinstance(size, int) and size > 1}
+        raise UserError(
+            f"the TPU's compiler finds no route for a collective over {slice_.name} with the mesh {axes}: share the same "
+            "devices out otherwise, such as twice mesh.sequence and half of mesh.data"
+        )

@@ -172,7 +172,11 @@ def _compiled(
         step = candidate.step
         if few:  # in a loop of which each turn is a layer, whatever the model's own has
             step = dataclasses.replace(step, model=dataclasses.replace(model, num_layers=layers, scan_unroll=1))
-        plan = make_plan(step, slice_, price=price, whole=few or whole, cache=cache, tell=lambda _: None)
+        try:
+            plan = make_plan(step, slice_, price=price, whole=few or whole, cache=cache, tell=lambda _: None)
+        except UserError as error:  # what the compiler cannot do with this mesh, it may with another
+            tell(f"left out: {error}")
+            continue
         if isinstance(plan, TooLarge) or not plan.fits:
             tell("does not fit")
             continue

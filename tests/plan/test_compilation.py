@@ -3,7 +3,8 @@
 import pytest
 
 from sc2jax.errors import UserError
-from sc2jax.plan.compilation import TooLarge, _refuse_no_room, _too_large
+from sc2jax.parallel.config import MeshConfig
+from sc2jax.plan.compilation import TooLarge, _refuse_no_room, _refuse_no_route, _too_large
 from sc2jax.plan.slices import find_slice
 
 GIB = 1 << 30
@@ -57,3 +58,13 @@ def test_a_core_without_room_is_told_with_what_to_do(message, told):
     with pytest.raises(UserError, match=told):
         _refuse_no_room(message, find_slice("v5e-4"))
     assert _too_large(message, 4) is None
+
+
+def test_a_mesh_that_the_links_cannot_carry_is_told_with_what_to_do():
+    message = (
+        "INTERNAL: RET_CHECK failure (platforms/xla/service/jellyfish/lowering/net_util.cc:2295) info.has_value() "
+        "Failed to create limited ICI routing replica info table"
+    )
+    with pytest.raises(UserError, match=r"no route .* v5e-4 with the mesh \{'data': 2, 'sequence': 2\}: share"):
+        _refuse_no_route(message, find_slice("v5e-4"), MeshConfig(data=2, sequence=2, fsdp=1))
+    _refuse_no_route("INTERNAL: something else", find_slice("v5e-4"), MeshConfig())

@@ -129,6 +129,21 @@ def test_few_layers_are_compiled_in_turns_of_one_and_the_best_as_was_said(compil
     assert [each.is_whole for each in ranked] == [True] * 3 + [False] * 3
 
 
+def test_what_the_compiler_refuses_is_left_out_and_told(monkeypatch):
+    refused, told = [], []
+
+    def make_plan(step, _slice, **_):
+        if not refused:
+            refused.append(step)
+            raise UserError("no route for a collective")
+        return plan_by_hand(step=step)
+
+    monkeypatch.setattr(search_module, "make_plan", make_plan)
+    ranked = search(planned_step("15b", rows=1024), V5P, price=0, whole=True, cache="", tell=told.append)
+    assert len(ranked) == 5
+    assert "left out: no route for a collective" in told
+
+
 def test_a_model_of_few_layers_is_compiled_once(compiled):
     ranked = search(planned_step("15b", rows=1024, num_layers=3), V5P, price=0, whole=True, cache="", tell=print)
     assert compiled == [(3, 1, True)] * 6
