@@ -1,0 +1,127 @@
+"""The judge: it holds tests, gold solutions and expected values, in a process and a file system of its own.
+
+A candidate's answers reach it as data. It compares them, or runs a test program in which the names under test are
+stand-ins whose calls the candidate answers.
+
+Frames to it:                                       Its answers:
+    M [oracle, atol, [[arguments, expected, answer], ...]]   a 1 or a 0 for each
+    T {"helpers", "tests", "names", "check"}        C call, to be answered by the candidate; at the end 1, or 0 reason
+    N [answer, reference]                           a 1 or a 0
+    F [program, arguments, keywords, expected]      a 1 or a 0
+"""
+
+import ast
+import builtins
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sc2jax.evaluation.judging.oracles import matches
+from sc2jax.evaluation.judging.values import NotData, Remote, decode, encode, unwrapped
+
+_MOST_REASON = 500
+
+Receive = Callable[[], bytes | None]
+Send = Callable[[bytes], None]
+
+
+def judge(receive: Receive, send: Send) -> None:
+    """Judges frame after frame until there are no more."""
+    while (frame := receive()) is not None:
+        kind, content = frame[:1], frame[1:]
+        if kind == b"T":
+            send(_run_tests(json.loads(content), receive, send))
+        else:
+            send({b"M": _compare, b"N": _is_number, b"F": _maps_to}[kind](content))
+
+
+def _compare(content: bytes) -> bytes:
+    oracle, atol, cases = json.loads(content)
+    return b"".join(b"01"[place : place + 1] for place in (_matches(oracle, atol, *case) for case in cases))
+
+
+def _matches(oracle: str, atol: float, arguments: str, expected: str, answer: str) -> bool:
+    try:
+        return matches(oracle, atol, *(decode(text.encode()) for text in (arguments, expected, answer)))
+    except Exception:  # an answer may be of any type, and comparing it fail in any way
+        return False
+
+
+def _is_number(content: bytes) -> bytes:
+    """GSM8K by PAL: what the program prints last is, as a number, within 0.001 of the reference."""
+    answer, reference = json.loads(content)
+    try:
+        printed = str(unwrapped(decode(answer.encode()))).strip().splitlines()[-1]
+        return b"1" if abs(float(printed) - reference) < 1e-3 else b"0"
+    except (NotData, ValueError, IndexError, OverflowError):
+        return b"0"
+
+
+def _maps_to(content: bytes) -> bytes:
+    """CRUXEval: a function, which is the benchmark's own, maps what was answered to a literal."""
+    program, answer, expected = json.loads(content)
+    try:
+        value = unwrapped(decode(answer.encode()))
+        if program:
+            namespace: dict[str, Any] = {"__name__": "tests"}
+            exec(compile(program, "<benchmark>", "exec"), namespace)
+            arguments, keywords = value
+            value = namespace["f"](*arguments, **keywords)
+        return b"1" if value == ast.literal_eval(expected) else b"0"
+    except Exception:  # the function may fail in any way on what was answered
+        return b"0"
+
+
+def _run_tests(case: Mapping[str, Any], receive: Receive, send: Send) -> bytes:
+    """Runs the tests of a case with stand-ins for the names under test."""
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    exec(compile(case["helpers"], "<helpers>", "exec"), namespace)
+    stand_ins = {name: _stand_in(name, receive, send) for name in case["names"]}
+    try:
+        namespace |= stand_ins
+        exec(compile(case["tests"], "<tests>", "exec"), namespace)
+        namespace |= stand_ins
+        if case["check"]:
+            namespace[case["check"]](stand_ins[case["names"][0]])
+    except BaseException as error:  # a test that says no says so by any exception
+        return b"0" + f"{type(error).__name__}: {error}"[:_MOST_REASON].encode("utf-8", "backslashreplace")
+    return b"1"
+
+
+def _stand_in(name: str, receive: Receive, send: Send) -> Callable[..., Any]:
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        send(b"C" + encode([name, list(arguments), keywords]))
+        reply = receive()
+        if reply is None:
+            raise EOFError("there is no candidate any more")
+        if reply[:1] != b"+":
+            kind, message = json.loads(reply[1:])
+            raise _exception(str(kind), str(message))
+        value, _, changed = reply[1:].partition(b"\t")
+        if changed:
+            for argument, new in zip(arguments, decode(changed), strict=True):
+                _make_equal(argument, new)
+        return unwrapped(decode(value))
+
+    call.__name__ = name
+    return call
+
+
+def _exception(kind: str, message: str) -> BaseException:
+    found = getattr(builtins, kind, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        try:
+            return found(message)
+        except TypeError:  # UnicodeDecodeError and the like want more
+            return Exception(f"{kind}: {message}")
+    return Exception(f"{kind}: {message}")
+
+
+def _make_equal(old: Any, new: Any) -> None:
+    """Does to an argument what the candidate did to its own."""
+    if isinstance(old, list) and isinstance(new, list):
+        old[:] = new
+    elif (isinstance(old, dict) and isinstance(new, dict)) or (isinstance(old, set) and isinstance(new, set)):
+        old.clear()
+        old.update(new)
