@@ -7,8 +7,8 @@ class Verdict(StrEnum):
     """The verdict on a sample.
 
     `wrong` also stands for what did not compile and for an answer that no judge can read. `refused` is what the sandbox
-    did not let it do. `infrastructure` is no verdict on the sample: the machine, the sandbox or the judge failed, and it
-    never counts as wrong.
+    did not let it do. `infrastructure` is no verdict on the sample: the machine, the sandbox or the judge failed, and
+    it never counts as wrong.
     """
 
     PASSED = "passed"

@@ -226,10 +226,10 @@ def _refuse_no_room(message: str, slice_: Slice) -> None:
 
 
 def _refuse_no_route(message: str, slice_: Slice, mesh: MeshConfig) -> None:
-    """Raises UserError if it says that the slice's links cannot carry a collective of the mesh (3B, sequence 2, v5e)."""
+    """Raises UserError if it says that the slice's links cannot carry a collective of the mesh."""
     if "limited ICI routing" in message:
         axes = {name: size for name, size in dataclasses.asdict(mesh).items() if isinstance(size, int) and size > 1}
         raise UserError(
-            f"the TPU's compiler finds no route for a collective over {slice_.name} with the mesh {axes}: share the same "
-            "devices out otherwise, such as twice mesh.sequence and half of mesh.data"
+            f"the TPU's compiler finds no route for a collective over {slice_.name} with the mesh {axes}: share the "
+            "same devices out otherwise, such as twice mesh.sequence and half of mesh.data"
         )

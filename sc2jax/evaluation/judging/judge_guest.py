@@ -13,12 +13,11 @@ Frames to it:                                       Its answers:
 import ast
 import builtins
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sc2jax.evaluation.judging.oracles import matches
-from sc2jax.evaluation.judging.values import NotData, Remote, decode, encode, unwrapped
+from sc2jax.evaluation.judging.values import NotDataError, decode, encode, unwrapped
 
 _MOST_REASON = 500
 
@@ -54,7 +53,7 @@ def _is_number(content: bytes) -> bytes:
     try:
         printed = str(unwrapped(decode(answer.encode()))).strip().splitlines()[-1]
         return b"1" if abs(float(printed) - reference) < 1e-3 else b"0"
-    except (NotData, ValueError, IndexError, OverflowError):
+    except (NotDataError, ValueError, IndexError, OverflowError):
         return b"0"
 
 

@@ -27,7 +27,7 @@ _LEAVES = frozenset({str, float, bool, type(None)})
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
-class NotData(ValueError):
+class NotDataError(ValueError):
     """Text that stands for no value."""
 
 
@@ -84,7 +84,7 @@ class _Encoder:
 
     def _items(self, values: Any, depth: int) -> list[Any]:
         kinds = set(map(type, values))
-        if kinds <= _LEAVES or (kinds == {int} and -_LARGE < min(values) and max(values) < _LARGE):
+        if kinds <= _LEAVES or (kinds == {int} and min(values) > -_LARGE and max(values) < _LARGE):
             return list(values)
         return [self.plain(value, depth + 1) for value in values]
 
@@ -136,7 +136,7 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 
 def _lookalike(value: Any) -> Any:
-    """The plain value that one of a subclass, a view of a dict's keys or a numpy scalar equals; else the same object."""
+    """The plain value that one of a subclass, a view of a dict's keys or a numpy scalar equals; else what was given."""
     for base, plain in _BASES:
         if isinstance(value, base):
             return plain(value)
@@ -155,12 +155,12 @@ def decode(text: bytes, find: Callable[[str, int], Any] = Remote) -> Any:
     """The value of a text; `find` gives the object of a type's name and a number.
 
     Raises:
-        NotData: the text stands for no value.
+        NotDataError: the text stands for no value.
     """
     try:
         return json.loads(text, object_hook=lambda fields: _read(fields, find))
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise NotData(f"no value: {type(error).__name__}") from error
+        raise NotDataError(f"no value: {type(error).__name__}") from error
 
 
 def unwrapped(value: Any) -> Any:
