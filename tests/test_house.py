@@ -25,8 +25,8 @@ BOTTOM = {
 COMPOSITION = {"cli", "verbs", "runs", "config", "config_help", "config_values"}
 ARROWS = {
     "ablation": set(),
-    "evaluation": {"inference", "text", "records"},
-    "corpus": {"text", "records"},
+    "evaluation": {"inference", "text", "records", "benchmarks"},
+    "corpus": {"text", "records", "benchmarks"},
     "feed": {"text", "records"},
     "training": {"model", "feed", "parallel", "checkpoint"},
     "inference": {"model", "text", "parallel", "checkpoint"},
@@ -36,6 +36,7 @@ ARROWS = {
     "model": {"kernels", "parallel"},
     "text": set(),
     "records": set(),
+    "benchmarks": set(),
     "kernels": set(),
     "parallel": set(),
     "checkpoint": set(),
