@@ -152,6 +152,8 @@ def make_scores(
     _refuse_mismatch(facts["benchmark"], samples, judged)
     passed, tasks = passed_by_group(judged), {one["task_id"] for one in judged}
     values = {group: _pass_values(tallies, ks) for group, tallies in passed.items()}
+    if not facts["published_as"].keys() <= values.keys():
+        raise ValueError(f"{facts['benchmark']} has the groups of tests {', '.join(values)} alone")
     if references is not None:
         similar = _edit_similarities(samples, references)
         values = {
@@ -250,7 +252,7 @@ def _metrics(
 def _members(tasks: Collection[str], part_of: Mapping[str, str]) -> dict[str, set[str]]:
     """The tasks of each part that has any of those that were judged, each of which is in one."""
     found: dict[str, set[str]] = {}
-    for task in tasks:
+    for task in sorted(tasks):
         found.setdefault(part_of[task], set()).add(task)
     return found
 
