@@ -89,7 +89,7 @@ def render_report(
         samples=samples,
         samples_are_unseen=samples_are_unseen,
         provenance=provenance,
-        settings=[(stage, list(_flat(used))) for stage, used in provenance["settings"].items()],
+        settings=[(stage, list(flat(used))) for stage, used in provenance["settings"].items()],
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )
@@ -164,9 +164,10 @@ def _shown(infilling: Infilling | NotMeasured) -> list[InfillSample]:
     return right[:_SHOWN_OF_EACH_VERDICT] + wrong[:_SHOWN_OF_EACH_VERDICT]
 
 
-def _flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as rows of a table, by their dotted names."""
     for key, value in sorted(config.items()):
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
