@@ -5,7 +5,7 @@ file, and the same call goes on after it. A sample's draws follow from the seed,
 problems and its own number, and from nothing else.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, Unpack
 
 import msgspec
@@ -139,7 +139,7 @@ def _stored(path: str, problems: Sequence[Problem], samples: int, seed: int) -> 
     return len(lines)
 
 
-def _write(path: str, samples: Iterator[Sample]) -> None:
+def _write(path: str, samples: Iterable[Sample]) -> None:
     """Adds samples to the end of a file, each as soon as it is there; in an object store many at a time."""
     lines = (msgspec.json.encode(sample) + b"\n" for sample in samples)
     if not storage.is_url(path):
