@@ -104,10 +104,16 @@ def prefill(
 
     `total_length` is that of the slots into which they will be inserted. Only ids below `choices` are chosen.
     """
+    sequences, logits_BV = read(params, prompts, config, total_length=total_length)
+    return choose(sequences, logits_BV[:, :choices], stop_ids)
+
+
+def read(params: Params, prompts: Prompts, config: ModelConfig, *, total_length: int) -> tuple[DecodeState, jax.Array]:
+    """Reads prompts in one pass; the logits after each (B, V) are those that its first token is chosen from."""
     S = cache_slots(config, total_length)
     logits_BV, cache = kv_cache.prefill(params, prompts.tokens_BT, prompts.lengths_B, config, S)
     zeros_B = jnp.zeros_like(prompts.lengths_B)
-    read = DecodeState(
+    sequences = DecodeState(
         cache=cache,
         tokens_B=zeros_B,
         positions_B=prompts.lengths_B - 1,
@@ -117,7 +123,7 @@ def prefill(
         keys_B=prompts.keys_B,
         sampling_B2=prompts.sampling_B2,
     )
-    return _choose(read, logits_BV[:, :choices], stop_ids)
+    return sequences, logits_BV
 
 
 def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array | np.ndarray) -> DecodeState:
@@ -157,10 +163,11 @@ def insert(state: DecodeState, prefilled: DecodeState, slots_B: jax.Array | np.n
 def step(params: Params, state: DecodeState, stop_ids: jax.Array, config: ModelConfig, *, choices: int) -> DecodeState:
     """Reads the newest token of each slot and chooses the next; `params` are those that `free_slots` returned."""
     logits_BV, cache = decode_step(params, state.tokens_B, state.positions_B, state.cache, config)
-    return _choose(dataclasses.replace(state, cache=cache), logits_BV[:, :choices], stop_ids)
+    return choose(dataclasses.replace(state, cache=cache), logits_BV[:, :choices], stop_ids)
 
 
-def _choose(state: DecodeState, logits_BV: jax.Array, stop_ids: jax.Array) -> DecodeState:
+def choose(state: DecodeState, logits_BV: jax.Array, stop_ids: jax.Array) -> DecodeState:
+    """Chooses the next token of each sequence, and sees whether it ends with it."""
     chosen_B = choose_tokens(logits_BV, state.keys_B, state.counts_B, state.sampling_B2)
     goes_on_B = ~state.done_B
     finite_B = state.finite_B & (state.done_B | jnp.isfinite(logits_BV).all(axis=-1))

@@ -77,7 +77,7 @@ def generate(
         UserError: an empty prompt, a token that the model does not know, a number out of range, or logits that are not
             finite.
     """
-    _check(prompts, config, max_new_tokens, batch_size, vocab_size, temperature, top_p)
+    check_request(prompts, config, max_new_tokens, batch_size, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
         return [Completion([], finished=False) for _ in prompts]
     completions: dict[int, Completion] = {}
@@ -89,7 +89,7 @@ def generate(
         out = _generate_batch(
             params,
             numbered([prompts[index] for index in padded], padded, temperature, top_p, seed),
-            _array(stop_ids),
+            stop_array(stop_ids),
             config=config,
             max_new_tokens=max_new_tokens,
             choices=min(vocab_size or config.vocab_size, config.vocab_size),
@@ -120,12 +120,12 @@ def stream(
     Raises:
         UserError: as `generate`, when the first token is requested or, for logits, the next one.
     """
-    _check([prompt], config, max_new_tokens, 1, vocab_size, temperature, top_p)
+    check_request([prompt], config, max_new_tokens, 1, vocab_size, temperature, top_p)
     if max_new_tokens == 0:
         return
     choices = min(vocab_size or config.vocab_size, config.vocab_size)
     prompts = numbered([prompt], [0], temperature, top_p, seed)
-    stops = _array(stop_ids)
+    stops = stop_array(stop_ids)
     params, state = start(params, prompts, stops, config=config, max_new_tokens=max_new_tokens, choices=choices)
     for count in range(max_new_tokens):
         if count:
@@ -136,7 +136,7 @@ def stream(
         yield int(state.tokens_B[0])
 
 
-def _check(
+def check_request(
     prompts: Sequence[Sequence[int]],
     config: ModelConfig,
     max_new_tokens: int,
@@ -145,6 +145,11 @@ def _check(
     temperature: float,
     top_p: float,
 ) -> None:
+    """Makes sure that prompts can be completed as they are asked to be.
+
+    Raises:
+        UserError: they cannot.
+    """
     if any(len(prompt) == 0 for prompt in prompts):
         raise UserError("a prompt has no token; begin it with text or with a special token")
     for token in (min(map(min, prompts), default=0), max(map(max, prompts), default=0)):
@@ -177,7 +182,8 @@ def numbered(
     )
 
 
-def _array(stop_ids: frozenset[int]) -> np.ndarray:
+def stop_array(stop_ids: frozenset[int]) -> np.ndarray:
+    """Stop tokens as they go to the device."""
     return np.array(sorted(stop_ids), np.int32)
 
 

@@ -10,6 +10,8 @@ from jax.sharding import Mesh
 from sc2jax.inference.config import TEMPERATURE
 from sc2jax.inference.generate import Choice, Completion, generate, stream
 from sc2jax.inference.score import token_log_likelihoods
+from sc2jax.inference.stops import TextCompletion, Texts
+from sc2jax.inference.texts import complete_texts
 from sc2jax.model.config import ModelConfig
 from sc2jax.model.params import Params
 from sc2jax.text.tokenizer import Tokenizer
@@ -51,6 +53,17 @@ class LoadedModel:
         """
         choice["stop_ids"] |= self.end_ids
         return stream(self.params, self.config, prompt, vocab_size=self.tokenizer.vocab_size, **choice)
+
+    def complete_texts(
+        self, prompts: Sequence[Sequence[int]], *, batch_size: int = 16, **texts: Unpack[Texts]
+    ) -> Iterator[TextCompletion]:
+        """The completions of prompts as texts, in their order, each as soon as it and all before it have ended.
+
+        Raises:
+            UserError: as `complete`, or a prompt with its completion may be longer than the model's context.
+        """
+        texts["stop_ids"] |= self.end_ids
+        return complete_texts(self.params, self.config, self.tokenizer, prompts, texts, batch_size=batch_size)
 
     def score(self, rows: Sequence[Sequence[int]], *, batch_size: int) -> list[np.ndarray]:
         """The log-likelihood of every token but the first of each row; see `token_log_likelihoods`."""
