@@ -1,4 +1,4 @@
-"""A benchmark as evaluation uses it: what is asked, how samples are drawn, and how each becomes a case for the judge."""
+"""A benchmark as evaluation uses it: what is asked, how samples are drawn, and what the judge gets of each."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

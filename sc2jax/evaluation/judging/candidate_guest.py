@@ -6,6 +6,7 @@ Frames from the judge:           Answers, a line for each call:
     P program                        + value, or + value TAB arguments where a call changed them
     C ["name", arguments, keywords]  - ["exception", "message"]
     B ["name", [arguments, ...]]     the same for each call, many lines in a frame
+    G ["name", [arguments, ...]]     the same, and TAB seconds in each line
     E expression
 """
 
@@ -30,8 +31,8 @@ def answer_calls(receive: Callable[[], bytes | None], send: Send) -> None:
     program = _Program()
     while (frame := receive()) is not None:
         kind, content = frame[:1], frame[1:]
-        if kind == b"B":
-            program.call_many(content, send)
+        if kind in (b"B", b"G"):
+            program.call_many(content, send, timed=kind == b"G")
         else:
             send(program.guarded({b"P": program.load, b"C": program.call, b"E": program.evaluate}[kind], content))
 
@@ -63,11 +64,14 @@ class _Program:
         after = encode(arguments)
         return value if after == before else value + b"\t" + after
 
-    def call_many(self, content: bytes, send: Send) -> None:
+    def call_many(self, content: bytes, send: Send, *, timed: bool) -> None:
         name, calls = decode(content, self._find)
         lines, size, flushed = [], 0, time.monotonic()
         for arguments in calls:
-            line = self.guarded(lambda given: encode(self._named(name)(*given), self._keep), arguments)
+            began = time.perf_counter()
+            line = self.guarded(self._call_named, (name, arguments))
+            if timed:
+                line += b"\t%.6f" % (time.perf_counter() - began)
             lines.append(line)
             size += len(line)
             now = time.monotonic()
@@ -76,6 +80,10 @@ class _Program:
                 lines, size, flushed = [], 0, now
         if lines:
             send(b"\n".join(lines))
+
+    def _call_named(self, call: tuple[str, Any]) -> bytes:
+        name, arguments = call
+        return encode(self._named(name)(*arguments), self._keep)
 
     def evaluate(self, expression: bytes) -> bytes:
         text = expression.decode("utf-8", "surrogatepass").strip()

@@ -1,7 +1,7 @@
-"""Judges Python: a candidate and a judge, each in a sandbox of its own, and between them this process, which carries data.
+"""Judges Python: a candidate and a judge, each in a sandbox of its own, and this process, which carries data between.
 
-This process never decodes what a candidate answers: it compares texts, or hands them to the judge. What a hostile answer
-does to the judge it does to a process that lives for one sample.
+This process never decodes what a candidate answers: it compares texts, or hands them to the judge. What a hostile
+answer does to the judge it does to a process that lives for one sample.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from sc2jax.evaluation.judging.cases import (
     CALL_SECONDS,
     GROUP_SECONDS,
     LOAD_SECONDS,
-    Case,
     CallsCase,
+    Case,
     Expected,
     ExpressionCase,
     FlawedCase,
@@ -129,14 +129,12 @@ class PythonJudge:
                     self._compare(judge, oracle, expected, doubtful)
                 done += len(lines)
 
-    def _compare(
-        self, judge: Contained, oracle: str, expected: Expected, doubtful: list[tuple[int, bytes]]
-    ) -> None:
+    def _compare(self, judge: Contained, oracle: str, expected: Expected, doubtful: list[tuple[int, bytes]]) -> None:
         by_atol: dict[float, list[tuple[int, bytes]]] = {}
         for place, answer in doubtful:
             by_atol.setdefault(expected.atols[place], []).append((place, answer))
         for atol, cases in by_atol.items():
-            rows = [[expected.arguments[at].decode(), expected.values[at].decode(), _text(value)] for at, value in cases]
+            rows = [[_text(expected.arguments[at]), _text(expected.values[at]), _text(value)] for at, value in cases]
             said = self._ask_judge(judge, b"M" + json.dumps([oracle, atol, rows]).encode())
             if len(said) != len(cases):
                 raise _Decided(Verdict.WRONG, "the judge could not compare the answers")
@@ -183,8 +181,6 @@ class PythonJudge:
     def _judge_expression(self, case: ExpressionCase) -> Judged:
         deadline = self._by(case.seconds)
         captured = "def f(*arguments, **keywords):\n    return arguments, keywords\n" if case.function else ""
-        if case.function and not _is_one_call(case.expression):
-            return Judged(Verdict.WRONG, "it is no single call of f")
         with self._loaded(captured, deadline) as candidate:
             expression = case.expression.encode("utf-8", "surrogatepass")
             answer = _value(_asked(candidate, b"E" + expression, deadline))
@@ -194,9 +190,9 @@ class PythonJudge:
         return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"its value is {_text(answer)[:200]}")
 
 
-def calls_frame(name: str, arguments: tuple[bytes, ...]) -> bytes:
-    """What asks a candidate for many calls of a function."""
-    return b"B[" + json.dumps(name).encode() + b",[" + b",".join(arguments) + b"]]"
+def calls_frame(name: str, arguments: tuple[bytes, ...], *, timed: bool = False) -> bytes:
+    """What asks a candidate for many calls of a function, and how long each takes if `timed`."""
+    return (b"G[" if timed else b"B[") + json.dumps(name).encode() + b",[" + b",".join(arguments) + b"]]"
 
 
 def is_decisive(expected: bytes) -> bool:
@@ -293,14 +289,3 @@ def _text(value: bytes) -> str:
 def _differs(place: int, expected: Expected, answer: bytes) -> str:
     arguments, value = expected.arguments[place], expected.values[place]
     return f"call {place} with {_text(arguments)[:150]}: {_text(answer)[:100]} in place of {_text(value)[:100]}"
-
-
-def _is_one_call(expression: str) -> bool:
-    """Whether a text can only be one call of `f`: the parentheses that its value comes from are f's own."""
-    import ast
-
-    try:
-        body = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return isinstance(body, ast.Call) and isinstance(body.func, ast.Name) and body.func.id == "f"

@@ -42,9 +42,7 @@ def read(folder: str, variant: Literal["input", "output"] = "output") -> Benchma
         problems=tuple(
             Problem(name, [cruxeval.direct_prompt(task, variant).rstrip()], STOPS) for name, task in tasks.items()
         ),
-        golds={
-            name: gold(name, f"\nassert f({task.input}) == {task.output}\n") for name, task in tasks.items()
-        },
+        golds={name: gold(name, f"\nassert f({task.input}) == {task.output}\n") for name, task in tasks.items()},
         case=case,
         published_as={"all": f"CRUXEval-{variant[0].upper()}"},
     )

@@ -8,7 +8,7 @@ from typing import Literal
 from sc2jax.benchmarks.evalplus import PlusTask, read_humaneval_plus
 from sc2jax.benchmarks.files import Tasks
 from sc2jax.evaluation.benchmark import Benchmark, Groups, Reference, gold, program
-from sc2jax.evaluation.judging.cases import Case, CallsCase
+from sc2jax.evaluation.judging.cases import CallsCase, Case
 from sc2jax.evaluation.measures.humaneval import GREEDY, PROMPT_RULE, STOPS
 from sc2jax.evaluation.problems import Problem
 from sc2jax.evaluation.samples import Answer
