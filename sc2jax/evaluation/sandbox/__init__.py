@@ -1,0 +1,18 @@
+"""Runs programs that nobody has read, in the strongest sandbox that the machine allows (docs/sandbox.md)."""
+
+from sc2jax.evaluation.sandbox.host import Contained, Sandbox
+from sc2jax.evaluation.sandbox.limits import Ended, Ending, Guest, Kind, Limits, TimedOut, TooLarge
+from sc2jax.evaluation.sandbox.opening import open_sandbox
+
+__all__ = [
+    "Contained",
+    "Ended",
+    "Ending",
+    "Guest",
+    "Kind",
+    "Limits",
+    "Sandbox",
+    "TimedOut",
+    "TooLarge",
+    "open_sandbox",
+]

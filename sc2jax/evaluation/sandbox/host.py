@@ -1,0 +1,201 @@
+"""The host's side: opens a sandbox, starts contained processes in it, talks to them, and ends them."""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from pathlib import Path
+
+from sc2jax.evaluation.sandbox.channels import Channels
+from sc2jax.evaluation.sandbox.frames import Frames
+from sc2jax.evaluation.sandbox.limits import Ended, Ending, Kind, Limits
+
+_SECONDS_TO_END = 30.0
+_SECONDS_AFTER_LAST_WORD = 1.0
+
+
+class Contained:
+    """A contained process: frames to it and from it, and its end."""
+
+    def __init__(self, sandbox: "Sandbox", frames: Frames, handle: int, ending_pipe: int, number: int) -> None:
+        self._sandbox = sandbox
+        self._frames = frames
+        self._handle = handle
+        self._ending_pipe = ending_pipe
+        self._number = number
+        self._ending: Ending | None = None
+        self._greeted = False
+
+    def greet(self, deadline: float) -> None:
+        """Waits until the process has given up what it must not have, and the guest starts.
+
+        Raises:
+            TimedOut: it does not come so far up to the deadline (of `time.monotonic`).
+            Ended: it is no more.
+        """
+        if not self._greeted:
+            if self._frames.receive(deadline) is None:
+                raise Ended(self._after_last_word())
+            self._greeted = True
+
+    def send(self, frame: bytes, deadline: float) -> None:
+        """Sends a frame; what arrives meanwhile is kept.
+
+        Raises:
+            TimedOut: the process does not read it up to the deadline (of `time.monotonic`).
+            TooLarge: it writes more than allowed meanwhile.
+            Ended: it is no more.
+        """
+        self._check_running()
+        try:
+            self._frames.send(frame, deadline)
+        except BrokenPipeError:
+            raise Ended(self._after_last_word()) from None
+
+    def receive(self, deadline: float) -> bytes:
+        """The next frame from inside.
+
+        Raises:
+            TimedOut: there is none up to the deadline (of `time.monotonic`).
+            TooLarge: it is larger than allowed, or all frames together are.
+            Ended: there will be none.
+        """
+        self._check_running()
+        self.greet(deadline)
+        frame = self._frames.receive(deadline)
+        if frame is None:
+            raise Ended(self._after_last_word())
+        return frame
+
+    def close(self) -> Ending:
+        """Ends the process and all that it started, if they have not ended, and says how it ended."""
+        return self._end(wait=0.0)
+
+    def _after_last_word(self) -> Ending:
+        """The ending of a process that closed a pipe: most end then, a moment later."""
+        return self._end(wait=_SECONDS_AFTER_LAST_WORD)
+
+    def _check_running(self) -> None:
+        if self._ending is not None:
+            raise Ended(self._ending)
+
+    def _end(self, wait: float) -> Ending:
+        if self._ending is not None:
+            return self._ending
+        said = _text_within(self._ending_pipe, wait)
+        by_itself = said is not None and _readable_within(self._handle, _SECONDS_TO_END)
+        if not by_itself:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        gone = by_itself or _readable_within(self._handle, _SECONDS_TO_END)
+        if said is None and gone:
+            said = _text_within(self._ending_pipe, _SECONDS_TO_END)
+        self._ending = self._understand(said or "", by_itself, gone)
+        self._release()
+        return self._ending
+
+    def _understand(self, said: str, by_itself: bool, gone: bool) -> Ending:
+        kind, _, rest = said.partition(" ")
+        if not gone:
+            return Ending(Kind.LOST, detail="it cannot be ended")
+        if kind == Kind.LOST:
+            return Ending(Kind.LOST, detail=rest)
+        if self._sandbox.ended_for_memory(self._number):
+            return Ending(Kind.MEMORY)
+        if not by_itself and kind != Kind.EXITED:
+            return Ending(Kind.KILLED)
+        return Ending(Kind(kind), int(rest)) if said else Ending(Kind.LOST, detail="something ended it")
+
+    def _release(self) -> None:
+        self._frames.close()
+        os.close(self._handle)
+        os.close(self._ending_pipe)
+        self._sandbox.forget(self)
+
+
+class Sandbox:
+    """An open sandbox, in which contained processes are started."""
+
+    def __init__(self, channels: Channels, limits: Limits, facts: dict[str, str | int]) -> None:
+        self._channels = channels
+        self._limits = limits
+        self._facts = facts
+        self._lock = threading.Lock()
+        self._running: set[Contained] = set()
+        self._over_memory: set[int] = set()
+
+    @property
+    def rung(self) -> int:
+        """How strong it is: 1 is the strongest."""
+        return int(self._facts["rung"])
+
+    def facts(self) -> dict[str, str | int]:
+        """What a result should say of it."""
+        return dict(self._facts)
+
+    def start(self) -> Contained:
+        """Starts a contained process; several may run at a time, started by any thread.
+
+        Raises:
+            Ended: the sandbox failed; its ending is `lost`.
+        """
+        descriptors: list[int] = []
+        try:
+            for _ in range(3):
+                descriptors.extend(os.pipe())
+            inside_in, host_out, host_in, inside_out, ending, inside_ending = descriptors
+            with self._lock:
+                handle = self._channels.start((inside_in, inside_out, inside_ending))
+                descriptors.append(handle)
+                number = _number_of(handle)
+                self._over_memory.discard(number)
+            contained = Contained(self, Frames(host_out, host_in, self._limits), handle, ending, number)
+            self._running.add(contained)
+            for descriptor in (inside_in, inside_out, inside_ending):
+                os.close(descriptor)
+        except BaseException:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            raise
+        return contained
+
+    def close(self) -> None:
+        """Ends all that runs in it, and the sandbox."""
+        try:
+            for contained in list(self._running):
+                contained.close()
+        finally:
+            self._channels.close()
+
+    def ended_for_memory(self, number: int) -> bool:
+        """Whether the process of this number was ended since it and what it started held too much memory."""
+        with self._lock:
+            self._over_memory.update(self._channels.over_memory())
+            found = number in self._over_memory
+            self._over_memory.discard(number)
+        return found
+
+    def forget(self, contained: Contained) -> None:
+        """Of one that ended."""
+        self._running.discard(contained)
+
+
+def _readable_within(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _text_within(descriptor: int, seconds: float) -> str | None:
+    """What a pipe says; "" if it was closed without a word, None if it is still open."""
+    return os.read(descriptor, 4096).decode(errors="replace") if _readable_within(descriptor, seconds) else None
+
+
+def _number_of(handle: int) -> int:
+    """The number of the process that a descriptor is for, as this process's namespace counts."""
+    for line in Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines():
+        if line.startswith("Pid:"):
+            return int(line.split()[1])
+    return -1

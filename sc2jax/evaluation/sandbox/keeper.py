@@ -1,0 +1,142 @@
+"""The sandbox's outermost process: gives up the host's rights, starts the fork server, and bounds every tree's memory.
+
+It is the only one that sees the machine's /proc. It ends with the host, however that ends, and everything with it.
+It needs the standard library and its neighbours alone.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+
+from sc2jax.evaluation.sandbox import contained, linux, server, view
+from sc2jax.evaluation.sandbox.contained import Setup
+
+UNPRIVILEGED = 65534
+"""The user `nobody` that root becomes."""
+
+_SECONDS_BETWEEN_LOOKS = 0.005
+_SECONDS_WHEN_IDLE = 0.02
+
+
+def main(setup: Setup) -> None:
+    """Runs a sandbox until the host closes it or ends."""
+    host = os.getppid()
+    notes = socket.socket(fileno=setup["notes"])
+    try:
+        process = _start_server(setup)
+    except Exception as error:
+        notes.send(contained.failure(error))
+        return
+    os.close(setup["control"])
+    try:
+        _watch(process, host, notes, setup["memory_bytes"])
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)  # in a PID namespace the rest is dead by then
+
+
+def _start_server(setup: Setup) -> int:
+    os.environ.clear()
+    sys.path[:] = [path for path in sys.path if path]
+    sys.path.extend(setup["package_folders"])
+    linux.leave_keyring()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    seen = view.interpreter_view(setup["packages"])
+    if os.getuid() == 0:
+        view.make_reachable(seen)
+        os.setgroups([])
+        os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or it could not say who it is in its namespace
+    user = os.getuid()
+    process = linux.fork_into(server.OUTER_NAMESPACES)
+    if process == 0:
+        os.close(setup["notes"])
+        control = socket.socket(fileno=setup["control"])
+        try:
+            server.run_in_namespaces(setup, control, seen, user)
+        except BaseException as error:
+            control.send(contained.failure(error))
+        finally:
+            os._exit(0)
+    return process
+
+
+def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> None:
+    """Looks at the memory of each tree until the host or the server is gone."""
+    server_gone = os.pidfd_open(process)
+    poll = select.poll()
+    poll.register(notes, select.POLLIN)
+    poll.register(server_gone, select.POLLIN)
+    wait = _SECONDS_WHEN_IDLE
+    while not poll.poll(wait * 1000) and os.getppid() == host:
+        trees = _children(process)
+        for top in trees:
+            tree = _descendants(top)
+            if _resident(tree, memory_bytes) > memory_bytes:
+                _kill_tree(top, process, tree, notes)
+        wait = _SECONDS_BETWEEN_LOOKS if trees else _SECONDS_WHEN_IDLE
+
+
+def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> None:
+    try:
+        handle = os.pidfd_open(top)
+    except OSError:
+        return
+    try:
+        if top in _children(parent):  # still the same process: its number is taken until its parent buries it
+            notes.send(" ".join(str(each) for each in tree[:100]).encode())
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        pass  # it ended by itself
+    finally:
+        os.close(handle)
+
+
+def _children(process: int) -> list[int]:
+    """The children of all threads of a process."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+            with open(f"/proc/{process}/task/{thread}/children") as stream:
+                found.extend(int(number) for number in stream.read().split())
+    except OSError:
+        pass  # it ended
+    return found
+
+
+def _descendants(top: int) -> list[int]:
+    """A process and all that descends from it; whoever loses its parent is a child of the namespace's first process."""
+    found = [top]
+    for process in found:
+        found.extend(_children(process))
+    return found
+
+
+def _resident(tree: list[int], limit: int) -> int:
+    """The memory of some processes in bytes; what several share is counted once, if the cheap sum is above the limit."""
+    pages = sum(_pages(process) for process in tree) * _PAGE
+    return pages if pages <= limit else sum(_share(process) for process in tree)
+
+
+def _pages(process: int) -> int:
+    try:
+        with open(f"/proc/{process}/statm") as stream:
+            return int(stream.read().split()[1])
+    except OSError:
+        return 0
+
+
+def _share(process: int) -> int:
+    """The resident memory of a process in bytes, what it shares with others divided among them."""
+    try:
+        with open(f"/proc/{process}/smaps_rollup") as stream:
+            return sum(int(line.split()[1]) for line in stream if line.startswith("Pss:")) * 1024
+    except OSError:
+        return _pages(process) * _PAGE  # it may not be looked into: more than its share, never less
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
