@@ -6,6 +6,7 @@ answer does to the judge it does to a process that lives for one sample.
 
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,18 +28,20 @@ from sc2jax.evaluation.judging.cases import (
     TestsCase,
     TextCase,
 )
-from sc2jax.evaluation.sandbox import Contained, Ended, Ending, Guest, Sandbox, TimedOut, TooLarge
+from sc2jax.evaluation.sandbox import Contained, Ended, Ending, Guest, Kind, Sandbox, TimedOut, TooLarge
 from sc2jax.evaluation.verdicts import Verdict
 
 CANDIDATE = Guest(
     modules=tuple(Path(str(module.__file__)) for module in (values, candidate_guest)),
     entry="answer_calls",
     preload=("collections", "dataclasses", "functools", "heapq", "itertools", "math", "re", "string", "typing"),
+    packages=("numpy",),
 )
 JUDGE = Guest(
     modules=tuple(Path(str(module.__file__)) for module in (values, oracles, judge_guest)),
     entry="judge",
-    preload=("numpy", "ast", "math", "random", "copy"),
+    preload=("numpy", "ast", "copy", "math", "random"),
+    packages=("numpy",),
 )
 
 _COMPARE_SECONDS = 10.0
@@ -232,20 +235,22 @@ def _answered(work: Callable[[], bytes]) -> bytes:
 
 def _by_ending(ending: Ending) -> tuple[Verdict, str]:
     match ending.kind:
-        case "lost":
-            return Verdict.INFRASTRUCTURE, "the sandbox was lost"
-        case "memory":
+        case Kind.MEMORY:
             return Verdict.MEMORY, "it took more memory than it may"
-        case "refused":
+        case Kind.SIGNAL if ending.status == signal.SIGSYS:
             return Verdict.REFUSED, "it called what the sandbox forbids"
-        case "signal":
+        case Kind.SIGNAL:
             return Verdict.CRASHED, f"signal {ending.status} ended it"
-    return Verdict.CRASHED, f"it ended before it answered, with status {ending.status}"
+        case Kind.EXITED:
+            return Verdict.CRASHED, f"it ended before it answered, with status {ending.status}"
+        case Kind.KILLED:
+            return Verdict.CRASHED, "it closed its pipe"
+    return Verdict.INFRASTRUCTURE, f"the sandbox was lost: {ending.detail}"
 
 
 def _judge_stopped(stopped: Exception) -> NoReturn:
     """A judge that a candidate's answer stops says no; one that the sandbox loses says nothing."""
-    if isinstance(stopped, Ended) and stopped.ending.kind == "lost":
+    if isinstance(stopped, Ended) and stopped.ending.kind == Kind.LOST:
         raise _Decided(Verdict.INFRASTRUCTURE, "the judge's sandbox was lost") from stopped
     if isinstance(stopped, TimedOut):
         raise _Decided(Verdict.TIMEOUT, "its tests took too long") from stopped

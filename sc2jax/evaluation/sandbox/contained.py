@@ -28,6 +28,7 @@ Entry = Callable[[Callable[[], bytes | None], Callable[[bytes], None]], None]
 
 def load_guest(setup: Setup) -> Entry:
     """Loads the guest's modules in memory, and what it asks to have imported beforehand; gives back its entry."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a thread of numpy's would keep forks of this process waiting for ever
     for name in setup["preload"]:
         __import__(name)
     module = types.ModuleType("guest")

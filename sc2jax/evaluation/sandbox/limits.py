@@ -10,8 +10,8 @@ class Guest:
     """What runs inside."""
 
     modules: tuple[Path, ...]
-    """Source files that need the standard library and `packages` alone. They are loaded in this order under their
-    stems, in memory: no file inside holds them."""
+    """Source files that need the standard library and `packages` alone. They are loaded in this order, in memory:
+    no file inside holds them. One of ours is imported by its name, another by its stem."""
 
     entry: str
     """A function of the last module, called as `entry(receive, send)` in each contained process: `receive()` is the

@@ -2,18 +2,19 @@
 
 import contextlib
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import sc2jax
 from sc2jax.errors import UserError
 from sc2jax.evaluation.sandbox import system_calls
 from sc2jax.evaluation.sandbox.channels import Channels
 from sc2jax.evaluation.sandbox.host import Sandbox
-from sc2jax.evaluation.sandbox.limits import Ended, Guest, Limits, TimedOut
+from sc2jax.evaluation.sandbox.limits import Guest, Limits
 
+_PACKAGE = Path(sc2jax.__file__).parent
 _SECONDS_TO_GREET = 60.0
 _DISK_FILES = 10_000
 _STACK_BYTES = 8 << 20
@@ -56,7 +57,7 @@ def _setup(guest: Guest, limits: Limits, rung: int) -> dict[str, object]:
     packages = [_package_folder(name) for name in guest.packages]
     return {
         "rung": rung,
-        "guest": [(path.stem, path.read_text()) for path in guest.modules],
+        "guest": [(_module_name(path), path.read_text()) for path in guest.modules],
         "entry": guest.entry,
         "preload": guest.preload,
         "packages": [str(path) for folder in packages for path in (folder, Path(f"{folder}.libs")) if path.is_dir()],
@@ -80,6 +81,13 @@ def _setup(guest: Guest, limits: Limits, rung: int) -> dict[str, object]:
         "filters": [program.hex() for program in system_calls.compile_filters(new_processes=rung < 3)],
         "own_process_mark": system_calls.OWN_PROCESS_MARK,
     }
+
+
+def _module_name(path: Path) -> str:
+    """How a guest's modules import each other: by the name of a module of ours, or by the stem of another file."""
+    if _PACKAGE not in path.parents:
+        return path.stem
+    return ".".join((_PACKAGE.name, *path.relative_to(_PACKAGE).with_suffix("").parts))
 
 
 def _package_folder(name: str) -> Path:

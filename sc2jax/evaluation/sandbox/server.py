@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from sc2jax.evaluation.sandbox import contained, linux, view
-from sc2jax.evaluation.sandbox.contained import Entry, Setup
+from sc2jax.evaluation.sandbox.contained import Setup
 
 Pipes = tuple[int, int, int]
 """To receive from, to send to, and to write the ending to."""

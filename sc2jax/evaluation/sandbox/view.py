@@ -100,7 +100,7 @@ def build_root(view: View) -> None:
         if Path(path).is_symlink():
             Path(new + path).symlink_to(os.readlink(path))
     for path in (*view.shown, *DEVICES):
-        target = new + os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)  # noqa: PTH118,PTH119,PTH120
+        target = new + os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)  # noqa: PTH119, PTH120
         _make_point(path, target)
         linux.mount(os.path.realpath(path), target, "", linux.MS_BIND | linux.MS_REC)
     for path in view.hidden:
