@@ -67,8 +67,7 @@ def read(folder: str) -> Tasks[FimTask]:
 
 def _rows(content: bytes) -> Iterable[Any]:
     try:
-        table = pq.read_table(pa.BufferReader(content), columns=_COLUMNS)
-        return table.to_pylist()
+        return pq.ParquetFile(pa.BufferReader(content)).read(columns=_COLUMNS).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"it is no such Parquet file ({error})") from error
 
