@@ -122,7 +122,7 @@ def read_mbpp_plus(folder: str, version: MbppPlusVersion) -> Tasks[PlusTask]:
         UserError: the file is not there, or damaged.
     """
 
-    def make(record: _MbppRecord, number: int) -> PlusTask:  # noqa: ARG001 (see read_tasks)
+    def make(record: _MbppRecord, _number: int) -> PlusTask:
         return _task(record, _RESTORE.get(record["task_id"], tuple), record["assertion"])
 
     return read_tasks(folder, MBPP_PLUS[version], _MbppRecord, make)

@@ -106,7 +106,22 @@ def json_lines(content: bytes) -> Iterator[Any]:
                 raise ValueError(f"line {number} is no JSON ({str(error) or 'nested too deeply'})") from error
 
 
-def unchanged(record: T, number: int) -> T:  # noqa: ARG001 (see read_tasks)
+def json_array(content: bytes) -> list[Any]:
+    """The records of one JSON array.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        records = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({str(error) or 'nested too deeply'})") from error
+    if not isinstance(records, list):
+        raise ValueError("it is no JSON array")
+    return records
+
+
+def unchanged(record: T, _number: int) -> T:
     """For files whose records are the tasks."""
     return record
 
