@@ -10,7 +10,7 @@ an object with one key:
                                numpy scalar, the keys of a dict
     {"o": [type, number]}      anything else: equal to nothing, but it can be named again by its number
 
-Integers that do not fit into 64 bits are hexadecimal, since Python refuses decimal ones of more than 4,300 digits.
+Integers of more than 4,300 digits are hexadecimal, since Python refuses decimal ones.
 """
 
 import json
@@ -22,8 +22,8 @@ from typing import Any
 MOST_DEPTH = 100
 """Of lists in lists; what is deeper, or holds itself, is no data."""
 
-_LARGE = 1 << 63
-_LEAVES = frozenset({str, float, bool, type(None)})
+_LARGE = 10**4300
+_LEAVES = frozenset({str, float, bool, int, type(None)})
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
@@ -55,23 +55,27 @@ Keep = Callable[[Any], int]
 def encode(value: Any, keep: Keep | None = None) -> bytes:
     """The text of a value; equal values of equal types have equal texts, but for the order of dicts."""
     try:
-        plain = _Encoder(keep).plain(value, 0)
+        try:
+            return _text(_Encoder(keep).plain(value, 0))
+        except ValueError:  # an integer has too many digits, which is too rare to look for
+            return _text(_Encoder(keep, large=True).plain(value, 0))
     except RecursionError:
-        plain = {"o": [_type_name(value), -1]}
+        return _text({"o": [_type_name(value), -1]})
+
+
+def _text(plain: Any) -> bytes:
     return json.dumps(plain, separators=(",", ":"), check_circular=False).encode()
 
 
 class _Encoder:
-    def __init__(self, keep: Keep | None) -> None:
-        self._keep = keep
+    def __init__(self, keep: Keep | None, *, large: bool = False) -> None:
+        self._keep, self._large = keep, large
 
     def plain(self, value: Any, depth: int) -> Any:
         """What JSON takes for a value."""
         kind = type(value)
         if kind in _LEAVES:
-            return value
-        if kind is int:
-            return value if -_LARGE < value < _LARGE else {"i": hex(value)}
+            return {"i": hex(value)} if self._large and kind is int and abs(value) >= _LARGE else value
         if depth > MOST_DEPTH:
             raise RecursionError
         if kind is list:
@@ -83,9 +87,8 @@ class _Encoder:
         return self._other(value, depth)
 
     def _items(self, values: Any, depth: int) -> list[Any]:
-        kinds = set(map(type, values))
-        if kinds <= _LEAVES or (kinds == {int} and min(values) > -_LARGE and max(values) < _LARGE):
-            return list(values)
+        if not self._large and _LEAVES.issuperset(map(type, values)):
+            return values if type(values) is list else list(values)
         return [self.plain(value, depth + 1) for value in values]
 
     def _tagged(self, value: Any, depth: int) -> Any:
