@@ -157,14 +157,14 @@ def make_scores(
     if references is not None:
         similar = _edit_similarities(samples, references)
         values = {
-            group: {"exact_match": _pass_values(tallies, [1])["pass@1"], "edit_similarity": similar}
+            group: {"exact_match": task_values(tallies, 1), "edit_similarity": similar}
             for group, tallies in passed.items()
         }
     scores = Scores(
         **facts,
         tasks=len(tasks),
         samples=len(judged),
-        verdicts=_verdict_counts(judged),
+        verdicts=verdict_counts(judged),
         metrics=_metrics(values, None, facts["seed"]),
         parts={
             way: {name: _metrics(values, members, facts["seed"]) for name, members in _members(tasks, part_of).items()}
@@ -189,6 +189,20 @@ def passed_by_group(judged: Iterable[Judged]) -> dict[str, dict[str, list[bool]]
 def group_verdicts(one: Judged) -> Mapping[str, Verdict]:
     """The verdict of each group; where there is none, that on the sample."""
     return one["groups"] or {ALL: one["verdict"]}
+
+
+def task_values(tallies: Mapping[str, Sequence[bool]], k: int) -> dict[str, float]:
+    """Pass@k of each task."""
+    return {task: pass_at_k(len(passed), sum(passed), k) for task, passed in tallies.items()}
+
+
+def verdict_counts(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
+    """Of each group, and with every verdict, so that a reader sees which did not occur."""
+    counts: dict[str, Counter[Verdict]] = {}
+    for one in judged:
+        for group, verdict in group_verdicts(one).items():
+            counts.setdefault(group, Counter())[verdict] += 1
+    return {group: {str(verdict): counted[verdict] for verdict in Verdict} for group, counted in counts.items()}
 
 
 def scores_json(scores: Scores) -> bytes:
@@ -218,11 +232,7 @@ def summary(scores: Scores) -> str:
 def _pass_values(tallies: Mapping[str, Sequence[bool]], ks: Collection[int]) -> dict[str, dict[str, float]]:
     """Pass@k of each task, by name, for the k that all tasks have samples for."""
     fewest = min(map(len, tallies.values()))
-    return {
-        f"pass@{k}": {task: pass_at_k(len(passed), sum(passed), k) for task, passed in tallies.items()}
-        for k in sorted(ks)
-        if k <= fewest
-    }
+    return {f"pass@{k}": task_values(tallies, k) for k in sorted(ks) if k <= fewest}
 
 
 def _edit_similarities(samples: Iterable[Sample], references: Mapping[str, str]) -> dict[str, float]:
@@ -255,15 +265,6 @@ def _members(tasks: Collection[str], part_of: Mapping[str, str]) -> dict[str, se
     for task in sorted(tasks):
         found.setdefault(part_of[task], set()).add(task)
     return found
-
-
-def _verdict_counts(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
-    """Of each group, and with every verdict, so that a reader sees which did not occur."""
-    counts: dict[str, Counter[Verdict]] = {}
-    for one in judged:
-        for group, verdict in group_verdicts(one).items():
-            counts.setdefault(group, Counter())[verdict] += 1
-    return {group: {str(verdict): counted[verdict] for verdict in Verdict} for group, counted in counts.items()}
 
 
 def _refuse_mismatch(benchmark: str, samples: Sequence[Sample], judged: Sequence[Judged]) -> None:
