@@ -49,7 +49,7 @@ def complete(model, prompts, batch_size=3, **change: Any) -> list[TextCompletion
     return list(model.complete_texts(prompts, batch_size=batch_size, **asked(len(prompts), **change)))
 
 
-DRAWN = {"temperature": 0.9, "top_p": 0.95}
+DRAWN: dict[str, Any] = {"temperature": 0.9, "top_p": 0.95}
 
 
 @pytest.mark.parametrize("drawn", [{}, DRAWN], ids=["greedy", "drawn"])
