@@ -1,0 +1,171 @@
+"""The second half of a benchmark: a verdict on each sample, as JSON lines that grow until all are there.
+
+Lines stand in the order of the samples, and each is written once all before it are known: what a killed run leaves is
+the beginning of the whole file, and the same call goes on after it.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from sc2jax import storage
+from sc2jax.errors import UserError
+from sc2jax.evaluation.benchmark import Benchmark, Groups
+from sc2jax.evaluation.judging.calibration import time_scale
+from sc2jax.evaluation.judging.cases import Case, FlawedCase, Judged
+from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge
+from sc2jax.evaluation.samples import Answer
+from sc2jax.evaluation.sandbox import Ended, Limits, Sandbox, open_sandbox
+from sc2jax.evaluation.scores import Judged as JudgedSample
+from sc2jax.evaluation.verdicts import Verdict
+from sc2jax.json_files import decode_json
+from sc2jax.progress import progress
+
+_SLOWER = 1.25
+"""How much slower than at its start a machine must have become for a verdict of time to be looked at again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Sandboxes in which samples are judged, some at a time."""
+
+    candidates: Sandbox
+    judges: Sandbox
+    judge: PythonJudge
+
+    def again(self, case: Case) -> Judged:
+        """The verdict on a case; one for want of time is looked at again if the machine has become slower."""
+        judged = self.judge.judge(case)
+        if judged.verdict == Verdict.TIMEOUT:
+            scale = time_scale(self.candidates)
+            if scale > _SLOWER * self.judge.scale:
+                return PythonJudge(self.candidates, self.judges, scale).judge(case)
+        return judged
+
+
+@contextlib.contextmanager
+def open_bench(limits: Limits, *, rung: int, unsafe: bool) -> Iterator[Bench]:
+    """Opens the sandboxes and finds out how slow the machine is.
+
+    Raises:
+        UserError: there is no such sandbox here.
+    """
+    with (
+        open_sandbox(CANDIDATE, limits, rung=rung, unsafe=unsafe) as candidates,
+        open_sandbox(JUDGE, limits, rung=rung, unsafe=unsafe) as judges,
+    ):
+        yield Bench(candidates, judges, PythonJudge(candidates, judges, time_scale(candidates)))
+
+
+def judge_samples(
+    benchmark: Benchmark,
+    expected: Mapping[str, Groups],
+    answers: Sequence[Answer],
+    bench: Bench,
+    path: str,
+    *,
+    workers: int,
+    say: Callable[[str], object],
+) -> list[JudgedSample]:
+    """Writes the verdicts on samples into a file, or goes on where it ends, and returns them.
+
+    Raises:
+        UserError: the sandbox fails, which is no verdict; or the file holds something else.
+    """
+    found = _stored(path, answers)
+    if found:
+        say(f"going on after {len(found)} of {len(answers)} verdicts in {path}")
+    known: dict[tuple[str, str], JudgedSample] = {
+        (answer.task_id, answer.text): judged for answer, judged in zip(answers, found, strict=False)
+    }
+
+    def verdict(answer: Answer) -> JudgedSample:
+        same = known.get((answer.task_id, answer.text))  # a model repeats itself, most of all at low temperatures
+        if same is not None:
+            return JudgedSample(**same | {"sample": answer.sample})
+        case = FlawedCase(answer.flaw) if answer.flaw else benchmark.case(answer, expected.get(answer.task_id, {}))
+        judged = _judged(bench, case, answer)
+        line = JudgedSample(
+            task_id=answer.task_id,
+            sample=answer.sample,
+            verdict=judged.verdict,
+            groups=judged.groups or _all_wrong(benchmark, judged),
+            detail=judged.detail,
+        )
+        known[answer.task_id, answer.text] = line
+        return line
+
+    with ThreadPoolExecutor(workers) as pool:
+        todo = _in_order(pool, verdict, answers[len(found) :], workers)
+        for line in progress(todo, desc="judged", initial=len(found), total=len(answers)):
+            storage.append(path, msgspec.json.encode(line) + b"\n")
+            found.append(line)
+    return found
+
+
+def _judged(bench: Bench, case: Case, answer: Answer) -> Judged:
+    """The verdict; where the sandbox fails it is asked once more, and then all ends."""
+    for _ in range(2):
+        with contextlib.suppress(Ended):
+            judged = bench.again(case)
+            if judged.verdict != Verdict.INFRASTRUCTURE:
+                return judged
+    raise UserError(
+        f"the sandbox failed twice at sample {answer.sample} of {answer.task_id}, which is no verdict; look at the "
+        "machine's memory and run the same command again: it goes on here"
+    )
+
+
+def _all_wrong(benchmark: Benchmark, judged: Judged) -> Mapping[str, Verdict]:
+    """The groups of a sample that nothing could run."""
+    groups = next(iter(benchmark.references.values())).groups if benchmark.references else ()
+    return dict.fromkeys(groups, judged.verdict)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Answer], JudgedSample],
+    answers: Sequence[Answer],
+    workers: int,
+) -> Iterator[JudgedSample]:
+    """What `work` makes of answers, in their order, with few of them under way, so that an end comes soon."""
+    running = [pool.submit(work, answer) for answer in answers[: 2 * workers]]
+    try:
+        for place in range(len(answers)):
+            result = running.pop(0).result()
+            if place + 2 * workers < len(answers):
+                running.append(pool.submit(work, answers[place + 2 * workers]))
+            yield result
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _stored(path: str, answers: Sequence[Answer]) -> list[JudgedSample]:
+    """The verdicts that a file holds already; a last line that was cut off is removed from it.
+
+    Raises:
+        UserError: they are not on the first of these samples.
+    """
+    try:
+        content = storage.read_bytes(path)
+    except FileNotFoundError:
+        return []
+    whole = content[: content.rfind(b"\n") + 1]
+    remedy = "delete the file, and its samples are judged anew"
+    found = []
+    for place, line in enumerate(whole.split(b"\n")[:-1]):
+        where = f"{path}, line {place + 1},"
+        judged = decode_json(line, JudgedSample, where, remedy)
+        if place >= len(answers) or (judged["task_id"], judged["sample"]) != (
+            answers[place].task_id,
+            answers[place].sample,
+        ):
+            raise UserError(f"{where} is the verdict on another sample; {remedy}")
+        found.append(judged)
+    if whole != content:
+        storage.write_whole(path, whole)
+    return found
