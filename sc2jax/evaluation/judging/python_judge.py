@@ -44,6 +44,9 @@ JUDGE = Guest(
     packages=("numpy",),
 )
 
+_CAPTURE = "\ndef f(*arguments, **keywords):\n    return arguments, keywords\n"
+"""Behind a benchmark's own program: what its function is called with, in place of what it returns."""
+
 _COMPARE_SECONDS = 10.0
 _MOST_DETAIL = 500
 
@@ -183,8 +186,7 @@ class PythonJudge:
 
     def _judge_expression(self, case: ExpressionCase) -> Judged:
         deadline = self._by(case.seconds)
-        captured = "def f(*arguments, **keywords):\n    return arguments, keywords\n" if case.function else ""
-        with self._loaded(captured, deadline) as candidate:
+        with self._loaded(case.function + _CAPTURE if case.function else "", deadline) as candidate:
             expression = case.expression.encode("utf-8", "surrogatepass")
             answer = _value(_asked(candidate, b"E" + expression, deadline))
         with _started(self._judges) as judge:
