@@ -85,16 +85,10 @@ def judge_samples(
     def verdict(answer: Answer) -> JudgedSample:
         same = known.get((answer.task_id, answer.text))  # a model repeats itself, most of all at low temperatures
         if same is not None:
-            return JudgedSample(**same | {"sample": answer.sample})
+            return _line(answer, same["verdict"], same["groups"], same["detail"])
         case = FlawedCase(answer.flaw) if answer.flaw else benchmark.case(answer, expected.get(answer.task_id, {}))
         judged = _judged(bench, case, answer)
-        line = JudgedSample(
-            task_id=answer.task_id,
-            sample=answer.sample,
-            verdict=judged.verdict,
-            groups=judged.groups or _all_wrong(benchmark, judged),
-            detail=judged.detail,
-        )
+        line = _line(answer, judged.verdict, judged.groups or _all_wrong(benchmark, judged), judged.detail)
         known[answer.task_id, answer.text] = line
         return line
 
@@ -104,6 +98,12 @@ def judge_samples(
             storage.append(path, msgspec.json.encode(line) + b"\n")
             found.append(line)
     return found
+
+
+def _line(answer: Answer, verdict: Verdict, groups: Mapping[str, Verdict], detail: str) -> JudgedSample:
+    return JudgedSample(
+        task_id=answer.task_id, sample=answer.sample, verdict=verdict, groups=groups, detail=detail.encode(errors="replace").decode()
+    )
 
 
 def _judged(bench: Bench, case: Case, answer: Answer) -> Judged:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
+from sc2jax.benchmarks.files import BenchmarkFile
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures.infilling import edit_similarity
 from sc2jax.evaluation.pass_at_k import Estimate, mean_over_tasks, pass_at_k
@@ -46,15 +47,6 @@ class Judged(TypedDict):
     verdict: Verdict
     groups: Mapping[str, Verdict]
     detail: str
-    seconds: float
-
-
-class BenchmarkFile(TypedDict):
-    """The file that the tasks come from: its path in the folder of benchmarks, and what it holds."""
-
-    path: str
-    sha256: str
-    records: Count
 
 
 class Sampling(TypedDict):

@@ -1,7 +1,6 @@
 """The two halves of a benchmark as stages of a run: samples, and the verdicts on them with scores and pages."""
 
 import dataclasses
-import functools
 import hashlib
 import os
 import platform
@@ -20,9 +19,11 @@ from sc2jax.evaluation.judging.gold import remembered_expected
 from sc2jax.evaluation.judging_samples import Bench, judge_samples
 from sc2jax.evaluation.measures import read_benchmark
 from sc2jax.evaluation.problems import Sampling
-from sc2jax.evaluation.samples import Answer, Answers, Sample, read_samples
+from sc2jax.evaluation.samples import Answer, Answers, read_samples
 from sc2jax.evaluation.score_page import render_pages
 from sc2jax.evaluation.scores import Facts, Judged, Scores, make_scores, read_scores_json, scores_json, summary
+from sc2jax.evaluation.scores import Sample as ScoredSample
+from sc2jax.evaluation.scores import Sampling as DrawnBy
 from sc2jax.json_files import decode_json
 from sc2jax.model.config import Computation
 from sc2jax.records.dataset import read_tables
@@ -141,8 +142,10 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
         where = join(folder, VERDICTS)
         workers = settings.evaluation.judge_workers
         judged = judge_samples(benchmark, measured.expected, answers.answers, bench, where, workers=workers, say=say)
-        samples = [_sample(benchmark, answer) for answer in answers.answers]
-        scores = make_scores(facts, samples, judged, **_splits(run, benchmark, samples, corpus))
+        prompts = {problem.task_id: problem.prompt for problem in benchmark.problems}
+        samples = [_sample(prompts, answer) for answer in answers.answers]
+        parts, in_corpus = _parts(run, benchmark, samples, corpus)
+        scores = make_scores(facts, samples, judged, references=benchmark.exact, parts=parts, in_corpus=in_corpus)
         outputs = [_output(folder, VERDICTS), write_output(folder, SCORES, scores_json(scores))]
         withheld = "" if benchmark.shown or judging.show_withheld else "its authors ask that they are not published"
         for page, text in render_pages(scores, samples, judged, withheld=withheld):
@@ -161,7 +164,7 @@ def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> 
         model=settings.evaluation.model_name or Path(run.workdir).name,
         file=benchmark.file,
         prompt_rule=benchmark.prompt_rule if sampled else "",
-        sampling=dataclasses.asdict(sampling) if sampled else None,
+        sampling=DrawnBy(**dataclasses.asdict(sampling)) if sampled else None,
         seed=settings.seed,
         version=sc2jax.__version__,
         tools=_tools(),
@@ -177,23 +180,15 @@ def _tools() -> dict[str, str]:
     return {"python": platform.python_version(), "numpy": version("numpy")}
 
 
-def _sample(benchmark: Benchmark, answer: Answer) -> Sample:
+def _sample(prompts: Mapping[str, str], answer: Answer) -> ScoredSample:
     """An answer as readers and scores see it."""
-    prompt = answer.prompt if answer.prompt is not None else _prompts(benchmark)[answer.task_id]
-    return Sample(
+    prompt = answer.prompt if answer.prompt is not None else prompts[answer.task_id]
+    return ScoredSample(
         task_id=answer.task_id,
         sample=answer.sample,
         prompt="" if answer.whole else prompt,
         completion=answer.text.encode(errors="replace").decode(),
-        ids=[],
-        seed=0,
-        finish="stop",
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _prompts(benchmark: Benchmark) -> dict[str, str]:
-    return {problem.task_id: problem.prompt for problem in benchmark.problems}
 
 
 def _corpus(run: Run) -> Manifest | None:
@@ -202,19 +197,18 @@ def _corpus(run: Run) -> Manifest | None:
     return read_manifest(folder) if is_finished(folder) else None
 
 
-def _splits(run: Run, benchmark: Benchmark, samples: list[Sample], corpus: Manifest | None) -> dict[str, object]:
-    """The parts of the tasks, and which completions stand in the corpus."""
+def _parts(
+    run: Run, benchmark: Benchmark, samples: list[ScoredSample], corpus: Manifest | None
+) -> tuple[dict[str, Mapping[str, str]], list[tuple[str, int]] | None]:
+    """The parts of the tasks, and which samples stand in the corpus; None if there is no corpus to look in."""
     parts = dict(benchmark.parts)
-    in_corpus = None
-    if corpus is not None:
-        completions = {(one["task_id"], one["sample"]): one["completion"] for one in samples}
-        tasks = {("task", name): text for name, text in benchmark.texts.items()}
-        found = occurrences({**completions, **tasks}, _documents(run, corpus))
-        in_corpus = [key for key in completions if found[key].found]
-        parts["contamination"] = {
-            name: "contaminated" if found["task", name].found else "clean" for name in benchmark.golds
-        }
-    return {"parts": parts, "in_corpus": in_corpus, "references": benchmark.exact}
+    if corpus is None:
+        return parts, None
+    texts = {(one["task_id"], one["sample"]): one["completion"] for one in samples}
+    tasks = {(name, -1): text for name, text in benchmark.texts.items()}
+    found = occurrences({**texts, **tasks}, _documents(run, corpus))
+    parts["contamination"] = {name: "contaminated" if found[name, -1].found else "clean" for name in benchmark.golds}
+    return parts, [key for key in texts if found[key].found]
 
 
 def _documents(run: Run, corpus: Manifest) -> Iterator[str]:
