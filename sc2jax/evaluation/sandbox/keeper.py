@@ -5,13 +5,13 @@ It needs the standard library and its neighbours alone.
 """
 
 import os
-import resource
 import select
 import signal
 import socket
 import sys
+from pathlib import Path
 
-from sc2jax.evaluation.sandbox import contained, linux, server, view
+from sc2jax.evaluation.sandbox import contained, linux, server, starting, view
 from sc2jax.evaluation.sandbox.contained import Setup
 
 UNPRIVILEGED = 65534
@@ -25,6 +25,7 @@ def main(setup: Setup) -> None:
     """Runs a sandbox until the host closes it or ends."""
     host = os.getppid()
     notes = socket.socket(fileno=setup["notes"])
+    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     try:
         process = _start_server(setup)
     except Exception as error:
@@ -34,16 +35,31 @@ def main(setup: Setup) -> None:
     try:
         _watch(process, host, notes, setup["memory_bytes"])
     finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)  # in a PID namespace the rest is dead by then
+        _end_all(process)
 
 
 def _start_server(setup: Setup) -> int:
-    os.environ.clear()
-    sys.path[:] = [path for path in sys.path if path]
+    """Starts the fork server; gives back its number."""
+    seen = _give_up_rights(setup)
+    user = os.getuid()
+    process = linux.fork_into(server.OUTER_NAMESPACES) if setup["rung"] == 1 else os.fork()
+    if process == 0:
+        os.close(setup["notes"])
+        control = socket.socket(fileno=setup["control"])
+        try:
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+            server.serve(control, starting.STARTERS[setup["rung"]](setup, seen, user))
+        except BaseException as error:
+            control.send(contained.failure(error))
+        finally:
+            os._exit(0)
+    return process
+
+
+def _give_up_rights(setup: Setup) -> view.View:
+    """Becomes an unprivileged user, who can still reach what is to be seen inside."""
     sys.path.extend(setup["package_folders"])
     linux.leave_keyring()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     seen = view.interpreter_view(setup["packages"])
     if os.getuid() == 0:
         view.make_reachable(seen)
@@ -51,18 +67,17 @@ def _start_server(setup: Setup) -> int:
         os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
         os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or it could not say who it is in its namespace
-    user = os.getuid()
-    process = linux.fork_into(server.OUTER_NAMESPACES)
-    if process == 0:
-        os.close(setup["notes"])
-        control = socket.socket(fileno=setup["control"])
-        try:
-            server.run_in_namespaces(setup, control, seen, user)
-        except BaseException as error:
-            control.send(contained.failure(error))
-        finally:
-            os._exit(0)
-    return process
+    return seen
+
+
+def _end_all(process: int) -> None:
+    """Ends the server, and what is left without it: in a PID namespace that is nothing."""
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    while left := _children(os.getpid()):
+        for each in left:
+            os.kill(each, signal.SIGKILL)
+            os.waitpid(each, 0)
 
 
 def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> None:
@@ -101,7 +116,7 @@ def _children(process: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
-            with open(f"/proc/{process}/task/{thread}/children") as stream:
+            with Path(f"/proc/{process}/task/{thread}/children").open() as stream:
                 found.extend(int(number) for number in stream.read().split())
     except OSError:
         pass  # it ended
@@ -117,14 +132,14 @@ def _descendants(top: int) -> list[int]:
 
 
 def _resident(tree: list[int], limit: int) -> int:
-    """The memory of some processes in bytes; what several share is counted once, if the cheap sum is above the limit."""
+    """The memory of some processes in bytes; if that is above the limit, what several share is counted once."""
     pages = sum(_pages(process) for process in tree) * _PAGE
     return pages if pages <= limit else sum(_share(process) for process in tree)
 
 
 def _pages(process: int) -> int:
     try:
-        with open(f"/proc/{process}/statm") as stream:
+        with Path(f"/proc/{process}/statm").open() as stream:
             return int(stream.read().split()[1])
     except OSError:
         return 0
@@ -133,7 +148,7 @@ def _pages(process: int) -> int:
 def _share(process: int) -> int:
     """The resident memory of a process in bytes, what it shares with others divided among them."""
     try:
-        with open(f"/proc/{process}/smaps_rollup") as stream:
+        with Path(f"/proc/{process}/smaps_rollup").open() as stream:
             return sum(int(line.split()[1]) for line in stream if line.startswith("Pss:")) * 1024
     except OSError:
         return _pages(process) * _PAGE  # it may not be looked into: more than its share, never less
