@@ -146,7 +146,8 @@ def _give_up_rights(setup: Setup) -> None:
         with contextlib.suppress(OSError):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python starts
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as Python starts
     for name, value in setup["limits"].items():
         number = getattr(resource, name)
         _, hard = resource.getrlimit(number)

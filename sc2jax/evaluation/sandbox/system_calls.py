@@ -97,7 +97,7 @@ def compile_filters(*, own_container: bool) -> list[bytes]:
         import pyseccomp  # noqa: F401
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp (pip) and libseccomp2 (apt)"
+            f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
     return [_refusals(own_container), _allowed(own_container)]
 
