@@ -83,21 +83,21 @@ class Channels:
                 said = said or self._notes.recv(4096).decode(errors="replace")
             raise Ended(_lost(said))
 
-    def start(self, pipes: tuple[int, int, int]) -> int:
-        """Has a process started with these pipes; gives back a descriptor of it.
+    def start(self) -> tuple[int, int, int, int]:
+        """Asks for a process: descriptors to write to it, to read from it and its ending, and of itself.
 
         Raises:
             Ended: the sandbox failed.
         """
         try:
             with _limited(self._control, _SECONDS_TO_START):
-                socket.send_fds(self._control, [b"start"], list(pipes))
-                said, handles, _, _ = socket.recv_fds(self._control, 4096, 1)
+                self._control.send(b"next")
+                said, found, _, _ = socket.recv_fds(self._control, 4096, 4)
         except OSError as error:
             raise Ended(_lost(str(error))) from error
-        if not handles:
+        if len(found) != 4:
             raise Ended(_lost(said.decode(errors="replace")))
-        return handles[0]
+        return found[0], found[1], found[2], found[3]
 
     def over_memory(self) -> list[int]:
         """The numbers of all processes that were ended for their memory since this was last asked."""

@@ -3,7 +3,6 @@
 It needs the standard library and `linux` alone, and no file: whoever starts it loads the sources in memory.
 """
 
-import contextlib
 import gc
 import os
 import resource
@@ -71,9 +70,6 @@ def run_first(entry: Entry, setup: Setup, pipes: tuple[int, int, int]) -> None:
     """
     try:
         take_descriptors(*pipes)
-        for number in signal.valid_signals():
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
         contained = os.fork()
         if contained == 0:
             run_contained(entry, setup)
@@ -142,9 +138,6 @@ def _give_up_rights(setup: Setup) -> None:
     os.environ.clear()
     os.chdir(setup["home"])
     os.umask(0o077)
-    for number in signal.valid_signals():
-        with contextlib.suppress(OSError):
-            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python starts

@@ -17,8 +17,9 @@ from sc2jax.evaluation.sandbox.contained import Setup
 UNPRIVILEGED = 65534
 """The user `nobody` that root becomes."""
 
-_SECONDS_BETWEEN_LOOKS = 0.005
-_SECONDS_WHEN_IDLE = 0.02
+# As fast as a core can touch new memory, huge pages included.
+_BYTES_A_SECOND = (8 << 30) * (os.cpu_count() or 1)
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
 def main(setup: Setup) -> None:
@@ -48,6 +49,7 @@ def _start_server(setup: Setup) -> int:
         control = socket.socket(fileno=setup["control"])
         try:
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+            server.forget_signal_handlers()
             server.serve(control, starting.STARTERS[setup["rung"]](setup, seen, user))
         except BaseException as error:
             control.send(contained.failure(error))
@@ -81,19 +83,21 @@ def _end_all(process: int) -> None:
 
 
 def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> None:
-    """Looks at the memory of each tree until the host or the server is gone."""
+    """Looks at the memory of each tree, again before the rest can be filled, until the host or the server is gone."""
     server_gone = os.pidfd_open(process)
     poll = select.poll()
     poll.register(notes, select.POLLIN)
     poll.register(server_gone, select.POLLIN)
-    wait = _SECONDS_WHEN_IDLE
+    wait = _SHORTEST_WAIT
     while not poll.poll(wait * 1000) and os.getppid() == host:
-        trees = _children(process)
-        for top in trees:
+        largest = 0
+        for top in _children(process):
             tree = _descendants(top)
-            if _resident(tree, memory_bytes) > memory_bytes:
+            held = _resident(tree, memory_bytes)
+            largest = max(largest, held)
+            if held > memory_bytes:
                 _kill_tree(top, process, tree, notes)
-        wait = _SECONDS_BETWEEN_LOOKS if trees else _SECONDS_WHEN_IDLE
+        wait = min(max((memory_bytes - largest) / _BYTES_A_SECOND, _SHORTEST_WAIT), _LONGEST_WAIT)
 
 
 def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> None:

@@ -27,8 +27,7 @@ _AT_EMPTY_PATH = 0x1000
 _SECCOMP_MODE_FILTER = 2
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 24, 38, 22
-_LAST_CAPABILITY = 63
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 38, 22
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _CLOSE_RANGE = 436
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -122,12 +121,8 @@ def prctl(option: int, value: int, pointer: ctypes.Array | ctypes.Structure | No
 
 
 def drop_capabilities() -> None:
-    """Gives up every capability, and what a program could regain one from."""
-    for capability in range(_LAST_CAPABILITY + 1):
-        try:
-            prctl(_PR_CAPBSET_DROP, capability)
-        except OSError:
-            break  # this kernel has no more, or there is none left to drop with
+    """Gives up every capability; whoever is not root and gains no privileges (`install_filters`) regains none."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)  # _LINUX_CAPABILITY_VERSION_3
     _call("capset", _numbers()[2], header, ctypes.create_string_buffer(24))
 

@@ -1,4 +1,4 @@
-"""The fork server: makes a contained process for each three pipes that the host sends it, and never touches those.
+"""The fork server: makes the contained processes, gives the host the pipes to them, and never reads those itself.
 
 It needs the standard library and its neighbours alone.
 """
@@ -7,6 +7,7 @@ import array
 import contextlib
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,11 +35,24 @@ class Started:
 Starter = Callable[[Pipes], Started]
 
 
+@dataclass(frozen=True)
+class _Spare:
+    """A process that waits for its first frame."""
+
+    process: Started
+    for_host: tuple[int, int, int, int]
+    """To write to it, to read from it and its ending, and a descriptor of the process."""
+
+
 def serve(control: socket.socket, start: Starter) -> None:
-    """Starts a process for each message of three pipes, answers with a descriptor of it, and buries the dead."""
+    """Hands the host a process for each message, keeps the next one ready meanwhile, and buries the dead.
+
+    Making the namespaces and giving up all rights takes longer than most programs, and so goes on beside them.
+    """
     waiting: dict[int, tuple[int, int]] = {}  # by a descriptor of the process: its number, and where its ending goes
     poll = select.poll()
     poll.register(control, select.POLLIN)
+    spare: _Spare | OSError = _make(start, poll, waiting)
     control.send(b"ready")
     while True:
         for descriptor, _ in poll.poll():
@@ -46,30 +60,42 @@ def serve(control: socket.socket, start: Starter) -> None:
                 poll.unregister(descriptor)
                 os.close(descriptor)
                 _bury(*waiting.pop(descriptor))
-                continue
-            message, descriptors, _, _ = socket.recv_fds(control, 16, 3)
-            if not message:
+            elif not control.recv(16):
                 return  # the host is gone
-            process = _answer(control, start, (descriptors[0], descriptors[1], descriptors[2]))
-            if process:
-                own = os.pidfd_open(process[0])
-                poll.register(own, select.POLLIN)
-                waiting[own] = process
+            else:
+                _hand_over(control, spare)
+                spare = _make(start, poll, waiting)
 
 
-def _answer(control: socket.socket, start: Starter, pipes: Pipes) -> tuple[int, int] | None:
+def _make(start: Starter, poll: select.poll, waiting: dict[int, tuple[int, int]]) -> _Spare | OSError:
+    inside_in, host_out = os.pipe()
+    host_in, inside_out = os.pipe()
+    ending, inside_ending = os.pipe()
+    inside = (inside_in, inside_out, inside_ending)
     try:
-        started = start(pipes)
-        handle = os.pidfd_open(started.killed)
-        control.sendmsg([b"started"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))])
-        os.close(handle)
-        return started.buried, os.dup(pipes[2]) if started.silent else -1
+        process = start(inside)
     except OSError as error:
-        control.send(contained.failure(error))
-        return None
+        for descriptor in (host_out, host_in, ending):
+            os.close(descriptor)
+        return error
     finally:
-        for pipe in pipes:
-            os.close(pipe)
+        for descriptor in inside[:2]:
+            os.close(descriptor)
+    if not process.silent:
+        os.close(inside_ending)
+    own = os.pidfd_open(process.buried)
+    poll.register(own, select.POLLIN)
+    waiting[own] = (process.buried, inside_ending if process.silent else -1)
+    return _Spare(process, (host_out, host_in, ending, os.pidfd_open(process.killed)))
+
+
+def _hand_over(control: socket.socket, spare: _Spare | OSError) -> None:
+    if isinstance(spare, OSError):
+        control.send(contained.failure(spare))
+        return
+    control.sendmsg([b"started"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", spare.for_host))])
+    for descriptor in spare.for_host:
+        os.close(descriptor)
 
 
 def _bury(process: int, ending_pipe: int) -> None:
@@ -79,6 +105,14 @@ def _bury(process: int, ending_pipe: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # the host does not want to know any more
         os.write(ending_pipe, contained.describe_status(status))
     os.close(ending_pipe)
+
+
+def forget_signal_handlers() -> None:
+    """Leaves every signal to the kernel: what is forked starts so, and Python's handlers are not for the server."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def map_user(inner: int, outer: int, proc: int) -> None:

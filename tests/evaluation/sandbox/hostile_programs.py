@@ -14,7 +14,7 @@ escapes = []
 def attempt(what, call, *arguments):
     try:
         value = call(*arguments)
-    except (Exception, SystemExit) as error:
+    except OSError:
         return None
     escapes.append(f"{what}: {value!r}"[:200])
     return value
