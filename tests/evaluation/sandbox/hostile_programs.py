@@ -14,7 +14,7 @@ escapes = []
 def attempt(what, call, *arguments):
     try:
         value = call(*arguments)
-    except OSError:
+    except (OSError, ValueError):
         return None
     escapes.append(f"{what}: {value!r}"[:200])
     return value
@@ -148,9 +148,13 @@ if made > 10_000:
     escapes.append(f"{made} files")
 """,
     "a file with a hole": """
-descriptor = os.open("hole", os.O_CREAT | os.O_RDWR)
-attempt("truncate", os.ftruncate, descriptor, 1 << 40)
-attempt("fallocate", os.posix_fallocate, descriptor, 0, 1 << 34)
+def with_a_hole(grow, *arguments):
+    descriptor = os.open("hole", os.O_CREAT | os.O_RDWR)
+    grow(descriptor, *arguments)
+
+attempt("truncate", with_a_hole, os.ftruncate, 1 << 40)
+attempt("fallocate", with_a_hole, os.posix_fallocate, 0, 1 << 34)
+
 """,
     "descriptors": """
 opened = []
