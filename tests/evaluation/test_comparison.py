@@ -7,7 +7,7 @@ import pytest
 from judged_runs import compared, facts
 
 from sc2jax.errors import UserError
-from sc2jax.evaluation.comparison import ComparedRun, compared_metrics, in_lines, render_comparison, signed
+from sc2jax.evaluation.comparison import compared_metrics, in_lines, render_comparison, signed
 from sc2jax.evaluation.pass_at_k import mean_over_tasks
 
 BASE = compared("base", {"a": ["wrong"], "b": ["passed"], "c": ["wrong"], "d": ["timeout"], "e": ["passed"]})

@@ -56,7 +56,7 @@ def test_the_ends_are_where_a_fortieth_of_the_draws_lies_beyond():
 
 def test_the_ends_are_the_250th_draws_from_below_and_above(monkeypatch):
     order = np.random.default_rng(0).permutation(9999)
-    monkeypatch.setattr(measured, "_resampled_sums", lambda fixed, seed: order.astype(np.int64) * 2**40)
+    monkeypatch.setattr(measured, "_resampled_sums", lambda *_: order.astype(np.int64) * 2**40)
     found = mean_over_tasks([0.5], seed=0)
     assert (found["low"], found["high"]) == (249, 9749)  # counted from 0, with 249 on either side
 

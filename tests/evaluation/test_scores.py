@@ -11,7 +11,7 @@ from judged_runs import facts, judge
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.published import beside
-from sc2jax.evaluation.scores import make_scores, read_scores_json, scores_json, summary
+from sc2jax.evaluation.scores import judged_digest, make_scores, read_scores_json, scores_json, summary
 
 VERDICTS = {
     "t1": ["passed/passed", "passed/wrong"],
@@ -81,6 +81,12 @@ def test_the_same_bytes_in_any_order_and_in_another_process(tmp_path):
     again = subprocess.run([sys.executable, "-c", program, str(stored)], capture_output=True, check=True)
     assert again.stdout == content
     assert read_scores_json(content, "scores.json") == scores
+
+
+def test_the_digest_of_the_verdicts_is_that_of_each_group():
+    one, other = (judge({"a": [words]})[1] for words in ("passed/wrong", "wrong/wrong"))
+    assert one[0]["verdict"] == other[0]["verdict"]
+    assert judged_digest(one) != judged_digest(other)
 
 
 def test_scores_that_are_none_are_refused():
