@@ -20,7 +20,7 @@ MOST = 24
 @pytest.fixture(scope="module")
 def model(byte_model):
     """As the room's, of a longer context."""
-    config = dataclasses.replace(byte_model.config, context_length=128)
+    config = dataclasses.replace(byte_model.config, context_length=128, vocab_size=512)
     params = init_params(parameter_table(config), jax.random.key(3))
     return dataclasses.replace(byte_model, params=params, config=config)
 
