@@ -1,7 +1,6 @@
 """The two halves of a benchmark as stages of a run: samples, and the verdicts on them with scores and pages."""
 
 import dataclasses
-import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -27,8 +26,9 @@ from sc2jax.evaluation.scores import Sampling as DrawnBy
 from sc2jax.json_files import decode_json
 from sc2jax.model.config import Computation
 from sc2jax.records.dataset import read_tables
-from sc2jax.records.manifest import Manifest, Output, is_finished, read_manifest, read_output, write_output
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
+from sc2jax.records.stage_folder import notes_folder
 from sc2jax.runs.inputs import JUDGED, SAMPLED, input_digests
 from sc2jax.runs.run import Run, say
 from sc2jax.settings import part
@@ -102,10 +102,10 @@ def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) ->
     sampling = _sampling(settings.evaluation, benchmark.sampling)
 
     def write(folder: str) -> Written:
-        path = join(folder, SAMPLES)
+        path = join(notes_folder(folder, stage.key), SAMPLES)
         batch = settings.evaluation.generation_batch
         generate_samples(model(), benchmark.problems, sampling, settings.seed, path, batch_size=batch, say=say)
-        return [_output(folder, SAMPLES)], {}
+        return [write_output(folder, SAMPLES, storage.read_bytes(path))], {}
 
     sections = {
         "sampling": dataclasses.asdict(sampling),
@@ -115,7 +115,8 @@ def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) ->
         "seed": settings.seed,
     }
     digests = input_digests(run, SAMPLED[measured.name]) | {"benchmark": benchmark.file["content_sha256"]}
-    return Stage(f"{measured.name}-samples", VERSION, sections, digests, write, resumes=True)
+    stage = Stage(f"{measured.name}-samples", VERSION, sections, digests, write, resumes=True)
+    return stage
 
 
 def _sampling(config: SamplingConfig, own: Sampling) -> Sampling:
@@ -139,21 +140,25 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
     facts = _facts(run, measured, answers, sampled=not file)
 
     def write(folder: str) -> Written:
-        where = join(folder, VERDICTS)
+        growing = join(notes_folder(folder, stage.key), VERDICTS)
         workers = settings.evaluation.judge_workers
-        judged = judge_samples(benchmark, measured.expected, answers.answers, bench, where, workers=workers, say=say)
+        judged = judge_samples(benchmark, measured.expected, answers.answers, bench, growing, workers=workers, say=say)
         prompts = {problem.task_id: problem.prompt for problem in benchmark.problems}
         samples = [_sample(prompts, answer) for answer in answers.answers]
         parts, in_corpus = _parts(run, benchmark, samples, corpus)
         scores = make_scores(facts, samples, judged, references=benchmark.exact, parts=parts, in_corpus=in_corpus)
-        outputs = [_output(folder, VERDICTS), write_output(folder, SCORES, scores_json(scores))]
+        outputs = [
+            write_output(folder, VERDICTS, storage.read_bytes(growing)),
+            write_output(folder, SCORES, scores_json(scores)),
+        ]
         withheld = "" if benchmark.shown or judging.show_withheld else "its authors ask that they are not published"
         for page, text in render_pages(scores, samples, judged, withheld=withheld):
             outputs.append(write_output(folder, page, text.encode()))
         return outputs, {}
 
     sections = {"judging": judging, "facts": dict(facts), "seed": settings.seed}
-    return Stage(f"{measured.name}-verdicts", VERSION, sections, digests, write, resumes=True)
+    stage = Stage(f"{measured.name}-verdicts", VERSION, sections, digests, write, resumes=True)
+    return stage
 
 
 def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> Facts:
@@ -214,9 +219,3 @@ def _parts(
 def _documents(run: Run, corpus: Manifest) -> Iterator[str]:
     for table in read_tables(run.folder("corpus"), corpus, "train", ("content",), "source_file"):
         yield from table.column("content").to_pylist()
-
-
-def _output(folder: str, path: str) -> Output:
-    """The entry of a file that has grown in a stage's folder."""
-    content = storage.read_bytes(join(folder, path))
-    return Output(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -15,7 +15,7 @@ from sc2jax.evaluation.config import (
 @pytest.mark.parametrize("wrong", [{"max_files": 0}, {"max_bytes": -1}, {"infill_tokens": 0}, {"min_line_letters": 99}])
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        EvaluationConfig(**wrong)
+        dataclasses.replace(EvaluationConfig(), **wrong)
 
 
 def test_the_measures_share_what_is_looked_at_and_nothing_else() -> None:

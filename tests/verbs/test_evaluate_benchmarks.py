@@ -2,19 +2,16 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
+from playback import playback
 
 from sc2jax import cli
 from sc2jax.evaluation.measures import read_benchmark
 from sc2jax.runs import benchmarks
 from sc2jax.text.tokenizer import load_tokenizer
 from sc2jax.verbs import evaluate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-from playback import playback  # noqa: E402
 
 BENCHMARKS, TOKENIZER = os.environ.get("SC2JAX_BENCHMARKS", ""), os.environ.get("SC2JAX_TOKENIZER", "")
 pytestmark = pytest.mark.skipif(

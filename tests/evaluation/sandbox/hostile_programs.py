@@ -264,8 +264,9 @@ attempt("fanotify", system_call, 300, 0, 0)
     "kernel log": "attempt('syslog', system_call, 103, 3, ctypes.create_string_buffer(100), 100)",
     # The network.
     "network": """
-kinds = [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_STREAM)]
-kinds += [(socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
+kinds = [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM)]
+kinds += [(socket.AF_INET6, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_STREAM)]
+kinds += [(socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
 for family, kind in [*kinds, (socket.AF_VSOCK, socket.SOCK_STREAM), (38, socket.SOCK_SEQPACKET)]:
     attempt(f"socket {family}", socket.socket, family, kind)
 """,
