@@ -144,7 +144,7 @@ def test_a_killed_process_leaves_the_beginning_and_the_next_one_ends_it(model, t
 
 
 def test_in_an_object_store_the_same_file(model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("sc2jax.evaluation.generating._AT_A_TIME", 4)
+    monkeypatch.setattr("sc2jax.evaluation.growing_lines._AT_A_TIME", 4)
     path = tmp_path / "samples.jsonl"
     generate_samples(model, PROBLEMS, SAMPLING, 7, str(path))
     content = path.read_bytes()
