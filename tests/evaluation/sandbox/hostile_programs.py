@@ -440,8 +440,8 @@ attempt("real time", os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))
 attempt("ioprio", system_call, 251, 1, 0, 1 << 13)
 """,
     "outlives its parent": """
-attempt("no death with the parent", lambda: libc.prctl(1, 0, 0, 0, 0) and 1 / 0)
-attempt("dumpable", lambda: libc.prctl(4, 0, 0, 0, 0) and 1 / 0)
+attempt("no death with the parent", system_call, 157, 1, 0, 0, 0, 0)
+attempt("dumpable", system_call, 157, 4, 0, 0, 0, 0)
 """,
     "core dump": """
 os.chdir("/tmp" if rung < 3 else "/")
@@ -487,6 +487,7 @@ for path in (canary, "../../../.." + canary, "/proc/1/root", "/proc/self/exe", o
     "hard links": """
 for path in (canary, "/etc/passwd", os.__file__, "/dev/null"):
     attempt(f"link to {path}", os.link, path, "hard")
+    attempt(f"link beside {path}", os.link, path, os.path.dirname(canary) + "/hard")
 """,
     "replaces the interpreter": """
 import importlib
