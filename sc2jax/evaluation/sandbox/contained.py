@@ -44,6 +44,7 @@ def load_guest(setup: Setup) -> Entry:
 def main(setup: Setup) -> None:
     """As the first process of a container that another program made (rung 2), with the pipes at their places."""
     try:
+        forget_signal_handlers()
         sys.path.extend(setup["package_folders"])
         mount_home(setup)
         entry = load_guest(setup)
@@ -51,6 +52,14 @@ def main(setup: Setup) -> None:
         os.write(_STATUS, failure(error))
         os._exit(0)
     run_first(entry, setup, (RECEIVE, SEND, _STATUS))
+
+
+def forget_signal_handlers() -> None:
+    """Leaves every signal to the kernel: one that is the first of a namespace is deaf to those."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def mount_home(setup: Setup) -> None:

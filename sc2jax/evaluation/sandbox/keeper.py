@@ -49,7 +49,7 @@ def _start_server(setup: Setup) -> int:
         control = socket.socket(fileno=setup["control"])
         try:
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-            server.forget_signal_handlers()
+            contained.forget_signal_handlers()
             server.serve(control, starting.STARTERS[setup["rung"]](setup, seen, user))
         except BaseException as error:
             control.send(contained.failure(error))
@@ -97,7 +97,15 @@ def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> 
             largest = max(largest, held)
             if held > memory_bytes:
                 _kill_tree(top, process, tree, notes)
+        _bury_orphans(process)
         wait = min(max((memory_bytes - largest) / _BYTES_A_SECOND, _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+def _bury_orphans(server_process: int) -> None:
+    """What lost its parent became this process's child."""
+    for each in _children(os.getpid()):
+        if each != server_process:
+            os.waitpid(each, os.WNOHANG)
 
 
 def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> None:

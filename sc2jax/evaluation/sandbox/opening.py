@@ -142,6 +142,7 @@ def _setup(guest: Guest, limits: Limits, rung: int) -> dict[str, object]:
         "guest": [(_module_name(path), path.read_text()) for path in guest.modules],
         "entry": guest.entry,
         "preload": guest.preload,
+        "packages_by_name": guest.packages,
         "packages": [str(path) for folder in packages for path in (folder, Path(f"{folder}.libs")) if path.is_dir()],
         "package_folders": sorted({str(folder.parent) for folder in packages}),
         "memory_bytes": limits.memory_bytes,

@@ -22,7 +22,7 @@ _FILES = """
 access chdir close close_range copy_file_range dup dup2 dup3 faccessat faccessat2 fadvise64 fchdir fcntl fdatasync
 fgetxattr flistxattr flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 getxattr ioctl lgetxattr listxattr
 llistxattr lseek lstat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read
-readahead readlink readlinkat readv sendfile splice stat statfs statx sync_file_range tee umask vmsplice write writev
+readahead readlink readlinkat readv sendfile stat statfs statx sync_file_range umask write writev
 """
 _CHANGES = """
 chmod chown creat fallocate fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr futimesat lchown link
@@ -44,7 +44,7 @@ arch_prctl capget exit exit_group get_robust_list getcpu getegid geteuid getgid 
 getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid getuid restart_syscall rseq
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max
 sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
-sched_setaffinity sched_yield set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid
+sched_yield set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid
 setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo uname wait4 waitid
 """
 _SOCKET_PAIRS = """
@@ -80,6 +80,8 @@ _OWNERS_OF_FILES = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to a
 _OWNERS_OF_STREAMS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 _RLIMIT_CORE = 4
 _AF_UNIX = 1
+_CONNECTED = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET
+_SOCK_NONBLOCK, _SOCK_CLOEXEC = 0x800, 0x80000
 _LOW = 0xFFFFFFFF  # the kernel looks at these bits of an int alone
 
 
@@ -99,7 +101,8 @@ def compile_filters(*, own_container: bool) -> list[bytes]:
         raise UserError(
             f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
-    return [_refusals(own_container), _allowed(own_container)]
+    more = [] if own_container else [_only_threads()]
+    return [_refusals(own_container), *more, _allowed(own_container)]
 
 
 def _allowed(own_container: bool) -> bytes:
@@ -113,10 +116,13 @@ def _allowed(own_container: bool) -> bytes:
     )
     for name in _known(names.split()):
         rules.add_rule(seccomp.ALLOW, name)
-    needed = 0 if own_container else _CLONE_THREAD
-    rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW) | needed, needed))
-    rules.add_rule(seccomp.ALLOW, "socketpair", seccomp.Arg(0, seccomp.EQ, _AF_UNIX))
-    rules.add_rule(seccomp.ALLOW, "prlimit64", seccomp.Arg(0, seccomp.EQ, 0))
+    rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW), 0))
+    for kind in _CONNECTED:  # one of datagrams can send to any name, and no rule sees the name
+        for flags in (0, _SOCK_NONBLOCK, _SOCK_CLOEXEC, _SOCK_NONBLOCK | _SOCK_CLOEXEC):
+            pair = seccomp.Arg(0, seccomp.EQ, _AF_UNIX), seccomp.Arg(1, seccomp.EQ, kind | flags)
+            rules.add_rule(seccomp.ALLOW, "socketpair", *pair)
+    for name in ("prlimit64", "sched_setaffinity"):
+        rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, 0))
     rules.add_rule(seccomp.ALLOW, "setpriority", seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(1, seccomp.EQ, 0))
     for option in _PRCTL:
         rules.add_rule(seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
@@ -148,6 +154,15 @@ def _refusals(own_container: bool) -> bytes:
     rules.add_rule(refuse, "setrlimit", seccomp.Arg(0, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE))
     core, new = seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE), seccomp.Arg(2, seccomp.NE, 0)
     rules.add_rule(refuse, "prlimit64", core, new)
+    return _export(rules)
+
+
+def _only_threads() -> bytes:
+    """Refuses new processes."""
+    import pyseccomp as seccomp
+
+    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    rules.add_rule(seccomp.ERRNO(errno.EPERM), "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
     return _export(rules)
 
 

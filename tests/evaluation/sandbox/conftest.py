@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +20,7 @@ class Open:
 
     sandbox: Sandbox
     keeper: int
-    at_rest: int = field(default=0)
+    at_rest: int
 
     def processes(self) -> list[int]:
         return attacks.descendants(self.keeper)
@@ -34,12 +34,10 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
         sandbox = context.__enter__()
     except UserError as error:
         pytest.skip(str(error))
-    with pytest.MonkeyPatch.context():
-        keeper = next(each for each in attacks.descendants(os.getpid()) if each not in before)
-        opened = Open(sandbox, keeper)
-        opened.at_rest = {1: 3, 2: 4, 3: 2}[request.param]  # the server and the spare process, with its container's
-        yield opened
-        context.__exit__(None, None, None)
+    keeper = next(each for each in attacks.descendants(os.getpid()) if each not in before)
+    # At rest there are the server and the spare process, with its container's.
+    yield Open(sandbox, keeper, {1: 3, 2: 4, 3: 2}[request.param])
+    context.__exit__(None, None, None)
     assert attacks.gone([keeper])
 
 
@@ -63,4 +61,6 @@ def machine() -> Iterator[attacks.Machine]:
         machine = attacks.Machine(str(canary), hidden, f"\0{folder}")
         listening.bind(machine.abstract)
         listening.listen()
-        yield machine
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+            datagrams.bind(machine.abstract + "-datagrams")
+            yield machine

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import attacks
@@ -62,13 +61,11 @@ POTENT = {
     "signals by other ways",
     "new namespaces",
     "new namespaces by clone",
-    "io_uring",
     "personality",
     "writes outside",
     "rights and times of files",
     "hard links",
     "i386 system calls",
-    "terminal input",
 }
 """What an unprivileged user achieves outside of a sandbox, without harm to the machine that tests."""
 
@@ -150,6 +147,7 @@ def test_hostile_programs_of_a_user_who_is_not_root(tmp_path_factory: pytest.Tem
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
     if result.returncode != 0 and "UserError" in result.stderr:
         pytest.skip(result.stderr.splitlines()[-1])
@@ -162,6 +160,3 @@ def test_hostile_programs_of_a_user_who_is_not_root(tmp_path_factory: pytest.Tem
         assert (outcome["ending"]["kind"], outcome["ending"]["status"]) == (expected.kind, expected.status), name
     assert canary.read_text() == "canary\n"
     assert [each.name for each in canary.parent.iterdir()] == ["canary"]
-
-
-assert sys.platform == "linux" or pytest.skip("the sandbox is Linux's", allow_module_level=True)
