@@ -12,6 +12,7 @@ import fsspec
 import pytest
 from playback import Playback, playback
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.evaluation.generating import MOST_SAMPLES, generate_samples
 from sc2jax.evaluation.problems import Problem, Sampling
@@ -150,7 +151,7 @@ def test_in_an_object_store_the_same_file(model, tmp_path, monkeypatch) -> None:
     content = path.read_bytes()
     fsspec.filesystem("memory").pipe_file("/run/samples.jsonl", content[: len(content) // 3])
     written = []
-    real = generate_samples.__globals__["storage"].write_whole
+    real = storage.write_whole
     monkeypatch.setattr(
         "sc2jax.evaluation.generating.storage.write_whole",
         lambda *given: (written.append(len(given[1])), real(*given))[1],

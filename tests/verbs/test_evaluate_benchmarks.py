@@ -23,7 +23,7 @@ TASKS = [
         "prompt": f'def add_{number}(x):\n    """Adds {number}."""\n',
         "entry_point": f"add_{number}",
         "canonical_solution": f"    return x + {number}\n",
-        "test": f"def check(candidate):\n    assert candidate(1) == {number + 1}\n    assert candidate(-1) == {number - 1}",
+        "test": f"def check(candidate):\n    assert candidate(1) == {number + 1}\n    assert candidate(-1) != {number}",
     }
     for number in range(14)
 ]
