@@ -153,7 +153,7 @@ def test_in_an_object_store_the_same_file(model, tmp_path, monkeypatch) -> None:
     written = []
     real = storage.write_whole
     monkeypatch.setattr(
-        "sc2jax.evaluation.generating.storage.write_whole",
+        "sc2jax.storage.write_whole",
         lambda *given: (written.append(len(given[1])), real(*given))[1],
     )
     generate_samples(model, PROBLEMS, SAMPLING, 7, "memory://run/samples.jsonl")

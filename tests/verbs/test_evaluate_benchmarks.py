@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playback import byte_tokens, playback
@@ -52,7 +53,7 @@ def answers(monkeypatch):
         benchmark = read_benchmark(name, folder)
         programs = {}
         for problem in benchmark.problems:
-            case = benchmark.case(benchmark.golds[problem.task_id], {})
+            case: Any = benchmark.case(benchmark.golds[problem.task_id], {})
             right = case.program[case.program.index(problem.prompt) :]
             answer = wrong.get(problem.task_id)
             programs[problem.task_id] = right if answer is None else problem.prompt + answer
