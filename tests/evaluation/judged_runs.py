@@ -34,9 +34,7 @@ def judge(verdicts: dict[str, list[str]], detail: str = "") -> tuple[list[Sample
             groups: dict[str, Verdict] = {"base": each[0], "plus": each[1]} if len(each) > 1 else {}
             completion = f"    return {number}  # {task}\n"
             samples.append(Sample(task_id=task, sample=number, prompt=f"def {task}():", completion=completion))
-            judged.append(
-                Judged(task_id=task, sample=number, verdict=each[-1], groups=groups, detail=detail, seconds=0.1)
-            )
+            judged.append(Judged(task_id=task, sample=number, verdict=each[-1], groups=groups, detail=detail))
     return samples, judged
 
 

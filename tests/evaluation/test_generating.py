@@ -119,14 +119,14 @@ def test_draws_are_numbered_by_task_and_sample_alone(model, tmp_path, monkeypatc
 PROGRAM = """
 import os, signal, sys
 from test_generating import PROBLEMS, SAMPLING, WRITTEN, Playback, generate_samples
-from conftest import byte_tokenizer
+from playback import byte_tokens
 class Dying(Playback):
     def complete_texts(self, prompts, **texts):
         for place, completion in enumerate(super().complete_texts(prompts, **texts)):
             if place == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield completion
-generate_samples(Dying(byte_tokenizer.__wrapped__(), WRITTEN), PROBLEMS, SAMPLING, 7, sys.argv[1])
+generate_samples(Dying(byte_tokens(), WRITTEN), PROBLEMS, SAMPLING, 7, sys.argv[1])
 """
 
 
@@ -134,7 +134,7 @@ def test_a_killed_process_leaves_the_beginning_and_the_next_one_ends_it(model, t
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     generate_samples(model, PROBLEMS, SAMPLING, 7, str(whole))
     here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent.parent)])
+    path = os.pathsep.join([str(here), str(here.parent), str(here.parent.parent)])
     command = [sys.executable, "-c", PROGRAM, str(killed)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
