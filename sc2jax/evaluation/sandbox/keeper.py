@@ -4,6 +4,7 @@ It is the only one that sees the machine's /proc. It ends with the host, however
 It needs the standard library and its neighbours alone.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -115,10 +116,10 @@ def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> 
         return
     try:
         if top in _children(parent):  # still the same process: its number is taken until its parent buries it
-            notes.send(" ".join(str(each) for each in tree[:100]).encode())
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except OSError:
-        pass  # it ended by itself
+            with contextlib.suppress(OSError):  # the host may be gone, or have left too many unread
+                notes.send(" ".join(str(each) for each in tree[:100]).encode(), socket.MSG_DONTWAIT)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:
         os.close(handle)
 

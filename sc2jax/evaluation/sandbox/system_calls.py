@@ -71,6 +71,8 @@ msgget msgrcv msgsnd name_to_handle_at nfsservctl personality sched_setattr sche
 semctl semget semop semtimedop setgroups shmat shmctl shmdt shmget socket sync syslog
 """
 
+_KILLS = ("kill", "tgkill")
+
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 _PRCTL = (2, 3, 7, 14, 15, 16, 21, 23, 27, 30, 38, 39, 41, 42, 0x53564D41)
@@ -101,7 +103,7 @@ def compile_filters(*, own_container: bool) -> list[bytes]:
         raise UserError(
             f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
-    more = [] if own_container else [_only_threads()]
+    more = [] if own_container else [_alone()]
     return [_refusals(own_container), *more, _allowed(own_container)]
 
 
@@ -127,8 +129,8 @@ def _allowed(own_container: bool) -> bytes:
     for option in _PRCTL:
         rules.add_rule(seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
     if not own_container:
-        for name in ("kill", "tgkill"):
-            rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, OWN_PROCESS_MARK))
+        for name in _KILLS:  # to whom, the program before says
+            rules.add_rule(seccomp.ALLOW, name)
     return _export(rules)
 
 
@@ -142,7 +144,7 @@ def _refusals(own_container: bool) -> bytes:
     for name in _known(_KILLED.split()):
         rules.add_rule(seccomp.KILL_PROCESS, name)
     for name in _known(_REFUSED.split() + ([] if own_container else (_CHANGES + _OTHER_PROCESSES).split())):
-        if name not in ("kill", "tgkill"):
+        if name not in _KILLS:
             rules.add_rule(refuse, name)
     for flag in _CLONE_NEW:
         rules.add_rule(seccomp.KILL_PROCESS, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
@@ -157,12 +159,15 @@ def _refusals(own_container: bool) -> bytes:
     return _export(rules)
 
 
-def _only_threads() -> bytes:
-    """Refuses new processes."""
+def _alone() -> bytes:
+    """Refuses new processes, and signals to others."""
     import pyseccomp as seccomp
 
-    rules = seccomp.SyscallFilter(seccomp.ALLOW)
-    rules.add_rule(seccomp.ERRNO(errno.EPERM), "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    rules, refuse = seccomp.SyscallFilter(seccomp.ALLOW), seccomp.ERRNO(errno.EPERM)
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.add_rule(refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    for name in _KILLS:
+        rules.add_rule(refuse, name, seccomp.Arg(0, seccomp.NE, OWN_PROCESS_MARK))
     return _export(rules)
 
 

@@ -266,9 +266,8 @@ attempt("fanotify", system_call, 300, 0, 0)
     "network": """
 streams = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_VSOCK]
 kinds = [(family, socket.SOCK_STREAM) for family in streams] + [(socket.AF_INET, socket.SOCK_DGRAM)]
-raw = [(socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
-raw += [(socket.AF_ALG, socket.SOCK_SEQPACKET)]
-for family, kind in kinds + raw:
+kinds += [(socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
+for family, kind in [*kinds, (socket.AF_ALG, socket.SOCK_SEQPACKET)]:
     attempt(f"socket {family}", socket.socket, family, kind)
 """,
     "sockets with abstract names": """
