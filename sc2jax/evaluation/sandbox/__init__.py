@@ -2,7 +2,7 @@
 
 from sc2jax.evaluation.sandbox.host import Contained, Sandbox
 from sc2jax.evaluation.sandbox.limits import Ended, Ending, Guest, Kind, Limits, TimedOut, TooLarge
-from sc2jax.evaluation.sandbox.opening import open_sandbox
+from sc2jax.evaluation.sandbox.opening import RungReport, open_sandbox, probe
 
 __all__ = [
     "Contained",
@@ -11,8 +11,10 @@ __all__ = [
     "Guest",
     "Kind",
     "Limits",
+    "RungReport",
     "Sandbox",
     "TimedOut",
     "TooLarge",
     "open_sandbox",
+    "probe",
 ]

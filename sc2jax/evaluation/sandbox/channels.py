@@ -13,8 +13,11 @@ from sc2jax.evaluation.sandbox.limits import Ended, Ending, Kind
 _SECONDS_TO_OPEN = 60.0
 _SECONDS_TO_START = 30.0
 _SECONDS_TO_END = 30.0
-_SOURCES = ("linux", "contained", "view", "server", "keeper")
+_SOURCES = ("linux", "contained", "view", "server", "starting", "keeper")
 _ROOM = "sc2jax.evaluation.sandbox"
+
+# Sets have one order in every run, as some benchmarks need; the guest sees an empty environment.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 BOOT = f"""
 import json, sys, types
@@ -42,16 +45,24 @@ class Channels:
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._notes, notes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sources = [(name, (Path(__file__).parent / f"{name}.py").read_text()) for name in _SOURCES]
-        sent = {**setup, "sources": sources, "control": control.fileno(), "notes": notes.fileno()}
+        # Neither installed packages nor the folder at hand; no compiled files.
+        command = [interpreter(), "-S", "-s", "-P", "-B", "-c", BOOT]
+        sent = {
+            **setup,
+            "sources": sources,
+            "control": control.fileno(),
+            "notes": notes.fileno(),
+            "command": command,
+            "environment": _ENVIRONMENT,
+        }
         with control, notes:
             self._process = subprocess.Popen(
-                # Neither installed packages nor the folder at hand; no compiled files.
-                [interpreter(), "-S", "-s", "-P", "-B", "-c", BOOT],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
+                env=_ENVIRONMENT,
                 pass_fds=(control.fileno(), notes.fileno()),
                 start_new_session=True,  # a Ctrl-C is for the host, which closes the sandbox in its own time
             )
@@ -72,21 +83,21 @@ class Channels:
                 said = said or self._notes.recv(4096).decode(errors="replace")
             raise Ended(_lost(said))
 
-    def start(self, pipes: tuple[int, int, int]) -> int:
-        """Has a process started with these pipes; gives back a descriptor of it.
+    def start(self) -> tuple[int, int, int, int]:
+        """Asks for a process: descriptors to write to it, to read from it and its ending, and of itself.
 
         Raises:
             Ended: the sandbox failed.
         """
         try:
             with _limited(self._control, _SECONDS_TO_START):
-                socket.send_fds(self._control, [b"start"], list(pipes))
-                said, handles, _, _ = socket.recv_fds(self._control, 4096, 1)
+                self._control.send(b"next")
+                said, found, _, _ = socket.recv_fds(self._control, 4096, 4)
         except OSError as error:
             raise Ended(_lost(str(error))) from error
-        if not handles:
+        if len(found) != 4:
             raise Ended(_lost(said.decode(errors="replace")))
-        return handles[0]
+        return found[0], found[1], found[2], found[3]
 
     def over_memory(self) -> list[int]:
         """The numbers of all processes that were ended for their memory since this was last asked."""

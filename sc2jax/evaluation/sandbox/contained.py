@@ -3,9 +3,9 @@
 It needs the standard library and `linux` alone, and no file: whoever starts it loads the sources in memory.
 """
 
-import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import types
@@ -41,10 +41,28 @@ def load_guest(setup: Setup) -> Entry:
     return getattr(module, setup["entry"])
 
 
+def main(setup: Setup) -> None:
+    """As the first process of a container that another program made (rung 2), with the pipes at their places."""
+    try:
+        sys.path.extend(setup["package_folders"])
+        mount_home(setup)
+        entry = load_guest(setup)
+    except BaseException as error:
+        os.write(_STATUS, failure(error))
+        os._exit(0)
+    run_first(entry, setup, (RECEIVE, SEND, _STATUS))
+
+
+def mount_home(setup: Setup) -> None:
+    """Gives the container the one folder that can be written to."""
+    options = f"size={setup['disk_bytes']},nr_inodes={setup['disk_files']},mode=1777"
+    linux.mount("tmp", setup["home"], "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+
+
 def run_first(entry: Entry, setup: Setup, pipes: tuple[int, int, int]) -> None:
     """As the first process of a PID namespace: runs the contained one, says how it ended, and ends.
 
-    With it the kernel ends whatever else runs in the namespace. No signal from inside reaches it, since it handles none.
+    With it the kernel ends whatever else runs in the namespace. It handles no signal, so none from inside reaches it.
 
     Args:
         entry: the guest.
@@ -53,9 +71,6 @@ def run_first(entry: Entry, setup: Setup, pipes: tuple[int, int, int]) -> None:
     """
     try:
         take_descriptors(*pipes)
-        for number in signal.valid_signals():
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
         contained = os.fork()
         if contained == 0:
             run_contained(entry, setup)
@@ -124,14 +139,16 @@ def _give_up_rights(setup: Setup) -> None:
     os.environ.clear()
     os.chdir(setup["home"])
     os.umask(0o077)
-    for number in signal.valid_signals():
-        with contextlib.suppress(OSError):
-            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python starts
-    linux.limit_resources(setup["limits"])
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as Python starts
+    for name, value in setup["limits"].items():
+        number = getattr(resource, name)
+        _, hard = resource.getrlimit(number)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
     linux.drop_capabilities()
-    if setup["landlock"]:
+    if setup["rung"] == 3:
         linux.restrict_by_landlock(_RULESET)
     own = os.getpid().to_bytes(4, sys.byteorder)
     mark = setup["own_process_mark"].to_bytes(4, sys.byteorder)

@@ -1,5 +1,6 @@
 """The host's side: opens a sandbox, starts contained processes in it, talks to them, and ends them."""
 
+import collections
 import contextlib
 import os
 import select
@@ -13,6 +14,9 @@ from sc2jax.evaluation.sandbox.limits import Ended, Ending, Kind, Limits
 
 _SECONDS_TO_END = 30.0
 _SECONDS_AFTER_LAST_WORD = 1.0
+
+_ENDED_FROM_OUTSIDE = ("", f"signal {signal.SIGKILL:d}")
+"""What is said of a process that was killed with its namespace, and of one that has none."""
 
 
 class Contained:
@@ -81,37 +85,27 @@ class Contained:
             raise Ended(self._ending)
 
     def _end(self, wait: float) -> Ending:
-        if self._ending is not None:
-            return self._ending
-        said = _text_within(self._ending_pipe, wait)
-        by_itself = said is not None and _readable_within(self._handle, _SECONDS_TO_END)
-        if not by_itself:
+        if self._ending is None:
+            said = _text_within(self._ending_pipe, wait)
+            if said is None and _readable_within(self._handle, 0):
+                said = _text_within(self._ending_pipe, _SECONDS_TO_END)  # it has ended, and how is still to be said
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        gone = by_itself or _readable_within(self._handle, _SECONDS_TO_END)
-        if said is None and gone:
-            said = _text_within(self._ending_pipe, _SECONDS_TO_END)
-        self._ending = self._understand(said or "", by_itself, gone)
-        self._release()
+            self._ending = self._understand(said)
+            self._frames.close()
+            os.close(self._ending_pipe)
+            self._sandbox.bury(self, self._handle)
         return self._ending
 
-    def _understand(self, said: str, by_itself: bool, gone: bool) -> Ending:
-        kind, _, rest = said.partition(" ")
-        if not gone:
-            return Ending(Kind.LOST, detail="it cannot be ended")
-        if kind == Kind.LOST:
-            return Ending(Kind.LOST, detail=rest)
-        if self._sandbox.ended_for_memory(self._number):
-            return Ending(Kind.MEMORY)
-        if not by_itself and kind != Kind.EXITED:
+    def _understand(self, said: str | None) -> Ending:
+        if said is None:
             return Ending(Kind.KILLED)
-        return Ending(Kind(kind), int(rest)) if said else Ending(Kind.LOST, detail="something ended it")
-
-    def _release(self) -> None:
-        self._frames.close()
-        os.close(self._handle)
-        os.close(self._ending_pipe)
-        self._sandbox.forget(self)
+        kind, _, rest = said.partition(" ")
+        if said in _ENDED_FROM_OUTSIDE and self._sandbox.ended_for_memory(self._number):
+            return Ending(Kind.MEMORY)
+        if not said or kind == Kind.LOST:
+            return Ending(Kind.LOST, detail=rest or "something outside ended it")
+        return Ending(Kind(kind), int(rest))
 
 
 class Sandbox:
@@ -123,6 +117,7 @@ class Sandbox:
         self._facts = facts
         self._lock = threading.Lock()
         self._running: set[Contained] = set()
+        self._dying: collections.deque[int] = collections.deque()
         self._over_memory: set[int] = set()
 
     @property
@@ -140,25 +135,12 @@ class Sandbox:
         Raises:
             Ended: the sandbox failed; its ending is `lost`.
         """
-        descriptors: list[int] = []
-        try:
-            for _ in range(3):
-                descriptors.extend(os.pipe())
-            inside_in, host_out, host_in, inside_out, ending, inside_ending = descriptors
-            with self._lock:
-                handle = self._channels.start((inside_in, inside_out, inside_ending))
-                descriptors.append(handle)
-                number = _number_of(handle)
-                self._over_memory.discard(number)
-            contained = Contained(self, Frames(host_out, host_in, self._limits), handle, ending, number)
+        with self._lock:
+            writing, reading, ending, handle = self._channels.start()
+            number = _number_of(handle)
+            self._over_memory.discard(number)
+            contained = Contained(self, Frames(writing, reading, self._limits), handle, ending, number)
             self._running.add(contained)
-            for descriptor in (inside_in, inside_out, inside_ending):
-                os.close(descriptor)
-        except BaseException:
-            for descriptor in descriptors:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-            raise
         return contained
 
     def close(self) -> None:
@@ -166,6 +148,8 @@ class Sandbox:
         try:
             for contained in list(self._running):
                 contained.close()
+            while self._dying:
+                _wait_until_gone(self._dying.popleft())
         finally:
             self._channels.close()
 
@@ -177,9 +161,25 @@ class Sandbox:
             self._over_memory.discard(number)
         return found
 
-    def forget(self, contained: Contained) -> None:
-        """Of one that ended."""
-        self._running.discard(contained)
+    def bury(self, contained: Contained, handle: int) -> None:
+        """Takes over one that was killed, and waits until the one before it is gone.
+
+        The kernel needs some milliseconds to take its namespaces apart, in which the host can go on.
+        """
+        with self._lock:
+            self._running.discard(contained)
+            self._dying.append(handle)
+            oldest = self._dying.popleft() if len(self._dying) > 1 else None
+        if oldest is not None:
+            _wait_until_gone(oldest)
+
+
+def _wait_until_gone(handle: int) -> None:
+    try:
+        if not _readable_within(handle, _SECONDS_TO_END):
+            raise Ended(Ending(Kind.LOST, detail="a process that was killed does not end"))
+    finally:
+        os.close(handle)
 
 
 def _readable_within(descriptor: int, seconds: float) -> bool:

@@ -5,26 +5,28 @@ It needs the standard library and its neighbours alone.
 """
 
 import os
-import resource
 import select
 import signal
 import socket
 import sys
+from pathlib import Path
 
-from sc2jax.evaluation.sandbox import contained, linux, server, view
+from sc2jax.evaluation.sandbox import contained, linux, server, starting, view
 from sc2jax.evaluation.sandbox.contained import Setup
 
 UNPRIVILEGED = 65534
 """The user `nobody` that root becomes."""
 
-_SECONDS_BETWEEN_LOOKS = 0.005
-_SECONDS_WHEN_IDLE = 0.02
+# As fast as a core can touch new memory, huge pages included.
+_BYTES_A_SECOND = (8 << 30) * (os.cpu_count() or 1)
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
 
 def main(setup: Setup) -> None:
     """Runs a sandbox until the host closes it or ends."""
     host = os.getppid()
     notes = socket.socket(fileno=setup["notes"])
+    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     try:
         process = _start_server(setup)
     except Exception as error:
@@ -34,30 +36,21 @@ def main(setup: Setup) -> None:
     try:
         _watch(process, host, notes, setup["memory_bytes"])
     finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)  # in a PID namespace the rest is dead by then
+        _end_all(process)
 
 
 def _start_server(setup: Setup) -> int:
-    os.environ.clear()
-    sys.path[:] = [path for path in sys.path if path]
-    sys.path.extend(setup["package_folders"])
-    linux.leave_keyring()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    seen = view.interpreter_view(setup["packages"])
-    if os.getuid() == 0:
-        view.make_reachable(seen)
-        os.setgroups([])
-        os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
-        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
-        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or it could not say who it is in its namespace
+    """Starts the fork server; gives back its number."""
+    seen = _give_up_rights(setup)
     user = os.getuid()
-    process = linux.fork_into(server.OUTER_NAMESPACES)
+    process = linux.fork_into(server.OUTER_NAMESPACES) if setup["rung"] == 1 else os.fork()
     if process == 0:
         os.close(setup["notes"])
         control = socket.socket(fileno=setup["control"])
         try:
-            server.run_in_namespaces(setup, control, seen, user)
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+            server.forget_signal_handlers()
+            server.serve(control, starting.STARTERS[setup["rung"]](setup, seen, user))
         except BaseException as error:
             control.send(contained.failure(error))
         finally:
@@ -65,20 +58,46 @@ def _start_server(setup: Setup) -> int:
     return process
 
 
+def _give_up_rights(setup: Setup) -> view.View:
+    """Becomes an unprivileged user, who can still reach what is to be seen inside."""
+    sys.path.extend(setup["package_folders"])
+    linux.leave_keyring()
+    seen = view.interpreter_view(setup["packages"])
+    if os.getuid() == 0:
+        view.make_reachable(seen)
+        os.setgroups([])
+        os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or it could not say who it is in its namespace
+    return seen
+
+
+def _end_all(process: int) -> None:
+    """Ends the server, and what is left without it: in a PID namespace that is nothing."""
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    while left := _children(os.getpid()):
+        for each in left:
+            os.kill(each, signal.SIGKILL)
+            os.waitpid(each, 0)
+
+
 def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> None:
-    """Looks at the memory of each tree until the host or the server is gone."""
+    """Looks at the memory of each tree, again before the rest can be filled, until the host or the server is gone."""
     server_gone = os.pidfd_open(process)
     poll = select.poll()
     poll.register(notes, select.POLLIN)
     poll.register(server_gone, select.POLLIN)
-    wait = _SECONDS_WHEN_IDLE
+    wait = _SHORTEST_WAIT
     while not poll.poll(wait * 1000) and os.getppid() == host:
-        trees = _children(process)
-        for top in trees:
+        largest = 0
+        for top in _children(process):
             tree = _descendants(top)
-            if _resident(tree, memory_bytes) > memory_bytes:
+            held = _resident(tree, memory_bytes)
+            largest = max(largest, held)
+            if held > memory_bytes:
                 _kill_tree(top, process, tree, notes)
-        wait = _SECONDS_BETWEEN_LOOKS if trees else _SECONDS_WHEN_IDLE
+        wait = min(max((memory_bytes - largest) / _BYTES_A_SECOND, _SHORTEST_WAIT), _LONGEST_WAIT)
 
 
 def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> None:
@@ -101,7 +120,7 @@ def _children(process: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
-            with open(f"/proc/{process}/task/{thread}/children") as stream:
+            with Path(f"/proc/{process}/task/{thread}/children").open() as stream:
                 found.extend(int(number) for number in stream.read().split())
     except OSError:
         pass  # it ended
@@ -117,14 +136,14 @@ def _descendants(top: int) -> list[int]:
 
 
 def _resident(tree: list[int], limit: int) -> int:
-    """The memory of some processes in bytes; what several share is counted once, if the cheap sum is above the limit."""
+    """The memory of some processes in bytes; if that is above the limit, what several share is counted once."""
     pages = sum(_pages(process) for process in tree) * _PAGE
     return pages if pages <= limit else sum(_share(process) for process in tree)
 
 
 def _pages(process: int) -> int:
     try:
-        with open(f"/proc/{process}/statm") as stream:
+        with Path(f"/proc/{process}/statm").open() as stream:
             return int(stream.read().split()[1])
     except OSError:
         return 0
@@ -133,7 +152,7 @@ def _pages(process: int) -> int:
 def _share(process: int) -> int:
     """The resident memory of a process in bytes, what it shares with others divided among them."""
     try:
-        with open(f"/proc/{process}/smaps_rollup") as stream:
+        with Path(f"/proc/{process}/smaps_rollup").open() as stream:
             return sum(int(line.split()[1]) for line in stream if line.startswith("Pss:")) * 1024
     except OSError:
         return _pages(process) * _PAGE  # it may not be looked into: more than its share, never less

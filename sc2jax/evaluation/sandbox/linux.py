@@ -7,9 +7,8 @@ kernel's headers (uapi/linux); the calls newer than 2019 have one number on ever
 import ctypes
 import os
 import platform
-import resource
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -20,7 +19,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 4, 24, 38, 22
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -28,7 +27,7 @@ _AT_EMPTY_PATH = 0x1000
 _SECCOMP_MODE_FILTER = 2
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
-_LAST_CAPABILITY = 63
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 38, 22
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _CLOSE_RANGE = 436
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -122,12 +121,8 @@ def prctl(option: int, value: int, pointer: ctypes.Array | ctypes.Structure | No
 
 
 def drop_capabilities() -> None:
-    """Gives up every capability, and what a program could regain one from."""
-    for capability in range(_LAST_CAPABILITY + 1):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:
-            break  # this kernel has no more, or there is none left to drop with
+    """Gives up every capability; whoever is not root and gains no privileges (`install_filters`) regains none."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)  # _LINUX_CAPABILITY_VERSION_3
     _call("capset", _numbers()[2], header, ctypes.create_string_buffer(24))
 
@@ -152,12 +147,12 @@ class _Program(ctypes.Structure):
 
 def install_filters(programs: Sequence[bytes]) -> None:
     """Installs seccomp programs, the last of which need not allow any more of them."""
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     for program in programs:
-        prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _Program(len(program) // 8, program))
+        prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _Program(len(program) // 8, program))
 
 
-LANDLOCK_EXECUTE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 1, 4, 8
+LANDLOCK_WRITE_FILE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 2, 4, 8
 _LANDLOCK_RIGHTS = (0, 13, 14, 15, 15, 16, 16, 16)
 """How many rights on files each version of Landlock knows: refer from 2 on, truncate from 3, ioctl from 5."""
 
@@ -170,17 +165,22 @@ def landlock_version() -> int:
         return 0
 
 
-def landlock_ruleset(readable: Sequence[str], listable: Sequence[str]) -> int:
-    """A descriptor of rules that leave nothing but to read these files and folders, and to list those folders."""
+def landlock_ruleset(rights: Mapping[str, int]) -> int:
+    """A descriptor of rules that leave nothing but these rights on these files and folders.
+
+    Raises:
+        OSError: this kernel has no Landlock.
+    """
     version = landlock_version()
+    if not version:
+        raise OSError("the kernel has no Landlock, or does not use it")
     files = (1 << _LANDLOCK_RIGHTS[min(version, len(_LANDLOCK_RIGHTS) - 1)]) - 1
     network = 3 if version >= 4 else 0  # bind and connect of TCP
     scopes = 3 if version >= 6 else 0  # abstract sockets and signals of others
     layout = struct.pack("=QQQ", files, network, scopes)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = _call("landlock", _LANDLOCK_CREATE, ctypes.create_string_buffer(layout, len(layout)), len(layout), 0)
-    for paths, rights in ((readable, LANDLOCK_READ_FILE | LANDLOCK_READ_DIR), (listable, LANDLOCK_READ_DIR)):
-        for path in paths:
-            _allow_beneath(ruleset, path, rights)
+    for path, allowed in rights.items():
+        _allow_beneath(ruleset, path, allowed)
     return ruleset
 
 
@@ -197,14 +197,5 @@ def _allow_beneath(ruleset: int, path: str, rights: int) -> None:
 
 def restrict_by_landlock(ruleset: int) -> None:
     """Applies such rules to this thread and what it starts, for good."""
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _call("landlock", _LANDLOCK_RESTRICT, ruleset, 0)
-
-
-def limit_resources(limits: dict[str, int]) -> None:
-    """Sets soft and hard limits by their names in the module `resource`; none is raised."""
-    for name, value in limits.items():
-        number = getattr(resource, name)
-        _, hard = resource.getrlimit(number)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (value, value))

@@ -8,41 +8,48 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sc2jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pyseccomp
 
 OWN_PROCESS_MARK = 0x5C2A0B57
 """Stands in the programs for the number of the contained process, which is put there when it is known."""
 
 _FILES = """
-access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 fallocate
-fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat
-fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init inotify_init1
-inotify_rm_watch ioctl lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat
-mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead
-readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile setxattr splice stat statfs statx symlink
-symlinkat sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice write writev
+access chdir close close_range copy_file_range dup dup2 dup3 faccessat faccessat2 fadvise64 fchdir fcntl fdatasync
+fgetxattr flistxattr flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 getxattr ioctl lgetxattr listxattr
+llistxattr lseek lstat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read
+readahead readlink readlinkat readv sendfile splice stat statfs statx sync_file_range tee umask vmsplice write writev
+"""
+_CHANGES = """
+chmod chown creat fallocate fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr futimesat lchown link
+linkat lremovexattr lsetxattr mkdir mkdirat mknod mknodat removexattr rename renameat renameat2 rmdir setxattr symlink
+symlinkat syncfs truncate unlink unlinkat utime utimensat utimes
 """
 _MEMORY = """
 brk get_mempolicy madvise mbind membarrier mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall
 munmap pkey_alloc pkey_free pkey_mprotect set_mempolicy
 """
 _WAITING = """
-alarm clock_getres clock_gettime clock_nanosleep epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
-eventfd eventfd2 futex futex_waitv getitimer gettimeofday nanosleep pause poll ppoll pselect6 select setitimer signalfd
-signalfd4 time timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime
-timerfd_settime times
+alarm clock_getres clock_gettime clock_nanosleep epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2
+epoll_wait eventfd eventfd2 futex futex_waitv getitimer gettimeofday nanosleep pause poll ppoll pselect6 select
+setitimer signalfd signalfd4 time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
+timerfd_create timerfd_gettime timerfd_settime times
 """
 _PROCESS = """
-arch_prctl capget exit exit_group get_robust_list getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid
-getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid getuid restart_syscall rseq rt_sigaction
-rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max sched_get_priority_min
-sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity sched_yield
-set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid setresuid setreuid setrlimit setsid
-setuid sigaltstack sysinfo uname wait4 waitid
+arch_prctl capget exit exit_group get_robust_list getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid
+getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid getuid restart_syscall rseq
+rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max
+sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
+sched_setaffinity sched_yield set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid
+setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo uname wait4 waitid
 """
 _SOCKET_PAIRS = """
-accept accept4 getpeername getsockname getsockopt recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown
+accept accept4 getpeername getsockname getsockopt recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt
+shutdown
 """
 _OTHER_PROCESSES = (
     "execve execveat fork vfork kill pidfd_open pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo tgkill tkill"
@@ -52,16 +59,16 @@ _KILLED = """
 _sysctl acct add_key bpf clock_adjtime clock_settime create_module delete_module finit_module fsconfig fsmount fsopen
 fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl mount mount_setattr move_mount open_by_handle_at
 open_tree perf_event_open pidfd_getfd pivot_root process_madvise process_mrelease process_vm_readv process_vm_writev
-ptrace query_module quotactl quotactl_fd reboot request_key setdomainname sethostname setns settimeofday swapoff swapon
-umount umount2 unshare uselib userfaultfd vhangup
+ptrace query_module quotactl quotactl_fd reboot request_key setdomainname sethostname setns settimeofday swapoff
+swapon umount umount2 unshare uselib userfaultfd vhangup
 """
 _REFUSED = """
-adjtimex chroot fanotify_init fanotify_mark io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
-io_uring_enter io_uring_register io_uring_setup ioprio_set landlock_add_rule landlock_create_ruleset
-landlock_restrict_self lookup_dcookie memfd_create memfd_secret migrate_pages modify_ldt move_pages mq_getsetattr
-mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd name_to_handle_at nfsservctl
-personality sched_setattr sched_setparam sched_setscheduler seccomp semctl semget semop semtimedop setgroups shmat shmctl
-shmdt shmget socket bind connect listen sync syslog capset
+adjtimex bind capset chroot connect fanotify_init fanotify_mark inotify_add_watch inotify_init inotify_init1 io_cancel
+io_destroy io_getevents io_pgetevents io_setup io_submit io_uring_enter io_uring_register io_uring_setup ioprio_set
+landlock_add_rule landlock_create_ruleset landlock_restrict_self listen lookup_dcookie memfd_create memfd_secret
+migrate_pages modify_ldt move_pages mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl
+msgget msgrcv msgsnd name_to_handle_at nfsservctl personality sched_setattr sched_setparam sched_setscheduler seccomp
+semctl semget semop semtimedop setgroups shmat shmctl shmdt shmget socket sync syslog
 """
 
 _CLONE_THREAD = 0x00010000
@@ -76,11 +83,12 @@ _AF_UNIX = 1
 _LOW = 0xFFFFFFFF  # the kernel looks at these bits of an int alone
 
 
-def compile_filters(*, new_processes: bool) -> list[bytes]:
+def compile_filters(*, own_container: bool) -> list[bytes]:
     """The programs in the order in which they are installed.
 
     Args:
-        new_processes: whether the contained process may have others, and signal them: it is alone in a PID namespace.
+        own_container: whether the contained process is alone in its namespaces: it may start others, signal them, and
+            write files. Elsewhere it may do nothing of that, since Landlock leaves some changes of files free.
 
     Raises:
         UserError: libseccomp is not installed.
@@ -89,34 +97,36 @@ def compile_filters(*, new_processes: bool) -> list[bytes]:
         import pyseccomp  # noqa: F401
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"the sandbox's system call filter cannot be made ({error}); install libseccomp: apt-get install libseccomp2"
+            f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
-    return [_refusals(new_processes), _allowed(new_processes)]
+    return [_refusals(own_container), _allowed(own_container)]
 
 
-def _allowed(new_processes: bool) -> bytes:
+def _allowed(own_container: bool) -> bytes:
     """What is possible at all."""
     import pyseccomp as seccomp
 
     rules = seccomp.SyscallFilter(seccomp.ERRNO(errno.ENOSYS))
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
-    names = _FILES + _MEMORY + _WAITING + _PROCESS + _SOCKET_PAIRS + (_OTHER_PROCESSES if new_processes else "")
+    names = (
+        _FILES + _MEMORY + _WAITING + _PROCESS + _SOCKET_PAIRS + (_CHANGES + _OTHER_PROCESSES if own_container else "")
+    )
     for name in _known(names.split()):
         rules.add_rule(seccomp.ALLOW, name)
-    needed = 0 if new_processes else _CLONE_THREAD
+    needed = 0 if own_container else _CLONE_THREAD
     rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW) | needed, needed))
     rules.add_rule(seccomp.ALLOW, "socketpair", seccomp.Arg(0, seccomp.EQ, _AF_UNIX))
     rules.add_rule(seccomp.ALLOW, "prlimit64", seccomp.Arg(0, seccomp.EQ, 0))
     rules.add_rule(seccomp.ALLOW, "setpriority", seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(1, seccomp.EQ, 0))
     for option in _PRCTL:
         rules.add_rule(seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
-    if not new_processes:
+    if not own_container:
         for name in ("kill", "tgkill"):
             rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, OWN_PROCESS_MARK))
     return _export(rules)
 
 
-def _refusals(new_processes: bool) -> bytes:
+def _refusals(own_container: bool) -> bytes:
     """How the rest is refused, where that is not the allowed program's ENOSYS."""
     import pyseccomp as seccomp
 
@@ -125,7 +135,7 @@ def _refusals(new_processes: bool) -> bytes:
     refuse = seccomp.ERRNO(errno.EPERM)
     for name in _known(_KILLED.split()):
         rules.add_rule(seccomp.KILL_PROCESS, name)
-    for name in _known(_REFUSED.split() + ([] if new_processes else _OTHER_PROCESSES.split())):
+    for name in _known(_REFUSED.split() + ([] if own_container else (_CHANGES + _OTHER_PROCESSES).split())):
         if name not in ("kill", "tgkill"):
             rules.add_rule(refuse, name)
     for flag in _CLONE_NEW:

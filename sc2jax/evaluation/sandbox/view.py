@@ -54,12 +54,12 @@ def _shared_libraries(packages: list[str]) -> list[str]:
     child = os.fork()
     if child == 0:
         try:
-            with open(writing, "w") as stream:
+            with os.fdopen(writing, "w") as stream:
                 json.dump(_load_extensions(packages), stream)
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading) as stream:
+    with os.fdopen(reading) as stream:
         content = stream.read()
     os.waitpid(child, 0)
     if not content:
@@ -84,7 +84,7 @@ def _load_extensions(packages: list[str]) -> list[str]:
 
     visit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Information), ctypes.c_size_t, ctypes.c_void_p)
     ctypes.CDLL(None).dl_iterate_phdr(visit(note), None)
-    # A library's own name may lead through `..`; the loader's is no library that it searches for, and mapped by its name.
+    # A library that was found by its place beside another has `..` in its name.
     return [os.path.normpath(path) for path in found if path.startswith("/")]
 
 
@@ -95,14 +95,12 @@ def build_root(view: View) -> None:
     """
     new = "/tmp"
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    kept = {home_of(path): linux.clone_tree(str(Path(path).resolve())) for path in (*view.shown, *DEVICES)}
     linux.mount("root", new, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
-    for path in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
-        if Path(path).is_symlink():
-            Path(new + path).symlink_to(os.readlink(path))
-    for path in (*view.shown, *DEVICES):
-        target = new + os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)  # noqa: PTH119, PTH120
-        _make_point(path, target)
-        linux.mount(os.path.realpath(path), target, "", linux.MS_BIND | linux.MS_REC)
+    for path, target in links():
+        Path(new + path).symlink_to(target)
+    for path, tree in kept.items():
+        _attach(tree, new + path)
     for path in view.hidden:
         linux.mount("hidden", new + path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=4k,mode=755")
     Path(new, "tmp").mkdir(exist_ok=True)
@@ -110,13 +108,42 @@ def build_root(view: View) -> None:
     linux.restrict_mounts("/", linux.MS_RDONLY | linux.MS_NOSUID)
 
 
-def _make_point(path: str, target: str) -> None:
-    """Makes the file or folder on which a path is mounted."""
-    if Path(path).is_dir():
+def links() -> list[tuple[str, str]]:
+    """The symbolic links in the root that lead to programs and libraries, and where to."""
+    paths = (Path(path) for path in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"))
+    return [(str(path), str(path.readlink())) for path in paths if path.is_symlink()]
+
+
+def home_of(path: str) -> str:
+    """The path without symbolic links in its folders; its own name stays, since a library is asked for by that."""
+    return str(Path(path).parent.resolve() / Path(path).name)
+
+
+def _attach(tree: int, target: str) -> None:
+    """Mounts a kept copy on a path that it makes."""
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
         Path(target).mkdir(parents=True, exist_ok=True)
     else:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).touch()
+    linux.attach_tree(tree, target)
+    os.close(tree)
+
+
+def landlock_rights(view: View) -> dict[str, int]:
+    """The same as rights that Landlock can give, which cannot hide a part of a folder that it shows.
+
+    So such a folder is given by what is in it, and cannot be listed: the importer must have done that already.
+    """
+    rights = dict.fromkeys(DEVICES, linux.LANDLOCK_READ_FILE) | {
+        "/dev/null": linux.LANDLOCK_READ_FILE | linux.LANDLOCK_WRITE_FILE
+    }
+    for path in view.shown:
+        parts = [path]
+        if any(_is_below(folder, path) for folder in view.hidden):
+            parts = [str(part) for part in Path(path).iterdir() if str(part) not in view.hidden]
+        rights |= dict.fromkeys(parts, linux.LANDLOCK_READ_FILE | linux.LANDLOCK_READ_DIR)
+    return rights
 
 
 def make_reachable(view: View) -> None:
@@ -136,13 +163,7 @@ def make_reachable(view: View) -> None:
     for folder in closed:
         linux.mount("cover", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
     for path, tree in kept.items():
-        if stat.S_ISDIR(os.fstat(tree).st_mode):
-            Path(path).mkdir(parents=True, exist_ok=True)
-        else:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).touch()
-        linux.attach_tree(tree, path)
-        os.close(tree)
+        _attach(tree, path)
 
 
 def _closed_ancestor(path: str) -> str:
