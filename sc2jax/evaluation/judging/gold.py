@@ -8,7 +8,7 @@ import time
 from sc2jax.evaluation.benchmark import Reference
 from sc2jax.evaluation.judging.cases import Expected
 from sc2jax.evaluation.judging.oracles import EXPECTS_NOT_NONE, FLOAT_TOLERANCE, has_fractions
-from sc2jax.evaluation.judging.python_judge import calls_frame
+from sc2jax.evaluation.judging.python_judge import calls_frame, is_decisive
 from sc2jax.evaluation.judging.values import decode, encode, unwrapped
 from sc2jax.evaluation.sandbox import Sandbox
 
@@ -25,25 +25,24 @@ def expected_of(reference: Reference, sandbox: Sandbox, scale: float) -> dict[st
 
 
 def _expected(reference: Reference, arguments: tuple[bytes, ...], sandbox: Sandbox, scale: float) -> Expected:
-    lines: list[bytes] = []
     contained = sandbox.start()
     try:
         deadline = time.monotonic() + _SECONDS * scale
         contained.send(b"P" + reference.program.encode(), deadline)
         contained.receive(deadline)
         contained.send(calls_frame(reference.entry_point, arguments, timed=True), deadline)
-        while len(lines) < len(arguments):
-            lines += contained.receive(deadline).split(b"\n")
+        lines = [contained.receive(deadline) for _ in arguments]
     finally:
         contained.close()
-    values, seconds = [], []
+    values, digests, seconds = [], [], []
     for line in lines:
         if not line.startswith(b"+"):
             raise RuntimeError(f"the canonical solution of {reference.entry_point} fails: {line[:300]!r}")
-        value, _, took = line[1:].rpartition(b"\t")
+        value, digest, took = line[1:].split(b"\t")
         values.append(_not_none(value) if reference.entry_point in EXPECTS_NOT_NONE else value)
+        digests.append(digest if is_decisive(value) else b"")
         seconds.append(float(took) / scale)
-    return Expected(arguments, tuple(values), _tolerances(values, reference.atol), tuple(seconds))
+    return Expected(arguments, tuple(values), tuple(digests), _tolerances(values, reference.atol), tuple(seconds))
 
 
 def _not_none(value: bytes) -> bytes:
