@@ -10,7 +10,8 @@ Frames from the judge:               Answers, a line for each call:
     E expression                         the same
     B ["name", [arguments, ...]]         the same for each call, many lines in a frame; a large value as # digest at
                                          the end of a frame, to which the judge says Y, or N to have the value too
-    G ["name", [arguments, ...]]         the same with every value, and TAB digest TAB seconds in each line
+    G ["name", [arguments, ...]]         a frame for each, with the value unless it is too large, TAB
+                                         digest TAB seconds
 
 A callable is a name or an object.
 """
@@ -23,7 +24,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from sc2jax.evaluation.judging.values import decode, digest, encode
+from sc2jax.evaluation.judging.values import can_be_sent, decode, digest, encode
 
 _FLUSH_SECONDS, _FLUSH_BYTES = 0.02, 1 << 16
 _MOST_MESSAGE = 500
@@ -94,7 +95,7 @@ class _Program:
                 send(b"\n".join(lines))
                 lines, size, flushed = [], 0, now
             if line[:1] == b"#" and receive() == b"N":
-                send(b"+" + encode(value))
+                send(b"+" + encode(value) if can_be_sent(line[1:]) else b"-" + _described(OverflowError("too large")))
         if lines:
             send(b"\n".join(lines))
 
@@ -113,8 +114,10 @@ class _Program:
             began = time.perf_counter()
             try:
                 value = self._named(name)(*arguments)
+                shortened = digest(value)
                 seconds = time.perf_counter() - began
-                send(b"+%s\t%s\t%.6f" % (encode(value, self._keep), digest(value), seconds))
+                text = encode(value, self._keep) if can_be_sent(shortened) else b""
+                send(b"+%s\t%s\t%.6f" % (text, shortened, seconds))
             except BaseException as error:  # see `guarded`
                 send(b"-" + _described(error))
 

@@ -20,7 +20,7 @@ class Expected:
 
     Attributes:
         arguments: of each call, a list.
-        values: what the canonical solution returns.
+        values: what the canonical solution returns; b"" where it is so large that there is just a digest of it.
         digests: what stands for each value that is large, as `values.digest` makes it; b"" for the others.
         atols: how much a number may differ, call by call.
         seconds: what the canonical solution took, call by call.

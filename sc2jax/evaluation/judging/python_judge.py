@@ -140,21 +140,33 @@ class PythonJudge:
         if len(lines) > end - first:
             raise _Decided(Verdict.WRONG, "it answered more often than it was asked")
         last = first + len(lines) - 1
-        claimed = lines[-1][1:] if lines[-1][:1] == b"#" else b""
-        right = bool(claimed) and claimed == expected.digests[last]
-        if right:
+        answers = [self._answer(expected, first + at, line) for at, line in enumerate(lines[:-1])]
+        if lines[-1][:1] == b"#":
+            return [*answers, self._large_answer(candidate, expected, last, lines[-1][1:], deadline)]
+        return [*answers, self._answer(expected, last, lines[-1])]
+
+    @staticmethod
+    def _answer(expected: Expected, place: int, line: bytes) -> "_Answer":
+        value, wanted = _value(line), expected.values[place]
+        if not wanted:
+            raise _Decided(Verdict.WRONG, _other_than_large(place))
+        return _Answer(place, value, exact=value == wanted and is_decisive(wanted))
+
+    @staticmethod
+    def _large_answer(
+        candidate: Contained, expected: Expected, place: int, digest: bytes, deadline: float
+    ) -> "_Answer":
+        """That of which there is a digest: the value is asked for where it is not the expected one.
+
+        By that the candidate learns that it is not. So the value has to be the one of the digest, which the judge looks
+        at: or it could try another one.
+        """
+        if digest and digest == expected.digests[place]:
             _send(candidate, b"Y", deadline)
-        elif claimed:
-            lines[-1] = _asked(candidate, b"N", deadline)
-        answers = []
-        for place, line in enumerate(lines, start=first):
-            value = expected.values[place]
-            if place == last and right:
-                answers.append(_Answer(place, b"", exact=True))
-            else:
-                exact = line[1:] == value and line[:1] == b"+" and is_decisive(value)
-                answers.append(_Answer(place, _value(line), exact, claimed if place == last else b""))
-        return answers
+            return _Answer(place, b"", exact=True)
+        if not expected.values[place]:
+            raise _Decided(Verdict.WRONG, _other_than_large(place))
+        return _Answer(place, _value(_asked(candidate, b"N", deadline)), exact=False, digest=digest or b"none")
 
     def _compare(self, judge: Contained, entry_point: str, expected: Expected, answers: list["_Answer"]) -> None:
         oracle = entry_point if entry_point in oracles.ORACLES else ""
@@ -352,6 +364,10 @@ def _by_exception(text: str) -> tuple[Verdict, str]:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
+
+
+def _other_than_large(place: int) -> str:
+    return f"call {place}: another value than what is expected, which is very large"
 
 
 def _differs(expected: Expected, answer: _Answer) -> str:

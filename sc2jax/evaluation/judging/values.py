@@ -24,8 +24,8 @@ from typing import Any
 MOST_DEPTH = 100
 """Of lists in lists; what is deeper, or holds itself, is no data."""
 
-LARGE_BYTES = 1 << 16
-"""What is larger is compared by its digest."""
+LARGE_BYTES, MOST_BYTES = 1 << 16, 1 << 26
+"""From what size on values are compared by digests, and up to what size they have a text as well."""
 
 _LARGE = 10**4300
 _LEAVES = frozenset({str, float, bool, int, type(None)})
@@ -170,28 +170,45 @@ def decode(text: bytes, find: Callable[[str, int], Any] = Remote) -> Any:
         NotDataError: the text stands for no value.
     """
     try:
-        return json.loads(text, object_hook=lambda fields: _read(fields, find))
+        # Each NaN is an object of its own: one that is the same would be equal to itself in a row.
+        return json.loads(text, object_hook=lambda fields: _read(fields, find), parse_constant=float)
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         raise NotDataError(f"no value: {type(error).__name__}") from error
 
 
 def digest(value: Any) -> bytes:
-    """What stands for a large value of strings, numbers and rows of them; b"" for any other.
+    """What stands for a large value, with its size; b"" for a small one, and for one that a digest cannot stand for.
 
-    Equal digests mean equal values of equal types, unless there is something in them that differs from itself.
+    Equal digests mean equal values of equal types. A set has none, since its order is not that of an equal one, and
+    neither has what holds something that differs from itself.
     """
-    if not _is_row(value, 0):
+    try:
+        content = marshal.dumps(value, 2)  # several times as fast as a text; this version refers to no object twice
+    except ValueError:
         return b""
-    content = marshal.dumps(value, 2)  # several times as fast as any text; this version refers to no object twice
-    return hashlib.sha256(content).hexdigest().encode() if len(content) >= LARGE_BYTES else b""
+    if len(content) < LARGE_BYTES or (any(mark in content for mark in _MARKS) and not _is_row(value, 0)):
+        return b""
+    return b"%s:%d" % (hashlib.sha256(content).hexdigest().encode(), len(content))
+
+
+def can_be_sent(shortened: bytes) -> bool:
+    """Whether the value of a digest is small enough for a text."""
+    return int(shortened.partition(b":")[2] or b"0") <= MOST_BYTES
+
+
+_MARKS = (b"<", b">", b"\xf8\x7f", b"\xf8\xff")
+"""One of these stands in the marshalled form of every set, frozenset and NaN, and of other things by chance."""
 
 
 def _is_row(value: Any, depth: int) -> bool:
     if type(value) in _LEAVES:
-        return True
+        return value == value  # NaN is not
     if type(value) not in (list, tuple) or depth > MOST_DEPTH:
         return False
-    return all(kind in _LEAVES for kind in set(map(type, value))) or all(_is_row(item, depth + 1) for item in value)
+    kinds = set(map(type, value))
+    if float not in kinds and _LEAVES.issuperset(kinds):
+        return True
+    return all(_is_row(item, depth + 1) for item in value)
 
 
 def unwrapped(value: Any) -> Any:
