@@ -2,12 +2,18 @@
 
 It knows no test and no expected value. Whatever the program does to this process, an answer is only data to the judge.
 
-Frames from the judge:           Answers, a line for each call:
-    P program                        + value, or + value TAB arguments where a call changed them
-    C ["name", arguments, keywords]  - ["exception", "message"]
-    B ["name", [arguments, ...]]     the same for each call, many lines in a frame
-    G ["name", [arguments, ...]]     the same, and TAB seconds in each line
-    E expression
+Frames from the judge:               Answers, a line for each call:
+    P program                            + value, or + value TAB arguments where a call changed them
+    C [callable, arguments, keywords]    - ["exception", "message"]
+    R [object, attribute]                the same
+    W [object, attribute, value]         the same
+    E expression                         the same
+    B ["name", [arguments, ...]]         the same for each call, many lines in a frame; a large value as # digest at
+                                         the end of a frame, to which the judge says Y, or N to have the value too
+    G ["name", [arguments, ...]]         a frame for each, with the value unless it is too large, TAB
+                                         digest TAB seconds
+
+A callable is a name or an object.
 """
 
 import builtins
@@ -18,23 +24,26 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from sc2jax.evaluation.judging.values import decode, encode
+from sc2jax.evaluation.judging.values import can_be_sent, decode, digest, encode
 
 _FLUSH_SECONDS, _FLUSH_BYTES = 0.02, 1 << 16
 _MOST_MESSAGE = 500
 
+Receive = Callable[[], bytes | None]
 Send = Callable[[bytes], None]
 
 
-def answer_calls(receive: Callable[[], bytes | None], send: Send) -> None:
+def answer_calls(receive: Receive, send: Send) -> None:
     """Answers frames until there are no more."""
     program = _Program()
     while (frame := receive()) is not None:
         kind, content = frame[:1], frame[1:]
-        if kind in (b"B", b"G"):
-            program.call_many(content, send, timed=kind == b"G")
+        if kind == b"B":
+            program.call_many(content, receive, send)
+        elif kind == b"G":
+            program.call_timed(content, send)
         else:
-            send(program.guarded({b"P": program.load, b"C": program.call, b"E": program.evaluate}[kind], content))
+            send(program.guarded(program.works[kind], content))
 
 
 class _Program:
@@ -43,6 +52,7 @@ class _Program:
     def __init__(self) -> None:
         self._module = types.ModuleType("solution")
         self._kept: list[Any] = []
+        self.works = {b"P": self.load, b"C": self.call, b"R": self.read, b"W": self.write, b"E": self.evaluate}
         sys.modules["solution"] = self._module  # where dataclasses and the like look for the module of a class
 
     def guarded(self, work: Callable[[Any], bytes], content: Any) -> bytes:
@@ -58,32 +68,58 @@ class _Program:
         return b"null"
 
     def call(self, content: bytes) -> bytes:
-        name, arguments, keywords = decode(content, self._find)
+        called, arguments, keywords = decode(content, self._find)
         before = encode(arguments)
-        value = encode(self._named(name)(*arguments, **keywords), self._keep)
+        called = self._named(called) if isinstance(called, str) else called
+        value = encode(called(*arguments, **keywords), self._keep)
         after = encode(arguments)
         return value if after == before else value + b"\t" + after
 
-    def call_many(self, content: bytes, send: Send, *, timed: bool) -> None:
+    def read(self, content: bytes) -> bytes:
+        return encode(getattr(*decode(content, self._find)), self._keep)
+
+    def write(self, content: bytes) -> bytes:
+        setattr(*decode(content, self._find))
+        return b"null"
+
+    def call_many(self, content: bytes, receive: Receive, send: Send) -> None:
         name, calls = decode(content, self._find)
-        lines, size, flushed = [], 0, time.monotonic()
+        lines: list[bytes] = []
+        size, flushed = 0, time.monotonic()
         for arguments in calls:
-            began = time.perf_counter()
-            line = self.guarded(self._call_named, (name, arguments))
-            if timed:
-                line += b"\t%.6f" % (time.perf_counter() - began)
+            line, value = self._call_named(name, arguments)
             lines.append(line)
             size += len(line)
             now = time.monotonic()
-            if size > _FLUSH_BYTES or now - flushed > _FLUSH_SECONDS:
+            if size > _FLUSH_BYTES or now - flushed > _FLUSH_SECONDS or line[:1] == b"#":
                 send(b"\n".join(lines))
                 lines, size, flushed = [], 0, now
+            if line[:1] == b"#" and receive() == b"N":
+                send(b"+" + encode(value) if can_be_sent(line[1:]) else b"-" + _described(OverflowError("too large")))
         if lines:
             send(b"\n".join(lines))
 
-    def _call_named(self, call: tuple[str, Any]) -> bytes:
-        name, arguments = call
-        return encode(self._named(name)(*arguments), self._keep)
+    def _call_named(self, name: str, arguments: Any) -> tuple[bytes, Any]:
+        """The answer of a call, and the value of one that is too large for it."""
+        try:
+            value = self._named(name)(*arguments)
+            shortened = digest(value)
+            return (b"#" + shortened, value) if shortened else (b"+" + encode(value, self._keep), None)
+        except BaseException as error:  # see `guarded`
+            return b"-" + _described(error), None
+
+    def call_timed(self, content: bytes, send: Send) -> None:
+        name, calls = decode(content, self._find)
+        for arguments in calls:
+            began = time.perf_counter()
+            try:
+                value = self._named(name)(*arguments)
+                shortened = digest(value)
+                seconds = time.perf_counter() - began
+                text = encode(value, self._keep) if can_be_sent(shortened) else b""
+                send(b"+%s\t%s\t%.6f" % (text, shortened, seconds))
+            except BaseException as error:  # see `guarded`
+                send(b"-" + _described(error))
 
     def evaluate(self, expression: bytes) -> bytes:
         text = expression.decode("utf-8", "surrogatepass").strip()
@@ -96,6 +132,8 @@ class _Program:
             raise NameError(f"name {name!r} is not defined") from None
 
     def _find(self, _kind: str, number: int) -> Any:
+        if number < 0:
+            raise LookupError("it is an object of the tests")
         return self._kept[number]
 
     def _keep(self, value: Any) -> int:

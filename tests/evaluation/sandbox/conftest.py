@@ -3,27 +3,15 @@
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import attacks
 import pytest
+from opened_sandbox import Open
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.sandbox import Sandbox, open_sandbox
-
-
-@dataclass
-class Open:
-    """A sandbox, and how many processes of its own it has when nothing of a program is left."""
-
-    sandbox: Sandbox
-    keeper: int
-    at_rest: int
-
-    def processes(self) -> list[int]:
-        return attacks.descendants(self.keeper)
 
 
 @pytest.fixture(scope="session", params=[1, 2, 3], ids=["namespaces", "bubblewrap", "landlock"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import attacks
 import pytest
 from attacks import ROOT, Machine
-from conftest import Open
+from opened_sandbox import Open
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.sandbox import (

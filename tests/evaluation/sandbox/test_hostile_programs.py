@@ -10,8 +10,8 @@ import attacks
 import pyseccomp
 import pytest
 from attacks import ROOT, Machine
-from conftest import Open
 from hostile_programs import PROGRAMS
+from opened_sandbox import Open
 
 from sc2jax.evaluation.sandbox import Ending, Kind, Sandbox, open_sandbox
 
