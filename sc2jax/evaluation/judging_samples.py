@@ -75,18 +75,17 @@ def judge_samples(
     found = _stored(path, answers)
     if found:
         say(f"going on after {len(found)} of {len(answers)} verdicts in {path}")
-    known: dict[tuple[str, str], JudgedSample] = {
-        (answer.task_id, answer.text): judged for answer, judged in zip(answers, found, strict=False)
+    known: dict[tuple[str, bool, str], JudgedSample] = {
+        _program(answer): judged for answer, judged in zip(answers, found, strict=False)
     }
 
     def verdict(answer: Answer) -> JudgedSample:
-        same = known.get((answer.task_id, answer.text))  # a model repeats itself, most of all at low temperatures
+        same = known.get(_program(answer))  # a model repeats itself, most of all at low temperatures
         if same is not None:
             return _line(answer, same["verdict"], same["groups"], same["detail"])
-        case = FlawedCase(answer.flaw) if answer.flaw else benchmark.case(answer, expected.get(answer.task_id, {}))
-        judged = _judged(bench, case, answer)
+        judged = _judged(bench, _case(benchmark, expected, answer), answer)
         line = _line(answer, judged.verdict, judged.groups or _all_wrong(benchmark, judged), judged.detail)
-        known[answer.task_id, answer.text] = line
+        known[_program(answer)] = line
         return line
 
     with ThreadPoolExecutor(workers) as pool:
@@ -100,6 +99,19 @@ def _kept(found: list[JudgedSample], lines: Iterable[JudgedSample]) -> Iterator[
     for line in lines:
         found.append(line)
         yield line
+
+
+def _program(answer: Answer) -> tuple[str, bool, str]:
+    """What a verdict follows from: samples that share it are judged once."""
+    return answer.task_id, answer.whole, answer.text
+
+
+def _case(benchmark: Benchmark, expected: Mapping[str, Groups], answer: Answer) -> Case:
+    if answer.flaw:
+        return FlawedCase(answer.flaw)
+    if benchmark.references and answer.task_id not in expected:
+        return FlawedCase("its task's own solution is known to fail, so nothing says what is right")
+    return benchmark.case(answer, expected.get(answer.task_id, {}))
 
 
 def _line(answer: Answer, verdict: Verdict, groups: Mapping[str, Verdict], detail: str) -> JudgedSample:
