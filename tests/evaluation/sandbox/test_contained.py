@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -358,6 +359,18 @@ def test_facts_say_what_a_result_needs(sandbox: Sandbox) -> None:
     assert facts["python"] == sys.version.split()[0]
     assert facts["kernel"] == os.uname().release
     assert set(facts) == {"rung", "name", "python", "kernel", "started_as", "memory_bound"}
+
+
+def test_a_crash_is_nothing_for_the_crash_handler(evaluating: Sandbox) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    allowed = 0 if hard == 0 else 1  # 1 is less than any dump, and no handler is asked: core(5)
+    with started(evaluating) as contained:
+        assert ask(contained, "__import__('resource').getrlimit(4)") == f"({allowed}, {allowed})"
+
+
+def test_a_sandbox_has_a_session_of_its_own(opened: Open) -> None:
+    sessions = {os.getsid(each) for each in [opened.keeper, *opened.processes()]}
+    assert os.getsid(0) not in sessions  # so that a Ctrl-C in the terminal does not end it before the host can
 
 
 def test_many_processes_at_a_time_have_each_their_own_pipes(sandbox: Sandbox) -> None:
