@@ -72,6 +72,14 @@ def test_a_byte_at_a_time_is_no_way_past_the_deadline() -> None:
         thread.join()
 
 
+def test_what_comes_after_the_deadline_comes_too_late() -> None:
+    with frames() as (ours, _, writing):
+        os.write(writing, b"\0\0\0\1a")
+        with pytest.raises(TimedOut):
+            ours.receive(time.monotonic() - 0.01)
+        assert ours.receive(soon()) == b"a"
+
+
 def test_limits_hold_to_the_byte() -> None:
     with frames() as (ours, _, writing):
         os.write(writing, b"\0\0\3\xe8" + bytes(1000))
