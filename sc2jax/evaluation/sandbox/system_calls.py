@@ -104,7 +104,7 @@ def compile_filters(*, own_container: bool) -> list[bytes]:
             f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
     more = [] if own_container else [_alone()]
-    return [_refusals(own_container), *more, _allowed(own_container)]
+    return [_refusals(), *more, _allowed(own_container)]
 
 
 def _allowed(own_container: bool) -> bytes:
@@ -113,11 +113,15 @@ def _allowed(own_container: bool) -> bytes:
 
     rules = seccomp.SyscallFilter(seccomp.ERRNO(errno.ENOSYS))
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
-    names = (
-        _FILES + _MEMORY + _WAITING + _PROCESS + _SOCKET_PAIRS + (_CHANGES + _OTHER_PROCESSES if own_container else "")
-    )
-    for name in _known(names.split()):
-        rules.add_rule(seccomp.ALLOW, name)
+    allowed, refused = _FILES + _MEMORY + _WAITING + _PROCESS + _SOCKET_PAIRS, _REFUSED
+    if own_container:
+        allowed += _CHANGES + _OTHER_PROCESSES
+    else:
+        refused += _CHANGES + _OTHER_PROCESSES
+    for action, names in ((seccomp.ALLOW, allowed), (seccomp.ERRNO(errno.EPERM), refused)):
+        for name in _known(names.split()):
+            if own_container or name not in _KILLS:
+                rules.add_rule(action, name)
     rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW), 0))
     for kind in _CONNECTED:  # one of datagrams can send to any name, and no rule sees the name
         for flags in (0, _SOCK_NONBLOCK, _SOCK_CLOEXEC, _SOCK_NONBLOCK | _SOCK_CLOEXEC):
@@ -134,8 +138,8 @@ def _allowed(own_container: bool) -> bytes:
     return _export(rules)
 
 
-def _refusals(own_container: bool) -> bytes:
-    """How the rest is refused, where that is not the allowed program's ENOSYS."""
+def _refusals() -> bytes:
+    """What kills, and what is refused by its arguments although the call is allowed."""
     import pyseccomp as seccomp
 
     rules = seccomp.SyscallFilter(seccomp.ALLOW)
@@ -143,9 +147,6 @@ def _refusals(own_container: bool) -> bytes:
     refuse = seccomp.ERRNO(errno.EPERM)
     for name in _known(_KILLED.split()):
         rules.add_rule(seccomp.KILL_PROCESS, name)
-    for name in _known(_REFUSED.split() + ([] if own_container else (_CHANGES + _OTHER_PROCESSES).split())):
-        if name not in _KILLS:
-            rules.add_rule(refuse, name)
     for flag in _CLONE_NEW:
         rules.add_rule(seccomp.KILL_PROCESS, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     for command in (*_TERMINAL_INPUT, *_OWNERS_OF_STREAMS):

@@ -280,6 +280,7 @@ def datagram():
     ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.sendto(b"out", abstract + "-datagrams")
 attempt("send", datagram)
+attempt("pair of datagrams", socket.socketpair, socket.AF_UNIX, socket.SOCK_DGRAM)
 """,
     "name service": "attempt('resolve', socket.getaddrinfo, 'localhost', 80)",
     # Other processes.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -228,15 +229,17 @@ def test_threads_of_the_host_may_use_a_sandbox_together(sandbox: Sandbox) -> Non
     assert failures == []
 
 
-def test_no_descriptor_of_the_host_is_left(opened: Open) -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+def test_no_descriptor_of_the_host_or_the_server_is_left(opened: Open) -> None:
+    def descriptors() -> list[int]:
+        assert attacks.within(10, lambda: len(opened.processes()) == opened.at_rest)
+        return [len(list(Path(f"/proc/{each}/fd").iterdir())) for each in (os.getpid(), opened.processes()[0])]
 
     opened.sandbox.start().close()
     before = descriptors()
-    for _ in range(5):
+    for _ in range(6):
         opened.sandbox.start().close()
-    assert descriptors() <= before + 1  # of the one that is being taken apart
+    # One more may be being taken apart.
+    assert all(now <= then + 1 for now, then in zip(descriptors(), before, strict=True))
 
 
 HOST = """
@@ -358,6 +361,18 @@ def test_facts_say_what_a_result_needs(sandbox: Sandbox) -> None:
     assert facts["python"] == sys.version.split()[0]
     assert facts["kernel"] == os.uname().release
     assert set(facts) == {"rung", "name", "python", "kernel", "started_as", "memory_bound"}
+
+
+def test_a_crash_is_nothing_for_the_crash_handler(evaluating: Sandbox) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    allowed = 0 if hard == 0 else 1  # 1 is less than any dump, and no handler is asked: core(5)
+    with started(evaluating) as contained:
+        assert ask(contained, "__import__('resource').getrlimit(4)") == f"({allowed}, {allowed})"
+
+
+def test_a_sandbox_has_a_session_of_its_own(opened: Open) -> None:
+    sessions = {os.getsid(each) for each in [opened.keeper, *opened.processes()]}
+    assert os.getsid(0) not in sessions  # so that a Ctrl-C in the terminal does not end it before the host can
 
 
 def test_many_processes_at_a_time_have_each_their_own_pipes(sandbox: Sandbox) -> None:
