@@ -53,6 +53,9 @@ class PathsConfig:
     )
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
+    benchmarks: str = setting(
+        "", 'Folder of benchmark files (docs/evaluation.md); "": $SC2JAX_BENCHMARKS, or benchmarks/.', decides=False
+    )
     train: str = setting("", "What `train` or `convert` wrote.", decides=False)
     compilation_cache: str = setting(
         "",

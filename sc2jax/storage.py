@@ -308,12 +308,13 @@ def write_whole(path: str, content: bytes) -> None:
 
 
 def append(path: str, content: bytes) -> None:
-    """Adds to the end of a local file, which is made if there is none.
+    """Adds to the end of a local file, which is made, with the folders above it, if there is none.
 
     Raises:
         UserError: a link or something else that is no regular file has its name.
     """
     _refuse_no_file(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("ab") as file:
         file.write(content)
 

@@ -148,6 +148,9 @@ def test_what_says_only_how_the_work_is_done():
     """The keys that results do not follow from, read through by hand: all others are in a stage's key."""
     assert {key for key, what in declarations().items() if not what.decides} == {
         "paths.source", "paths.corpus", "paths.tokenizer", "paths.tokenize", "paths.train", "paths.compilation_cache",
+        "paths.benchmarks", "evaluation.heldout", "evaluation.benchmarks", "evaluation.samples_file",
+        "evaluation.sandbox", "evaluation.unsafe", "evaluation.compare", "evaluation.generation_batch",
+        "evaluation.judge_workers",
         "paths.start", "paths.heldout", "training.model_of_start",
         "corpus.max_distribution_bytes", "corpus.damaged",
         "feed.damaged", "feed.prefetch",

@@ -33,6 +33,7 @@ class Benchmark:
         sampling: how the paper or the reference system draws samples.
         problems: what is asked of a model, in the order of the tasks.
         golds: for each task an answer that is right.
+        texts: of each task, what a corpus must not hold.
         case: from an answer and what its task's reference returns to what is judged.
         references: of each task whose expected values are computed; {} for a benchmark that states them.
         published_as: the names of its groups of tests among published scores.
@@ -47,6 +48,7 @@ class Benchmark:
     problems: tuple[Problem, ...]
     golds: Mapping[str, Answer]
     case: Callable[[Answer, Groups], Case]
+    texts: Mapping[str, str]
     references: Mapping[str, Reference] = dataclasses.field(default_factory=dict)
     published_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     exact: Mapping[str, str] | None = None

@@ -3,13 +3,14 @@
 Differences are paired: their intervals are those of the mean over tasks of what one run solved more than the other.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.pass_at_k import Estimate, excludes_zero, mean_over_tasks, paired_difference
 from sc2jax.evaluation.score_page import drawn, natural, scores_environment, verdict_words
-from sc2jax.evaluation.scores import ALL, Judged, Scores, group_verdicts, passed_by_group, task_values, verdict_counts
+from sc2jax.evaluation.scores import ALL, Judged, Scores, group_verdicts, judged_digest, passed_by_group, task_values
 
 _MOST_TASKS = 100  # named of those that one run gained or lost
 
@@ -238,8 +239,9 @@ def _must_be_equal(scores: Scores, reference: Scores) -> Iterator[tuple[str, str
 
 
 def _refuse_other_verdicts(run: ComparedRun) -> None:
-    if verdict_counts(run.judged) == run.scores["verdicts"]:
-        means = {key: mean_over_tasks(list(of_task.values()), 0)["value"] for key, of_task in _values(run).items()}
-        if all(run.scores["metrics"][group][name]["value"] == mean for (group, name), mean in means.items()):
-            return
+    if judged_digest(run.judged) == run.scores["judged_sha256"]:
+        with contextlib.suppress(KeyError, ValueError):  # scores of other groups, or of metrics that there are not
+            means = {key: mean_over_tasks(list(of_task.values()), 0)["value"] for key, of_task in _values(run).items()}
+            if all(run.scores["metrics"][group][name]["value"] == mean for (group, name), mean in means.items()):
+                return
     raise UserError(f"{run.name}: its scores are not those of its verdicts; judge it again")

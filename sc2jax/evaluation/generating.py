@@ -5,25 +5,20 @@ file, and the same call goes on after it. A sample's draws follow from the seed,
 problems and its own number, and from nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Unpack
 
-import msgspec
-
-from sc2jax import storage
 from sc2jax.errors import UserError
+from sc2jax.evaluation.growing_lines import add_lines, stored_lines
 from sc2jax.evaluation.problems import Problem, Sampling
 from sc2jax.evaluation.samples import Sample
 from sc2jax.inference.stops import TextCompletion, Texts
-from sc2jax.json_files import decode_json
 from sc2jax.progress import progress
 from sc2jax.text.formats import FORMATS
 from sc2jax.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 2**16
 """Of a task; and the most tasks: both numbers together are 32 bits, which key a sample's draws."""
-
-_AT_A_TIME = 256  # samples that are written to an object store at a time, where a file cannot grow
 
 
 class Writer(Protocol):
@@ -95,7 +90,7 @@ def generate_samples(
         _sample(problems[task], number, completion, seed)
         for (task, number), completion in zip(places[stored:], completions, strict=True)
     )
-    _write(path, progress(samples, desc="samples", initial=stored, total=total))
+    add_lines(path, progress(samples, desc="samples", initial=stored, total=total))
 
 
 def _sample(problem: Problem, number: int, completion: TextCompletion, seed: int) -> Sample:
@@ -116,16 +111,9 @@ def _stored(path: str, problems: Sequence[Problem], samples: int, seed: int) -> 
     Raises:
         UserError: they are not the first of those that are asked for.
     """
-    try:
-        content = storage.read_bytes(path)
-    except FileNotFoundError:
-        return 0
-    whole = content[: content.rfind(b"\n") + 1]
-    lines = whole.split(b"\n")[:-1]
     remedy = "delete the file, and its samples are generated anew"
-    for place, line in enumerate(lines):
-        where = f"{path}, line {place + 1},"
-        sample = decode_json(line, Sample, where, remedy)
+
+    def refuse_other(place: int, sample: Sample, where: str) -> None:
         if place >= len(problems) * samples:
             raise UserError(f"{where} is one sample more than is asked for; {remedy}")
         problem, number = problems[place // samples], place % samples
@@ -134,21 +122,5 @@ def _stored(path: str, problems: Sequence[Problem], samples: int, seed: int) -> 
             raise UserError(
                 f"{where} is not sample {number} of {problem.task_id} with this prompt and seed {seed}; {remedy}"
             )
-    if whole != content:
-        storage.write_whole(path, whole)
-    return len(lines)
 
-
-def _write(path: str, samples: Iterable[Sample]) -> None:
-    """Adds samples to the end of a file, each as soon as it is there; in an object store many at a time."""
-    lines = (msgspec.json.encode(sample) + b"\n" for sample in samples)
-    if not storage.is_url(path):
-        for line in lines:
-            storage.append(path, line)
-        return
-    content = storage.read_bytes(path) if storage.exists(path) else b""
-    for count, line in enumerate(lines, start=1):
-        content += line
-        if count % _AT_A_TIME == 0:
-            storage.write_whole(path, content)
-    storage.write_whole(path, content)
+    return len(stored_lines(path, Sample, refuse_other, remedy))

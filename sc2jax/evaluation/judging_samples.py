@@ -6,14 +6,12 @@ the beginning of the whole file, and the same call goes on after it.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
-
-from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.evaluation.benchmark import Benchmark, Groups
+from sc2jax.evaluation.growing_lines import add_lines, stored_lines
 from sc2jax.evaluation.judging.calibration import time_scale
 from sc2jax.evaluation.judging.cases import Case, FlawedCase, Judged
 from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge
@@ -21,7 +19,6 @@ from sc2jax.evaluation.samples import Answer
 from sc2jax.evaluation.sandbox import Ended, Limits, Sandbox, open_sandbox
 from sc2jax.evaluation.scores import Judged as JudgedSample
 from sc2jax.evaluation.verdicts import Verdict
-from sc2jax.json_files import decode_json
 from sc2jax.progress import progress
 
 _SLOWER = 1.25
@@ -85,25 +82,34 @@ def judge_samples(
     def verdict(answer: Answer) -> JudgedSample:
         same = known.get((answer.task_id, answer.text))  # a model repeats itself, most of all at low temperatures
         if same is not None:
-            return JudgedSample(**same | {"sample": answer.sample})
+            return _line(answer, same["verdict"], same["groups"], same["detail"])
         case = FlawedCase(answer.flaw) if answer.flaw else benchmark.case(answer, expected.get(answer.task_id, {}))
         judged = _judged(bench, case, answer)
-        line = JudgedSample(
-            task_id=answer.task_id,
-            sample=answer.sample,
-            verdict=judged.verdict,
-            groups=judged.groups or _all_wrong(benchmark, judged),
-            detail=judged.detail,
-        )
+        line = _line(answer, judged.verdict, judged.groups or _all_wrong(benchmark, judged), judged.detail)
         known[answer.task_id, answer.text] = line
         return line
 
     with ThreadPoolExecutor(workers) as pool:
         todo = _in_order(pool, verdict, answers[len(found) :], workers)
-        for line in progress(todo, desc="judged", initial=len(found), total=len(answers)):
-            storage.append(path, msgspec.json.encode(line) + b"\n")
-            found.append(line)
+        add_lines(path, _kept(found, progress(todo, desc="judged", initial=len(found), total=len(answers))))
     return found
+
+
+def _kept(found: list[JudgedSample], lines: Iterable[JudgedSample]) -> Iterator[JudgedSample]:
+    """Lines as they come, which are added to those that were found."""
+    for line in lines:
+        found.append(line)
+        yield line
+
+
+def _line(answer: Answer, verdict: Verdict, groups: Mapping[str, Verdict], detail: str) -> JudgedSample:
+    return JudgedSample(
+        task_id=answer.task_id,
+        sample=answer.sample,
+        verdict=verdict,
+        groups=groups,
+        detail=detail.encode(errors="replace").decode(),
+    )
 
 
 def _judged(bench: Bench, case: Case, answer: Answer) -> Judged:
@@ -145,27 +151,11 @@ def _in_order(
 
 
 def _stored(path: str, answers: Sequence[Answer]) -> list[JudgedSample]:
-    """The verdicts that a file holds already; a last line that was cut off is removed from it.
-
-    Raises:
-        UserError: they are not on the first of these samples.
-    """
-    try:
-        content = storage.read_bytes(path)
-    except FileNotFoundError:
-        return []
-    whole = content[: content.rfind(b"\n") + 1]
     remedy = "delete the file, and its samples are judged anew"
-    found = []
-    for place, line in enumerate(whole.split(b"\n")[:-1]):
-        where = f"{path}, line {place + 1},"
-        judged = decode_json(line, JudgedSample, where, remedy)
-        if place >= len(answers) or (judged["task_id"], judged["sample"]) != (
-            answers[place].task_id,
-            answers[place].sample,
-        ):
+
+    def refuse_other(place: int, judged: JudgedSample, where: str) -> None:
+        of = answers[place] if place < len(answers) else None
+        if of is None or (judged["task_id"], judged["sample"]) != (of.task_id, of.sample):
             raise UserError(f"{where} is the verdict on another sample; {remedy}")
-        found.append(judged)
-    if whole != content:
-        storage.write_whole(path, whole)
-    return found
+
+    return stored_lines(path, JudgedSample, refuse_other, remedy)

@@ -11,12 +11,13 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
+from sc2jax.benchmarks.files import BenchmarkFile
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures.infilling import edit_similarity
 from sc2jax.evaluation.pass_at_k import Estimate, mean_over_tasks, pass_at_k
 from sc2jax.evaluation.verdicts import Verdict
 from sc2jax.json_files import Count, Share, decode_json
-from sc2jax.records.manifest import canonical_json
+from sc2jax.records.manifest import canonical_json, sha256_of
 
 KS = (1, 10, 100)
 """Of pass@k, where a task has as many samples."""
@@ -46,15 +47,6 @@ class Judged(TypedDict):
     verdict: Verdict
     groups: Mapping[str, Verdict]
     detail: str
-    seconds: float
-
-
-class BenchmarkFile(TypedDict):
-    """The file that the tasks come from: its path in the folder of benchmarks, and what it holds."""
-
-    path: str
-    sha256: str
-    records: Count
 
 
 class Sampling(TypedDict):
@@ -115,10 +107,12 @@ class Scores(Facts):
 
     `tasks` and `samples` count what was judged; `verdicts` is by group, with every verdict named. `parts` has the
     metrics of parts of the tasks: for each way to part them (by `contamination`, by `language`) each part by its name.
+    `judged_sha256` is the digest of the verdicts.
     """
 
     tasks: Count
     samples: Count
+    judged_sha256: str
     verdicts: dict[str, dict[str, Count]]
     metrics: Metrics
     parts: dict[str, dict[str, Metrics]]
@@ -164,7 +158,8 @@ def make_scores(
         **facts,
         tasks=len(tasks),
         samples=len(judged),
-        verdicts=verdict_counts(judged),
+        judged_sha256=judged_digest(judged),
+        verdicts=_verdict_counts(judged),
         metrics=_metrics(values, None, facts["seed"]),
         parts={
             way: {name: _metrics(values, members, facts["seed"]) for name, members in _members(tasks, part_of).items()}
@@ -178,9 +173,9 @@ def make_scores(
 
 
 def passed_by_group(judged: Iterable[Judged]) -> dict[str, dict[str, list[bool]]]:
-    """Whether each sample of each task passed, by group of tests, in the order of the samples' numbers."""
+    """Whether each sample of each task passed, by group of tests."""
     found: dict[str, dict[str, list[bool]]] = {}
-    for one in sorted(judged, key=lambda one: (one["task_id"], one["sample"])):
+    for one in judged:
         for group, verdict in group_verdicts(one).items():
             found.setdefault(group, {}).setdefault(one["task_id"], []).append(verdict == Verdict.PASSED)
     return found
@@ -196,13 +191,9 @@ def task_values(tallies: Mapping[str, Sequence[bool]], k: int) -> dict[str, floa
     return {task: pass_at_k(len(passed), sum(passed), k) for task, passed in tallies.items()}
 
 
-def verdict_counts(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
-    """Of each group, and with every verdict, so that a reader sees which did not occur."""
-    counts: dict[str, Counter[Verdict]] = {}
-    for one in judged:
-        for group, verdict in group_verdicts(one).items():
-            counts.setdefault(group, Counter())[verdict] += 1
-    return {group: {str(verdict): counted[verdict] for verdict in Verdict} for group, counted in counts.items()}
+def judged_digest(judged: Iterable[Judged]) -> str:
+    """The sha256 of the verdicts, in an order of their own; how long each took, and what else was said, is no part."""
+    return sha256_of(sorted([one["task_id"], one["sample"], one["verdict"], one["groups"]] for one in judged))
 
 
 def scores_json(scores: Scores) -> bytes:
@@ -265,6 +256,15 @@ def _members(tasks: Collection[str], part_of: Mapping[str, str]) -> dict[str, se
     for task in sorted(tasks):
         found.setdefault(part_of[task], set()).add(task)
     return found
+
+
+def _verdict_counts(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
+    """Of each group, and with every verdict, so that a reader sees which did not occur."""
+    counts: dict[str, Counter[Verdict]] = {}
+    for one in judged:
+        for group, verdict in group_verdicts(one).items():
+            counts.setdefault(group, Counter())[verdict] += 1
+    return {group: {str(verdict): counted[verdict] for verdict in Verdict} for group, counted in counts.items()}
 
 
 def _refuse_mismatch(benchmark: str, samples: Sequence[Sample], judged: Sequence[Judged]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from sc2jax import storage
 from sc2jax.errors import UserError
-from sc2jax.evaluation.measures import MEASURES
+from sc2jax.evaluation.measures import BENCHMARKS, MEASURES
 from sc2jax.feed.mixtures import read_mixture
 from sc2jax.feed.sources import FeedInputs, dataset_names, refuse_absent
 from sc2jax.records.manifest import (
@@ -23,6 +23,9 @@ from sc2jax.storage import join
 
 MEASURED = {name: f"evaluate/{name}" for name in MEASURES}
 """The folder of each measure."""
+SAMPLED = {name: f"evaluate/{name}/samples" for name in BENCHMARKS}
+JUDGED = {name: f"evaluate/{name}/verdicts" for name in BENCHMARKS}
+"""The folders of both halves of each benchmark."""
 
 FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("corpus",),
@@ -30,6 +33,7 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "train": ("mixture", "datasets", "tokenizer", "tokenize"),
     "show": ("datasets", "tokenizer", "tokenize", "train"),
     **{MEASURED[name]: reads for name, reads in MEASURES.items()},
+    **dict.fromkeys(SAMPLED.values(), ("tokenizer", "train")),
     "complete": ("corpus", "tokenizer", "train"),
     "convert": ("tokenizer", "train"),
     "report": ("corpus", "tokenizer", "train", *MEASURED.values(), "complete"),

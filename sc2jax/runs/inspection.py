@@ -14,7 +14,7 @@ from sc2jax.records.manifest import MANIFEST, Manifest, is_finished, read_manife
 from sc2jax.records.stage_folder import LOCK, MARK, OURS, foreign_files, hidden_files, leads_to_stages, read_mark
 from sc2jax.runs.ablation import BASE
 from sc2jax.runs.ablation_folder import is_kept
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, other_inputs
+from sc2jax.runs.inputs import FOLLOWS, MEASURED, SAMPLED, other_inputs
 from sc2jax.runs.model_checkpoint import refuse_gone_on, refuse_other_checkpoint
 from sc2jax.runs.run import NAMED, Run, saved_paths
 from sc2jax.storage import join
@@ -24,7 +24,9 @@ from sc2jax.training.profile import PROFILE
 _MODELS = ("train", "convert")
 """The stages that leave checkpoints."""
 
-_OF_A_RUN = {*MEASURED, *FOLLOWS}
+_PLACES = {**MEASURED, **{f"{name}-samples": place for name, place in SAMPLED.items()}}
+"""Of the stages that do not lie in a folder of their name."""
+_OF_A_RUN = {*_PLACES, *FOLLOWS}
 """The stages that read those of a run; the inner ones of a corpus read each other."""
 
 
@@ -144,7 +146,7 @@ def _made_from_others(folder: str, manifest: Manifest) -> list[str]:
     What a folder is its manifest says, for a working folder may have any name.
     """
     above, _, name = folder.rpartition("/")
-    place = MEASURED.get(manifest.stage, name)
+    place = _PLACES.get(manifest.stage, name)
     run, stage = (folder.removesuffix(f"/{place}"), place) if folder.endswith(f"/{place}") else (above, name)
     wrong = [of for of in other_inputs(Run(Settings(), run), stage) if of not in ("", name)]
     if manifest.stage not in _OF_A_RUN:

@@ -45,10 +45,13 @@ TAKES_CONFIG = ("ablate",)
 """Verbs that make configs of the one they are given: they take the `ConfigDict`, in which nothing is filled in yet."""
 
 
-FLAGS = {"plan": {"search": "plan.search", "measured": "plan.measured"}}
+FLAGS = {
+    "plan": {"search": "plan.search", "measured": "plan.measured"},
+    "evaluate": {"sandbox": "evaluation.sandbox", "unsafe": "evaluation.unsafe", "compare": "evaluation.compare"},
+}
 """Short forms of keys by verb, `--search` for `--config.plan.search=true`, of what only chooses what to do or show."""
 
-SWITCHES = ("search",)
+SWITCHES = ("search", "unsafe")
 """Of these, those that mean true where they stand alone."""
 
 

@@ -1,29 +1,90 @@
-"""Measures the model on held-out files: bits per byte and exact-match infilling.
+"""Measures the model: held-out files of the corpus, and benchmarks.
 
-Reads `corpus/`, `tokenizer/` and `train/`; writes a folder a measure below `evaluate/`, each done once. With
-`evaluation.decoding_tokens` it also measures what generation costs: memory, and time on this machine.
+Reads `corpus/`, `tokenizer/` and `train/`; writes a folder a measure below `evaluate/`, each done once: bits per byte,
+exact-match infilling and, with `evaluation.decoding_tokens`, what generation costs.
+
+`--config=evaluate:humaneval,mbppplus` measures benchmarks (docs/evaluation.md lists them): `evaluate/NAME/samples` is
+what the model wrote, and `evaluate/NAME/verdicts` what the judge said of it in a sandbox, with scores.json and pages.
+Another model's samples are judged with `--config.evaluation.samples_file=FILE`; `--compare=RUN,RUN` puts other runs'
+scores beside this one's. `--sandbox=N` asks for a rung of the sandbox, `--unsafe` allows none (docs/sandbox.md).
 """
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable
 
+from sc2jax import storage
 from sc2jax.config import Settings
+from sc2jax.errors import UserError
+from sc2jax.evaluation.comparison import ComparedRun, in_lines, render_comparison
+from sc2jax.evaluation.judging_samples import open_bench
 from sc2jax.evaluation.measures import load
+from sc2jax.evaluation.sandbox import Limits
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
+from sc2jax.parallel.compilation_cache import default_folder, private_folder
 from sc2jax.records.stage import Stage, Written
+from sc2jax.runs.benchmarks import measure, prepare, read_judged, read_scores_of
 from sc2jax.runs.inputs import MEASURED, input_digests
 from sc2jax.runs.models import open_model
 from sc2jax.runs.results import Scores, read_scores, write_scores
 from sc2jax.runs.run import Run, open_run, say
 from sc2jax.runs.unseen import Unseen, caveat, unseen_files
 from sc2jax.settings import part
+from sc2jax.storage import join
+
+_DISK_BYTES, _FRAME_BYTES, _OUTPUT_BYTES = 64 << 20, 256 << 20, 4 << 30
+_PROCESSES, _FILES = 16, 64
 
 
 def run(settings: Settings, workdir: str) -> None:
-    """Does every measure and says what it found."""
+    """Does every measure that is asked for and says what it found."""
     this = open_run(settings, workdir)
     model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
+    if settings.evaluation.benchmarks:
+        _measure_benchmarks(this, model)
+    if settings.evaluation.heldout:
+        _measure_heldout(this, model)
+
+
+def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
+    config = run.settings.evaluation
+    if config.samples_file and len(config.benchmarks) != 1:
+        raise UserError(
+            f"evaluation.samples_file holds samples of one benchmark, and {len(config.benchmarks)} are asked for; name "
+            "one, with --config=evaluate:NAME"
+        )
+    limits = Limits(config.judge_memory, _DISK_BYTES, _PROCESSES, _FILES, _FRAME_BYTES, _OUTPUT_BYTES)
+    with open_bench(limits, rung=config.sandbox, unsafe=config.unsafe) as bench:
+        say(f"judging on rung {bench.candidates.rung} of the sandbox")
+        prepared = [prepare(run, name, bench, _memory()) for name in config.benchmarks]
+        for measured in prepared:
+            measure(run, measured, model)
+    for name in config.benchmarks if config.compare else ():
+        _compare(run, name)
+
+
+def _memory() -> str:
+    """Where this user's machine remembers what right answers return; "" where that folder cannot be trusted."""
+    with contextlib.suppress(UserError):
+        return private_folder(default_folder(os.environ, "right-answers"))
+    return ""
+
+
+def _compare(run: Run, name: str) -> None:
+    runs = [run, *(Run(run.settings, folder) for folder in run.settings.evaluation.compare)]
+    compared = [
+        ComparedRun(storage.absolute(one.workdir), read_scores_of(one, name), read_judged(one, name)) for one in runs
+    ]
+    for line in in_lines(compared):
+        say(line)
+    page = storage.absolute(join(run.workdir, f"evaluate/{name}/comparison.html"))
+    storage.write_whole(page, render_comparison(compared).encode())
+    say(page)
+
+
+def _measure_heldout(this: Run, model: Callable[[], LoadedModel]) -> None:
     unseen = functools.cache(lambda: unseen_files(this))
     for name, folder in MEASURED.items():
         this.do(_stage(this, name, model, unseen), folder)

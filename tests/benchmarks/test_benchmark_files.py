@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,13 @@ def test_a_file_that_never_ends_is_not_unpacked_to_its_end(tmp_path, monkeypatch
     monkeypatch.setattr(files, "_LARGEST", len(content) - 1)
     with pytest.raises(UserError, match="is no file of this benchmark: it holds more than"):
         humaneval.read(str(tmp_path))
+    write_packed(tmp_path, SOURCE, b" " * 2**26)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="is no file of this benchmark: it holds more than"):
+        humaneval.read(str(tmp_path))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**22
 
 
 def test_no_reader_calls_what_runs_code():

@@ -1,6 +1,8 @@
 """MBPP, GSM8K, CRUXEval and the two sets of lines to fill in, each from files made here and from the real ones."""
 
+import contextlib
 import json
+import random
 from typing import Any
 
 import pyarrow as pa
@@ -158,6 +160,19 @@ def test_lines_to_fill_in_of_santacoder(tmp_path):
     for length in range(0, len(stored), 7):
         path.write_bytes(stored[:length])
         with pytest.raises(UserError, match=r"train\.parquet is damaged: it is no such Parquet file .*; get it from"):
+            santacoder.read(str(tmp_path))
+
+
+def test_five_hundred_flipped_bytes_of_parquet_raise_nothing_else(tmp_path):
+    path, chance = tmp_path / santacoder.SOURCE.path, random.Random(0)
+    path.parent.mkdir()
+    pq.write_table(fim_table(), path)
+    stored = path.read_bytes()
+    for _ in range(500):
+        damaged = bytearray(stored)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(UserError):
             santacoder.read(str(tmp_path))
 
 

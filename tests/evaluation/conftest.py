@@ -5,21 +5,15 @@ import random
 from typing import Any
 
 import pytest
+from playback import byte_tokens
 
-from sc2jax.text.special_tokens import Special
 from sc2jax.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> Tokenizer:
     """One token a byte, above the special tokens."""
-    return Tokenizer(
-        vocab_size=len(Special) + 256,
-        digest="bytes",
-        _encode=lambda text: [len(Special) + byte for byte in text.encode()],
-        _token_bytes=[b""] * len(Special) + [bytes([byte]) for byte in range(256)],
-        _escapes=False,
-    )
+    return byte_tokens()
 
 
 @pytest.fixture

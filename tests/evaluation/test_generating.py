@@ -12,6 +12,7 @@ import fsspec
 import pytest
 from playback import Playback, playback
 
+from sc2jax import storage
 from sc2jax.errors import UserError
 from sc2jax.evaluation.generating import MOST_SAMPLES, generate_samples
 from sc2jax.evaluation.problems import Problem, Sampling
@@ -118,14 +119,14 @@ def test_draws_are_numbered_by_task_and_sample_alone(model, tmp_path, monkeypatc
 PROGRAM = """
 import os, signal, sys
 from test_generating import PROBLEMS, SAMPLING, WRITTEN, Playback, generate_samples
-from conftest import byte_tokenizer
+from playback import byte_tokens
 class Dying(Playback):
     def complete_texts(self, prompts, **texts):
         for place, completion in enumerate(super().complete_texts(prompts, **texts)):
             if place == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield completion
-generate_samples(Dying(byte_tokenizer.__wrapped__(), WRITTEN), PROBLEMS, SAMPLING, 7, sys.argv[1])
+generate_samples(Dying(byte_tokens(), WRITTEN), PROBLEMS, SAMPLING, 7, sys.argv[1])
 """
 
 
@@ -133,7 +134,7 @@ def test_a_killed_process_leaves_the_beginning_and_the_next_one_ends_it(model, t
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     generate_samples(model, PROBLEMS, SAMPLING, 7, str(whole))
     here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent.parent)])
+    path = os.pathsep.join([str(here), str(here.parent), str(here.parent.parent)])
     command = [sys.executable, "-c", PROGRAM, str(killed)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -144,15 +145,15 @@ def test_a_killed_process_leaves_the_beginning_and_the_next_one_ends_it(model, t
 
 
 def test_in_an_object_store_the_same_file(model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("sc2jax.evaluation.generating._AT_A_TIME", 4)
+    monkeypatch.setattr("sc2jax.evaluation.growing_lines._AT_A_TIME", 4)
     path = tmp_path / "samples.jsonl"
     generate_samples(model, PROBLEMS, SAMPLING, 7, str(path))
     content = path.read_bytes()
     fsspec.filesystem("memory").pipe_file("/run/samples.jsonl", content[: len(content) // 3])
     written = []
-    real = generate_samples.__globals__["storage"].write_whole
+    real = storage.write_whole
     monkeypatch.setattr(
-        "sc2jax.evaluation.generating.storage.write_whole",
+        "sc2jax.storage.write_whole",
         lambda *given: (written.append(len(given[1])), real(*given))[1],
     )
     generate_samples(model, PROBLEMS, SAMPLING, 7, "memory://run/samples.jsonl")

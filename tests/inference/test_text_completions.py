@@ -20,7 +20,7 @@ MOST = 24
 @pytest.fixture(scope="module")
 def model(byte_model):
     """As the room's, of a longer context."""
-    config = dataclasses.replace(byte_model.config, context_length=128, vocab_size=300)
+    config = dataclasses.replace(byte_model.config, context_length=128, vocab_size=512)
     params = init_params(parameter_table(config), jax.random.key(3))
     return dataclasses.replace(byte_model, params=params, config=config)
 
@@ -112,6 +112,24 @@ def test_draws_follow_from_the_number_alone(model, prompts) -> None:
     assert complete(model, prompts[::-1], **DRAWN, numbers=numbers[::-1]) == whole[::-1]
     assert complete(model, prompts, **DRAWN, numbers=[0, *range(1, len(prompts))])[0] != whole[0]
     assert complete(model, prompts, **DRAWN, first=len(prompts)) == []
+
+
+def test_what_was_completed_earlier_is_not_completed_again(model, prompts, monkeypatch) -> None:
+    put = []
+    real = texts._put
+    monkeypatch.setattr(texts, "_put", lambda *a, **k: (put.append(1), real(*a, **k))[1])
+    assert len(complete(model, prompts, first=4)) == len(put) == len(prompts) - 4
+
+
+def test_no_step_is_computed_for_slots_that_have_ended(model, prompts) -> None:
+    wanted: Any = asked(2, max_new_tokens=3)
+    slots = texts._Slots(model.params, model.config, wanted, count=3, longest=40, choices=294)
+    slots.put(0, prompts[0], 0)
+    assert len([token for token in slots.choose({0: None})[0] if token != texts._NOT_FINITE]) == 3
+    assert slots._state.counts_B.tolist() == [3, 0, 0]
+    slots.put(1, prompts[1], 1)
+    slots.choose({})
+    assert slots._state.counts_B.tolist() == [3, 1, 0]
 
 
 def test_completions_come_as_soon_as_they_have_ended(model, prompts, monkeypatch) -> None:

@@ -3,17 +3,102 @@
 Expected values are those of the benchmark's own programs, run as a candidate is, in the same sandbox.
 """
 
+import hashlib
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
 
-from sc2jax.evaluation.benchmark import Reference
-from sc2jax.evaluation.judging.cases import Expected
+import msgspec
+import pyarrow as pa
+
+from sc2jax import storage
+from sc2jax.evaluation.benchmark import Benchmark, Groups, Reference
+from sc2jax.evaluation.judging import candidate_guest, cases, judge_guest, oracles, python_judge, values
+from sc2jax.evaluation.judging.cases import Expected, Judged
+from sc2jax.evaluation.judging.checks import known_failures, refuse_unknown_failures
 from sc2jax.evaluation.judging.oracles import EXPECTS_NOT_NONE, FLOAT_TOLERANCE, has_fractions
-from sc2jax.evaluation.judging.python_judge import calls_frame
+from sc2jax.evaluation.judging.python_judge import PythonJudge, calls_frame
 from sc2jax.evaluation.judging.values import decode, encode, unwrapped
-from sc2jax.evaluation.sandbox import Sandbox
+from sc2jax.evaluation.sandbox import Ended, Sandbox, TooLarge
+from sc2jax.evaluation.verdicts import Verdict
+from sc2jax.progress import progress
+from sc2jax.records.manifest import sha256_of
 
 _SECONDS = 600.0
 """For all calls of a group: they are the benchmark's own."""
+
+
+_DECIDES: tuple[ModuleType, ...] = (candidate_guest, judge_guest, oracles, values, python_judge, cases)
+_CODEC = pa.Codec("zstd")
+_DIGEST_BYTES = 32
+
+
+def remembered_expected(
+    name: str,
+    benchmark: Benchmark,
+    judge: PythonJudge,
+    candidates: Sandbox,
+    tools: Mapping[str, str],
+    memory: str,
+    say: Callable[[str], object],
+) -> Mapping[str, Groups]:
+    """What each task expects, after all right answers of the benchmark have passed here once.
+
+    Args:
+        name: of the benchmark.
+        benchmark: to be measured.
+        judge: judges its own solutions.
+        candidates: where they run.
+        tools: the versions of what runs them.
+        memory: a folder in which only this user may write; "" for none.
+        say: told what is under way.
+
+    Raises:
+        UserError: a right answer does not pass that is not known to fail.
+    """
+    path = storage.join(memory, f"{_key(name, benchmark, candidates, tools)}.msgpack") if memory else ""
+    found = _remembered(path) if path else None
+    if found is not None:
+        return found
+    say(f"{name}: judging the benchmark's own {len(benchmark.golds)} solutions, once for this machine")
+    expected: dict[str, Groups] = {}
+    verdicts = []
+    for task, answer in progress(benchmark.golds.items(), desc="right answers"):
+        if task in known_failures(name):
+            continue
+        try:
+            if task in benchmark.references:
+                expected[task] = expected_of(benchmark.references[task], candidates, judge.scale)
+            verdicts.append((task, judge.judge(benchmark.case(answer, expected.get(task, {})))))
+        except (RuntimeError, Ended, TooLarge) as error:
+            verdicts.append((task, Judged(Verdict.WRONG, str(error))))
+    refuse_unknown_failures(name, verdicts)
+    if path:
+        content = msgspec.msgpack.encode(expected)
+        packed = _CODEC.compress(content, asbytes=True)
+        size = len(content).to_bytes(8, "big")
+        storage.write_whole(path, hashlib.sha256(size + packed).digest() + size + packed)
+    return expected
+
+
+def _remembered(path: str) -> Mapping[str, Groups] | None:
+    """What was found before; None if nothing was, or it is damaged, and is found anew."""
+    try:
+        content = storage.read_bytes(path)
+    except FileNotFoundError:
+        return None
+    digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(rest).digest() != digest:
+        return None
+    packed = _CODEC.decompress(rest[8:], int.from_bytes(rest[:8], "big"), asbytes=True)
+    return msgspec.msgpack.decode(packed, type=dict[str, dict[str, Expected]])
+
+
+def _key(name: str, benchmark: Benchmark, candidates: Sandbox, tools: Mapping[str, str]) -> str:
+    """The digest of all that could change what right answers return, and whether they pass."""
+    code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in _DECIDES]
+    return sha256_of([name, benchmark.file["content_sha256"], candidates.facts(), dict(tools), code])
 
 
 def expected_of(reference: Reference, sandbox: Sandbox, scale: float) -> dict[str, Expected]:

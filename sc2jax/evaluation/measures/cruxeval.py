@@ -44,7 +44,8 @@ def read(folder: str, variant: Literal["input", "output"] = "output") -> Benchma
         ),
         golds={name: gold(name, f"\nassert f({task.input}) == {task.output}\n") for name, task in tasks.items()},
         case=case,
-        published_as={"all": f"CRUXEval-{variant[0].upper()}"},
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
+        published_as={"all": "CRUXEval-I"} if variant == "input" else {},
     )
 
 

@@ -43,6 +43,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         ),
         golds={name: gold(name, f"\n\n\ndef solution():\n    return {task.reference}") for name, task in tasks.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
         published_as={"all": "GSM8K (PAL)"},
     )
 

@@ -55,5 +55,6 @@ def read(folder: str, variant: str = "") -> Benchmark:
         ),
         golds={name: gold(name, task.canonical_solution) for name, task in tasks.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
         published_as={} if infilled else {"all": "HumanEval"},
     )

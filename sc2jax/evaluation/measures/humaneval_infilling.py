@@ -37,4 +37,5 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         problems=tuple(Problem(name, infill_prompt(task.prompt, task.suffix), ()) for name, task in tasks.items()),
         golds={name: gold(name, task.canonical_solution) for name, task in tasks.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
     )

@@ -42,6 +42,7 @@ def plus_benchmark(
         problems=tuple(Problem(name, [task.prompt.strip()], stops) for name, task in tasks.items()),
         golds={name: gold(name, task.canonical_solution) for name, task in tasks.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
         references={
             name: Reference(
                 task.prompt + task.canonical_solution,

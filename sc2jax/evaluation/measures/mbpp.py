@@ -46,6 +46,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         problems=tuple(Problem(name, [prompt], STOPS) for name, prompt in prompts.items()),
         golds={name: gold(name, task.code, whole=True) for name, task in tasks.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
     )
 
 

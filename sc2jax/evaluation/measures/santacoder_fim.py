@@ -34,6 +34,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         problems=tuple(Problem(name, infill_prompt(task.prompt, task.suffix), ()) for name, task in tasks.items()),
         golds={name: gold(name, solution) for name, solution in solutions.items()},
         case=case,
+        texts={name: "".join(task.texts()) for name, task in tasks.items()},
         exact=solutions,
         parts={"language": {name: task.language for name, task in tasks.items()}},
     )

@@ -102,16 +102,17 @@ class Channels:
     def over_memory(self) -> list[int]:
         """The numbers of all processes that were ended for their memory since this was last asked."""
         numbers: list[int] = []
-        self._notes.setblocking(False)
-        with contextlib.suppress(OSError):
-            while note := self._notes.recv(4096):
+        with contextlib.suppress(OSError):  # there are no more, or the sandbox is closed
+            while note := self._notes.recv(4096, socket.MSG_DONTWAIT):
                 numbers.extend(int(each) for each in note.split())
         return numbers
 
     def close(self) -> None:
         """Ends the sandbox and all that is in it."""
-        self._control.close()
-        self._notes.close()
+        for connection in (self._control, self._notes):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # closing is not enough where the host has forked
+            connection.close()
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()

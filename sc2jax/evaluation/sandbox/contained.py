@@ -3,6 +3,7 @@
 It needs the standard library and `linux` alone, and no file: whoever starts it loads the sources in memory.
 """
 
+import fcntl
 import gc
 import os
 import resource
@@ -18,9 +19,10 @@ RECEIVE, SEND = 3, 4
 """The two pipes of the contained process."""
 
 _STATUS, _RULESET = 5, 6
+_ABOVE = 16
 
 Setup = dict[str, Any]
-"""What the host sends when a sandbox opens (`host.py` makes it)."""
+"""What the host sends when a sandbox opens (`opening.py` makes it)."""
 
 Entry = Callable[[Callable[[], bytes | None], Callable[[bytes], None]], None]
 """A guest's function."""
@@ -44,6 +46,7 @@ def load_guest(setup: Setup) -> Entry:
 def main(setup: Setup) -> None:
     """As the first process of a container that another program made (rung 2), with the pipes at their places."""
     try:
+        forget_signal_handlers()
         sys.path.extend(setup["package_folders"])
         mount_home(setup)
         entry = load_guest(setup)
@@ -51,6 +54,14 @@ def main(setup: Setup) -> None:
         os.write(_STATUS, failure(error))
         os._exit(0)
     run_first(entry, setup, (RECEIVE, SEND, _STATUS))
+
+
+def forget_signal_handlers() -> None:
+    """Leaves every signal to the kernel: one that is the first of a namespace is deaf to those."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def mount_home(setup: Setup) -> None:
@@ -127,8 +138,9 @@ def take_descriptors(*descriptors: int) -> None:
     Args:
         descriptors: to receive from, to send to, to write the ending to, and what Landlock shall allow, if it is used.
     """
-    high = [os.dup2(each, 20 + at, inheritable=True) for at, each in enumerate(descriptors)]  # out of each other's way
-    null = os.dup2(os.open("/dev/null", os.O_RDWR), 30)
+    null = os.open("/dev/null", os.O_RDWR)
+    # Copies at free numbers above, so that none of them is in another's place.
+    null, *high = (fcntl.fcntl(each, fcntl.F_DUPFD, _ABOVE) for each in (null, *descriptors))
     for at, descriptor in enumerate((null, null, null, *high)):
         os.dup2(descriptor, at, inheritable=True)
     linux.close_from(3 + len(descriptors))

@@ -1,4 +1,4 @@
-"""The host's side: opens a sandbox, starts contained processes in it, talks to them, and ends them."""
+"""The host's side of an open sandbox: starts contained processes in it, talks to them, and ends them."""
 
 import collections
 import contextlib
@@ -30,6 +30,7 @@ class Contained:
         self._number = number
         self._ending: Ending | None = None
         self._greeted = False
+        self._in_use = threading.RLock()  # no descriptor is closed, and its number taken again, under another thread
 
     def greet(self, deadline: float) -> None:
         """Waits until the process has given up what it must not have, and the guest starts.
@@ -51,11 +52,12 @@ class Contained:
             TooLarge: it writes more than allowed meanwhile.
             Ended: it is no more.
         """
-        self._check_running()
-        try:
-            self._frames.send(frame, deadline)
-        except BrokenPipeError:
-            raise Ended(self._after_last_word()) from None
+        with self._in_use:
+            self._check_running()
+            try:
+                self._frames.send(frame, deadline)
+            except BrokenPipeError:
+                raise Ended(self._after_last_word()) from None
 
     def receive(self, deadline: float) -> bytes:
         """The next frame from inside.
@@ -65,16 +67,18 @@ class Contained:
             TooLarge: it is larger than allowed, or all frames together are.
             Ended: there will be none.
         """
-        self._check_running()
-        self.greet(deadline)
-        frame = self._frames.receive(deadline)
-        if frame is None:
-            raise Ended(self._after_last_word())
-        return frame
+        with self._in_use:
+            self._check_running()
+            self.greet(deadline)
+            frame = self._frames.receive(deadline)
+            if frame is None:
+                raise Ended(self._after_last_word())
+            return frame
 
     def close(self) -> Ending:
         """Ends the process and all that it started, if they have not ended, and says how it ended."""
-        return self._end(wait=0.0)
+        with self._in_use:
+            return self._end(wait=0.0)
 
     def _after_last_word(self) -> Ending:
         """The ending of a process that closed a pipe: most end then, a moment later."""
@@ -146,12 +150,12 @@ class Sandbox:
     def close(self) -> None:
         """Ends all that runs in it, and the sandbox."""
         try:
+            self._channels.close()
+        finally:
             for contained in list(self._running):
                 contained.close()
             while self._dying:
                 _wait_until_gone(self._dying.popleft())
-        finally:
-            self._channels.close()
 
     def ended_for_memory(self, number: int) -> bool:
         """Whether the process of this number was ended since it and what it started held too much memory."""

@@ -4,6 +4,7 @@ It is the only one that sees the machine's /proc. It ends with the host, however
 It needs the standard library and its neighbours alone.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -49,7 +50,7 @@ def _start_server(setup: Setup) -> int:
         control = socket.socket(fileno=setup["control"])
         try:
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-            server.forget_signal_handlers()
+            contained.forget_signal_handlers()
             server.serve(control, starting.STARTERS[setup["rung"]](setup, seen, user))
         except BaseException as error:
             control.send(contained.failure(error))
@@ -97,7 +98,15 @@ def _watch(process: int, host: int, notes: socket.socket, memory_bytes: int) -> 
             largest = max(largest, held)
             if held > memory_bytes:
                 _kill_tree(top, process, tree, notes)
+        _bury_orphans(process)
         wait = min(max((memory_bytes - largest) / _BYTES_A_SECOND, _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+def _bury_orphans(server_process: int) -> None:
+    """What lost its parent became this process's child."""
+    for each in _children(os.getpid()):
+        if each != server_process:
+            os.waitpid(each, os.WNOHANG)
 
 
 def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> None:
@@ -107,10 +116,10 @@ def _kill_tree(top: int, parent: int, tree: list[int], notes: socket.socket) -> 
         return
     try:
         if top in _children(parent):  # still the same process: its number is taken until its parent buries it
-            notes.send(" ".join(str(each) for each in tree[:100]).encode())
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except OSError:
-        pass  # it ended by itself
+            with contextlib.suppress(OSError):  # the host may be gone, or have left too many unread
+                notes.send(" ".join(str(each) for each in tree[:100]).encode(), socket.MSG_DONTWAIT)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:
         os.close(handle)
 

@@ -153,7 +153,7 @@ def install_filters(programs: Sequence[bytes]) -> None:
 
 
 LANDLOCK_WRITE_FILE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 2, 4, 8
-_LANDLOCK_RIGHTS = (0, 13, 14, 15, 15, 16, 16, 16)
+_LANDLOCK_RIGHTS = (0, 13, 14, 15, 15, 16)
 """How many rights on files each version of Landlock knows: refer from 2 on, truncate from 3, ioctl from 5."""
 
 
@@ -172,8 +172,11 @@ def landlock_ruleset(rights: Mapping[str, int]) -> int:
         OSError: this kernel has no Landlock.
     """
     version = landlock_version()
-    if not version:
-        raise OSError("the kernel has no Landlock, or does not use it")
+    if version < 3:
+        # Versions 1 and 2 let a file that may be read be emptied: landlock(7).
+        raise OSError(
+            f"version {version} of Landlock is in use, and 3 is needed" if version else "there is no Landlock"
+        )
     files = (1 << _LANDLOCK_RIGHTS[min(version, len(_LANDLOCK_RIGHTS) - 1)]) - 1
     network = 3 if version >= 4 else 0  # bind and connect of TCP
     scopes = 3 if version >= 6 else 0  # abstract sockets and signals of others

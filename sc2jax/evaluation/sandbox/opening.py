@@ -27,7 +27,7 @@ RUNGS = {
 }
 
 _NAMESPACES = (
-    "it needs Linux 5.12 and unprivileged user namespaces: `sysctl kernel.unprivileged_userns_clone=1` (Debian), "
+    "it needs Linux 5.14 and unprivileged user namespaces: `sysctl kernel.unprivileged_userns_clone=1` (Debian), "
     "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu), `--security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined` (Docker)"
 )
@@ -35,7 +35,7 @@ _REMEDIES = {
     1: _NAMESPACES,
     2: f"it needs bubblewrap (`apt-get install bubblewrap`; the package of that name on PyPI is another one), and "
     f"{_NAMESPACES.removeprefix('it needs ')}",
-    3: "it needs Linux 5.13 with Landlock among its security modules (`lsm=` on the kernel's command line)",
+    3: "it needs Linux 6.2 with Landlock among its security modules (`lsm=` on the kernel's command line)",
 }
 _SECONDS_TO_GREET = 60.0
 _DISK_FILES = 10_000
@@ -121,6 +121,8 @@ def _try_rung(guest: Guest, limits: Limits, rung: int) -> Sandbox | RungReport:
 def _open(guest: Guest, limits: Limits, rung: int) -> Sandbox:
     if sys.platform != "linux":
         raise OSError("this system is not Linux")
+    if rung < 3 and not _counts_processes_by_namespace():
+        raise OSError(f"this is Linux {platform.release()}")
     sandbox = Sandbox(Channels(_setup(guest, limits, rung)), limits, _facts(rung))
     try:
         contained = sandbox.start()
@@ -130,6 +132,12 @@ def _open(guest: Guest, limits: Limits, rung: int) -> Sandbox:
         sandbox.close()
         raise
     return sandbox
+
+
+def _counts_processes_by_namespace() -> bool:
+    """Whether the limit on processes is one on those inside, and not on all that the user has: from Linux 5.14 on."""
+    numbers = platform.release().split(".")
+    return [int("".join(each for each in number if each.isdigit()) or 0) for number in numbers[:2]] >= [5, 14]
 
 
 def _setup(guest: Guest, limits: Limits, rung: int) -> dict[str, object]:
@@ -142,6 +150,7 @@ def _setup(guest: Guest, limits: Limits, rung: int) -> dict[str, object]:
         "guest": [(_module_name(path), path.read_text()) for path in guest.modules],
         "entry": guest.entry,
         "preload": guest.preload,
+        "packages_by_name": guest.packages,
         "packages": [str(path) for folder in packages for path in (folder, Path(f"{folder}.libs")) if path.is_dir()],
         "package_folders": sorted({str(folder.parent) for folder in packages}),
         "memory_bytes": limits.memory_bytes,

@@ -7,7 +7,6 @@ import array
 import contextlib
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,14 +104,6 @@ def _bury(process: int, ending_pipe: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # the host does not want to know any more
         os.write(ending_pipe, contained.describe_status(status))
     os.close(ending_pipe)
-
-
-def forget_signal_handlers() -> None:
-    """Leaves every signal to the kernel: what is forked starts so, and Python's handlers are not for the server."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def map_user(inner: int, outer: int, proc: int) -> None:

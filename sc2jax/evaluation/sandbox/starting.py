@@ -3,10 +3,12 @@
 It needs the standard library and its neighbours alone.
 """
 
+import importlib
 import json
 import os
 import signal
 import socket
+import sys
 
 from sc2jax.evaluation.sandbox import contained, linux, server, view
 from sc2jax.evaluation.sandbox.contained import Setup
@@ -107,6 +109,10 @@ def _first_process(reading: int, child: int) -> int:
 def under_landlock(setup: Setup, seen: view.View, user: int) -> Starter:  # noqa: ARG001
     """Rung 3: a child that may read the view alone, and neither write, nor start a process, nor signal one."""
     ruleset = linux.landlock_ruleset(view.landlock_rights(seen))
+    for package in setup["packages_by_name"]:
+        importlib.import_module(package)
+    # Where they are installed cannot be listed, and an import from there would fail with another error than elsewhere.
+    sys.path[:] = [path for path in sys.path if path not in setup["package_folders"]]
     return _by_fork(setup, (ruleset,))
 
 

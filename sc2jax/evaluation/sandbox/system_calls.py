@@ -22,7 +22,7 @@ _FILES = """
 access chdir close close_range copy_file_range dup dup2 dup3 faccessat faccessat2 fadvise64 fchdir fcntl fdatasync
 fgetxattr flistxattr flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 getxattr ioctl lgetxattr listxattr
 llistxattr lseek lstat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read
-readahead readlink readlinkat readv sendfile splice stat statfs statx sync_file_range tee umask vmsplice write writev
+readahead readlink readlinkat readv sendfile stat statfs statx sync_file_range umask write writev
 """
 _CHANGES = """
 chmod chown creat fallocate fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr futimesat lchown link
@@ -44,7 +44,7 @@ arch_prctl capget exit exit_group get_robust_list getcpu getegid geteuid getgid 
 getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid getuid restart_syscall rseq
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max
 sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
-sched_setaffinity sched_yield set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid
+sched_yield set_robust_list set_tid_address setfsgid setfsuid setgid setpgid setregid setresgid
 setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo uname wait4 waitid
 """
 _SOCKET_PAIRS = """
@@ -71,6 +71,8 @@ msgget msgrcv msgsnd name_to_handle_at nfsservctl personality sched_setattr sche
 semctl semget semop semtimedop setgroups shmat shmctl shmdt shmget socket sync syslog
 """
 
+_KILLS = ("kill", "tgkill")
+
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 _PRCTL = (2, 3, 7, 14, 15, 16, 21, 23, 27, 30, 38, 39, 41, 42, 0x53564D41)
@@ -80,6 +82,8 @@ _OWNERS_OF_FILES = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to a
 _OWNERS_OF_STREAMS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 _RLIMIT_CORE = 4
 _AF_UNIX = 1
+_CONNECTED = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET
+_SOCK_NONBLOCK, _SOCK_CLOEXEC = 0x800, 0x80000
 _LOW = 0xFFFFFFFF  # the kernel looks at these bits of an int alone
 
 
@@ -99,7 +103,8 @@ def compile_filters(*, own_container: bool) -> list[bytes]:
         raise UserError(
             f"the sandbox's filter of system calls cannot be made ({error}); install pyseccomp and libseccomp2"
         ) from error
-    return [_refusals(own_container), _allowed(own_container)]
+    more = [] if own_container else [_alone()]
+    return [_refusals(own_container), *more, _allowed(own_container)]
 
 
 def _allowed(own_container: bool) -> bytes:
@@ -113,16 +118,19 @@ def _allowed(own_container: bool) -> bytes:
     )
     for name in _known(names.split()):
         rules.add_rule(seccomp.ALLOW, name)
-    needed = 0 if own_container else _CLONE_THREAD
-    rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW) | needed, needed))
-    rules.add_rule(seccomp.ALLOW, "socketpair", seccomp.Arg(0, seccomp.EQ, _AF_UNIX))
-    rules.add_rule(seccomp.ALLOW, "prlimit64", seccomp.Arg(0, seccomp.EQ, 0))
+    rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, sum(_CLONE_NEW), 0))
+    for kind in _CONNECTED:  # one of datagrams can send to any name, and no rule sees the name
+        for flags in (0, _SOCK_NONBLOCK, _SOCK_CLOEXEC, _SOCK_NONBLOCK | _SOCK_CLOEXEC):
+            pair = seccomp.Arg(0, seccomp.EQ, _AF_UNIX), seccomp.Arg(1, seccomp.EQ, kind | flags)
+            rules.add_rule(seccomp.ALLOW, "socketpair", *pair)
+    for name in ("prlimit64", "sched_setaffinity"):
+        rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, 0))
     rules.add_rule(seccomp.ALLOW, "setpriority", seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(1, seccomp.EQ, 0))
     for option in _PRCTL:
         rules.add_rule(seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
     if not own_container:
-        for name in ("kill", "tgkill"):
-            rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, OWN_PROCESS_MARK))
+        for name in _KILLS:  # to whom, the program before says
+            rules.add_rule(seccomp.ALLOW, name)
     return _export(rules)
 
 
@@ -136,7 +144,7 @@ def _refusals(own_container: bool) -> bytes:
     for name in _known(_KILLED.split()):
         rules.add_rule(seccomp.KILL_PROCESS, name)
     for name in _known(_REFUSED.split() + ([] if own_container else (_CHANGES + _OTHER_PROCESSES).split())):
-        if name not in ("kill", "tgkill"):
+        if name not in _KILLS:
             rules.add_rule(refuse, name)
     for flag in _CLONE_NEW:
         rules.add_rule(seccomp.KILL_PROCESS, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
@@ -148,6 +156,18 @@ def _refusals(own_container: bool) -> bytes:
     rules.add_rule(refuse, "setrlimit", seccomp.Arg(0, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE))
     core, new = seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE), seccomp.Arg(2, seccomp.NE, 0)
     rules.add_rule(refuse, "prlimit64", core, new)
+    return _export(rules)
+
+
+def _alone() -> bytes:
+    """Refuses new processes, and signals to others."""
+    import pyseccomp as seccomp
+
+    rules, refuse = seccomp.SyscallFilter(seccomp.ALLOW), seccomp.ERRNO(errno.EPERM)
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.add_rule(refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    for name in _KILLS:
+        rules.add_rule(refuse, name, seccomp.Arg(0, seccomp.NE, OWN_PROCESS_MARK))
     return _export(rules)
 
 

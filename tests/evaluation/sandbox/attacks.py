@@ -5,12 +5,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sc2jax.evaluation.sandbox import Contained, Ended, Ending, Guest, Limits, Sandbox, TimedOut, TooLarge, open_sandbox
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
 GUEST = Guest((HERE / "hostile_guest.py",), "entry")
 LIMITS = Limits(
     memory_bytes=256 << 20, disk_bytes=16 << 20, processes=16, open_files=64, frame_bytes=1 << 20, output_bytes=8 << 20
@@ -64,6 +66,30 @@ def echo(contained: Contained, text: bytes, seconds: float = 30.0) -> bytes:
     deadline = time.monotonic() + seconds
     contained.send(b"=" + text, deadline)
     return contained.receive(deadline)
+
+
+def descendants(top: int) -> list[int]:
+    """The processes that descend from one."""
+    found = [top]
+    for process in found:
+        try:
+            tasks = list(Path(f"/proc/{process}/task").iterdir())
+            found.extend(int(each) for task in tasks for each in (task / "children").read_text().split())
+        except OSError:
+            continue
+    return found[1:]
+
+
+def gone(processes: list[int], seconds: float = 10.0) -> bool:
+    """Whether processes end in time."""
+    return within(seconds, lambda: not any(Path(f"/proc/{each}").exists() for each in processes))
+
+
+def within(seconds: float, check: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not (done := check()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return done
 
 
 def main() -> None:

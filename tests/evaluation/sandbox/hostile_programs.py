@@ -14,7 +14,7 @@ escapes = []
 def attempt(what, call, *arguments):
     try:
         value = call(*arguments)
-    except OSError:
+    except (OSError, ValueError):
         return None
     escapes.append(f"{what}: {value!r}"[:200])
     return value
@@ -148,9 +148,13 @@ if made > 10_000:
     escapes.append(f"{made} files")
 """,
     "a file with a hole": """
-descriptor = os.open("hole", os.O_CREAT | os.O_RDWR)
-attempt("truncate", os.ftruncate, descriptor, 1 << 40)
-attempt("fallocate", os.posix_fallocate, descriptor, 0, 1 << 34)
+def with_a_hole(grow, *arguments):
+    descriptor = os.open("hole", os.O_CREAT | os.O_RDWR)
+    grow(descriptor, *arguments)
+
+attempt("truncate", with_a_hole, os.ftruncate, 1 << 40)
+attempt("fallocate", with_a_hole, os.posix_fallocate, 0, 1 << 34)
+
 """,
     "descriptors": """
 opened = []
@@ -260,9 +264,10 @@ attempt("fanotify", system_call, 300, 0, 0)
     "kernel log": "attempt('syslog', system_call, 103, 3, ctypes.create_string_buffer(100), 100)",
     # The network.
     "network": """
-kinds = [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_STREAM)]
-kinds += [(socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
-for family, kind in [*kinds, (socket.AF_VSOCK, socket.SOCK_STREAM), (38, socket.SOCK_SEQPACKET)]:
+streams = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_VSOCK]
+kinds = [(family, socket.SOCK_STREAM) for family in streams] + [(socket.AF_INET, socket.SOCK_DGRAM)]
+kinds += [(socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)]
+for family, kind in [*kinds, (socket.AF_ALG, socket.SOCK_SEQPACKET)]:
     attempt(f"socket {family}", socket.socket, family, kind)
 """,
     "sockets with abstract names": """
@@ -273,7 +278,7 @@ attempt("connect", connect)
 attempt("bind", lambda: socket.socketpair()[0].bind("\\0mine"))
 def datagram():
     ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.sendto(b"out", abstract)
+    ours.sendto(b"out", abstract + "-datagrams")
 attempt("send", datagram)
 """,
     "name service": "attempt('resolve', socket.getaddrinfo, 'localhost', 80)",
@@ -347,6 +352,7 @@ attempt("process_vm_readv", system_call, 310, os.getppid(), vector, 1, vector, 1
     "limits of other processes": """
 attempt("prlimit of the first", system_call, 302, 1, 7, struct.pack("QQ", 0, 0), None)
 attempt("prlimit of the parent", system_call, 302, os.getppid(), 9, struct.pack("QQ", 0, 0), None)
+attempt("cores of the parent", os.sched_setaffinity, os.getppid(), {0})
 attempt("priority", os.setpriority, os.PRIO_PROCESS, 1, 19)
 attempt("priority of all", os.setpriority, os.PRIO_USER, 0, 19)
 """,
@@ -436,8 +442,8 @@ attempt("real time", os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))
 attempt("ioprio", system_call, 251, 1, 0, 1 << 13)
 """,
     "outlives its parent": """
-attempt("no death with the parent", lambda: libc.prctl(1, 0, 0, 0, 0) and 1 / 0)
-attempt("dumpable", lambda: libc.prctl(4, 0, 0, 0, 0) and 1 / 0)
+attempt("no death with the parent", system_call, 157, 1, 0, 0, 0, 0)
+attempt("dumpable", system_call, 157, 4, 0, 0, 0, 0)
 """,
     "core dump": """
 os.chdir("/tmp" if rung < 3 else "/")
@@ -483,6 +489,7 @@ for path in (canary, "../../../.." + canary, "/proc/1/root", "/proc/self/exe", o
     "hard links": """
 for path in (canary, "/etc/passwd", os.__file__, "/dev/null"):
     attempt(f"link to {path}", os.link, path, "hard")
+    attempt(f"link beside {path}", os.link, path, os.path.dirname(canary) + "/hard")
 """,
     "replaces the interpreter": """
 import importlib

@@ -65,3 +65,14 @@ def playback(tokenizer: Tokenizer, problems: Sequence[Problem], programs: Mappin
         assert program.startswith(problem.prompt), problem.task_id
         continuations[problem.prompt] = program.removeprefix(problem.prompt)
     return Playback(tokenizer, continuations)
+
+
+def byte_tokens() -> Tokenizer:
+    """A tokenizer with one token a byte, above the special tokens."""
+    return Tokenizer(
+        vocab_size=len(Special) + 256,
+        digest="bytes",
+        _encode=lambda text: [len(Special) + byte for byte in text.encode()],
+        _token_bytes=[b""] * len(Special) + [bytes([byte]) for byte in range(256)],
+        _escapes=False,
+    )

@@ -1,0 +1,221 @@
+"""The two halves of a benchmark as stages of a run: samples, and the verdicts on them with scores and pages."""
+
+import dataclasses
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import sc2jax
+from sc2jax import storage
+from sc2jax.benchmarks.occurrences import occurrences
+from sc2jax.evaluation.benchmark import Benchmark, Groups
+from sc2jax.evaluation.config import JudgingConfig, SamplingConfig
+from sc2jax.evaluation.generating import Writer, generate_samples
+from sc2jax.evaluation.judging.checks import check_judge
+from sc2jax.evaluation.judging.gold import remembered_expected
+from sc2jax.evaluation.judging_samples import Bench, judge_samples
+from sc2jax.evaluation.measures import read_benchmark
+from sc2jax.evaluation.problems import Sampling
+from sc2jax.evaluation.samples import Answer, Answers, read_samples
+from sc2jax.evaluation.score_page import render_pages
+from sc2jax.evaluation.scores import Facts, Judged, Scores, make_scores, read_scores_json, scores_json, summary
+from sc2jax.evaluation.scores import Sample as ScoredSample
+from sc2jax.evaluation.scores import Sampling as DrawnBy
+from sc2jax.json_files import decode_json
+from sc2jax.model.config import Computation
+from sc2jax.records.dataset import read_tables
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest, read_output, write_output
+from sc2jax.records.stage import Stage, Written
+from sc2jax.records.stage_folder import notes_folder
+from sc2jax.runs.inputs import JUDGED, SAMPLED, input_digests
+from sc2jax.runs.run import Run, say
+from sc2jax.settings import part
+from sc2jax.storage import join
+
+VERSION = 1
+SAMPLES, VERDICTS, SCORES = "samples.jsonl", "verdicts.jsonl", "scores.json"
+_ENVIRONMENT = "SC2JAX_BENCHMARKS"
+
+
+def benchmarks_folder(run: Run) -> str:
+    """Where the files of benchmarks lie."""
+    return run.settings.paths.benchmarks or os.environ.get(_ENVIRONMENT, "") or "benchmarks"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A benchmark that is going to be measured: read, its expected values known, and the judge believed."""
+
+    name: str
+    benchmark: Benchmark
+    expected: Mapping[str, Groups]
+    bench: Bench
+
+
+def prepare(run: Run, name: str, bench: Bench, memory: str) -> Measured:
+    """Reads a benchmark, and makes sure that its own solutions pass here; `memory` is where that is remembered.
+
+    Raises:
+        UserError: its file is not there or damaged, or the judge cannot be believed.
+    """
+    benchmark = read_benchmark(name, benchmarks_folder(run))
+    expected = remembered_expected(name, benchmark, bench.judge, bench.candidates, _tools(), memory, say)
+    check_judge(name, benchmark, expected, bench.judge.judge, run.settings.seed)
+    return Measured(name, benchmark, expected, bench)
+
+
+def measure(run: Run, measured: Measured, model: Callable[[], Writer]) -> None:
+    """Generates samples, unless a file of samples is named, judges them, and says the scores."""
+    file = run.settings.evaluation.samples_file
+    if not file:
+        run.do(_samples_stage(run, measured, model), SAMPLED[measured.name])
+    run.do(_verdicts_stage(run, measured), JUDGED[measured.name])
+    say(summary(read_scores_of(run, measured.name)))
+    say(storage.absolute(join(run.folder(JUDGED[measured.name]), "index.html")))
+
+
+def read_scores_of(run: Run, name: str) -> Scores:
+    """The scores of a benchmark that the run was measured with.
+
+    Raises:
+        UserError: there are none, or they are not what was written.
+    """
+    manifest, folder = run.manifest(JUDGED[name]), run.folder(JUDGED[name])
+    return read_scores_json(read_output(folder, manifest, SCORES), join(folder, SCORES))
+
+
+def read_judged(run: Run, name: str) -> list[Judged]:
+    """The verdicts of a benchmark that the run was measured with.
+
+    Raises:
+        UserError: there are none, or they are not what was written.
+    """
+    manifest, folder = run.manifest(JUDGED[name]), run.folder(JUDGED[name])
+    lines = read_output(folder, manifest, VERDICTS).splitlines()
+    return [decode_json(line, Judged, join(folder, VERDICTS), "evaluate again") for line in lines]
+
+
+def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) -> Stage:
+    settings, benchmark = run.settings, measured.benchmark
+    sampling = _sampling(settings.evaluation, benchmark.sampling)
+
+    def write(folder: str) -> Written:
+        path = join(notes_folder(folder, stage.key), SAMPLES)
+        batch = settings.evaluation.generation_batch
+        generate_samples(model(), benchmark.problems, sampling, settings.seed, path, batch_size=batch, say=say)
+        return [write_output(folder, SAMPLES, storage.read_bytes(path))], {}
+
+    sections = {
+        "sampling": dataclasses.asdict(sampling),
+        "prompt_rule": benchmark.prompt_rule,
+        "computation": part(settings.model, Computation),
+        "mesh": settings.mesh,
+        "seed": settings.seed,
+    }
+    digests = input_digests(run, SAMPLED[measured.name]) | {"benchmark": benchmark.file["content_sha256"]}
+    stage = Stage(f"{measured.name}-samples", VERSION, sections, digests, write, resumes=True)
+    return stage
+
+
+def _sampling(config: SamplingConfig, own: Sampling) -> Sampling:
+    return Sampling(
+        temperature=own.temperature if config.temperature < 0 else config.temperature,
+        top_p=config.top_p or own.top_p,
+        samples=config.samples or own.samples,
+        max_new_tokens=config.max_new_tokens or own.max_new_tokens,
+    )
+
+
+def _verdicts_stage(run: Run, measured: Measured) -> Stage:
+    settings, benchmark, bench = run.settings, measured.benchmark, measured.bench
+    file = settings.evaluation.samples_file
+    path = file or join(run.folder(SAMPLED[measured.name]), SAMPLES)
+    answers = read_samples(path, list(benchmark.golds))
+    judging = part(settings.evaluation, JudgingConfig)
+    corpus = _corpus(run)
+    digests = {"samples_file": answers.sha256} if file else {"samples": run.manifest(SAMPLED[measured.name]).digest}
+    digests |= {"benchmark": benchmark.file["content_sha256"], **({"corpus": corpus.digest} if corpus else {})}
+    facts = _facts(run, measured, answers, sampled=not file)
+
+    def write(folder: str) -> Written:
+        growing = join(notes_folder(folder, stage.key), VERDICTS)
+        workers = settings.evaluation.judge_workers
+        judged = judge_samples(benchmark, measured.expected, answers.answers, bench, growing, workers=workers, say=say)
+        prompts = {problem.task_id: problem.prompt for problem in benchmark.problems}
+        samples = [_sample(prompts, answer) for answer in answers.answers]
+        parts, in_corpus = _parts(run, benchmark, samples, corpus)
+        scores = make_scores(facts, samples, judged, references=benchmark.exact, parts=parts, in_corpus=in_corpus)
+        outputs = [
+            write_output(folder, VERDICTS, storage.read_bytes(growing)),
+            write_output(folder, SCORES, scores_json(scores)),
+        ]
+        withheld = "" if benchmark.shown or judging.show_withheld else "its authors ask that they are not published"
+        for page, text in render_pages(scores, samples, judged, withheld=withheld):
+            outputs.append(write_output(folder, page, text.encode()))
+        return outputs, {}
+
+    sections = {"judging": judging, "facts": dict(facts), "seed": settings.seed}
+    stage = Stage(f"{measured.name}-verdicts", VERSION, sections, digests, write, resumes=True)
+    return stage
+
+
+def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> Facts:
+    settings, benchmark = run.settings, measured.benchmark
+    sampling = _sampling(settings.evaluation, benchmark.sampling)
+    return Facts(
+        benchmark=measured.name,
+        model=settings.evaluation.model_name or Path(run.workdir).name,
+        file=benchmark.file,
+        prompt_rule=benchmark.prompt_rule if sampled else "",
+        sampling=DrawnBy(**dataclasses.asdict(sampling)) if sampled else None,
+        seed=settings.seed,
+        version=sc2jax.__version__,
+        tools=_tools(),
+        sandbox=measured.bench.candidates.facts(),
+        samples_sha256=answers.sha256,
+        published_as=benchmark.published_as if sampled else {},
+        command="sc2jax evaluate --config=config.json --workdir=DIR",
+    )
+
+
+def _tools() -> dict[str, str]:
+    """The versions of what runs samples or decides on them."""
+    return {"python": platform.python_version(), "numpy": version("numpy")}
+
+
+def _sample(prompts: Mapping[str, str], answer: Answer) -> ScoredSample:
+    """An answer as readers and scores see it."""
+    prompt = answer.prompt if answer.prompt is not None else prompts[answer.task_id]
+    return ScoredSample(
+        task_id=answer.task_id,
+        sample=answer.sample,
+        prompt="" if answer.whole else prompt,
+        completion=answer.text.encode(errors="replace").decode(),
+    )
+
+
+def _corpus(run: Run) -> Manifest | None:
+    """The corpus of the run, if there is one to look for tasks and completions in."""
+    folder = run.folder("corpus")
+    return read_manifest(folder) if is_finished(folder) else None
+
+
+def _parts(
+    run: Run, benchmark: Benchmark, samples: list[ScoredSample], corpus: Manifest | None
+) -> tuple[dict[str, Mapping[str, str]], list[tuple[str, int]] | None]:
+    """The parts of the tasks, and which samples stand in the corpus; None if there is no corpus to look in."""
+    parts = dict(benchmark.parts)
+    if corpus is None:
+        return parts, None
+    texts = {(one["task_id"], one["sample"]): one["completion"] for one in samples}
+    tasks = {(name, -1): text for name, text in benchmark.texts.items()}
+    found = occurrences({**texts, **tasks}, _documents(run, corpus))
+    parts["contamination"] = {name: "contaminated" if found[name, -1].found else "clean" for name in benchmark.golds}
+    return parts, [key for key in texts if found[key].found]
+
+
+def _documents(run: Run, corpus: Manifest) -> Iterator[str]:
+    for table in read_tables(run.folder("corpus"), corpus, "train", ("content",), "source_file"):
+        yield from table.column("content").to_pylist()
