@@ -97,7 +97,8 @@ def _remembered(path: str) -> Mapping[str, Groups] | None:
 
 def _key(name: str, benchmark: Benchmark, candidates: Sandbox, tools: Mapping[str, str]) -> str:
     """The digest of all that could change what right answers return, and whether they pass."""
-    code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in _DECIDES]
+    files = [__file__, *(str(module.__file__) for module in _DECIDES)]
+    code = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     return sha256_of([name, benchmark.file["content_sha256"], candidates.facts(), dict(tools), code])
 
 

@@ -135,6 +135,8 @@ class _Candidate:
 class _RemoteFunction(Remote):
     """An object that the candidate made and can be called; it never says what it is equal to."""
 
+    _candidate: _Candidate
+
     def __init__(self, candidate: _Candidate, kind: str, number: int) -> None:
         super().__init__(kind, number)
         vars(self).update(_candidate=candidate)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sc2jax.evaluation.benchmark import Reference
-from sc2jax.evaluation.judging import cases
+from sc2jax.evaluation.judging import cases, python_judge
 from sc2jax.evaluation.judging.cases import (
     CallsCase,
     Expected,
@@ -208,6 +208,14 @@ def test_a_call_may_take_longer_if_the_solution_does(judge):
     assert judge.judge(CallsCase(program, "f", {"base": slow})).verdict == Verdict.PASSED
 
 
+def test_all_calls_may_take_as_long_as_the_solution_takes(judge, monkeypatch):
+    monkeypatch.setattr(python_judge, "GROUP_SECONDS", 0.1)
+    slow = expected([((), 1)], seconds=1.0)
+    for seconds, verdict in ((1.5, Verdict.PASSED), (3.5, Verdict.TIMEOUT)):
+        program = f"import time\ndef f():\n    time.sleep({seconds * judge.scale})\n    return 1"
+        assert judge.judge(CallsCase(program, "f", {"base": slow})).verdict == verdict
+
+
 def test_what_a_reference_returns_is_expected(candidates, judge):
     program = "def f(x, y=1):\n    return x / y if y else 'z' * 70_000\n"
     reference = Reference(program, "f", {"base": ((4,), (1, 3)), "plus": ((1, 0),)}, 0.0)
@@ -266,6 +274,17 @@ def test_objects_of_the_candidate_s_classes_can_be_made_changed_and_handed_back(
     assert judge.judge(with_tests(NODE, tests, helpers=setup, names=names)).verdict == Verdict.PASSED
     for wrong in ("assert depth(root) == 2", "assert root == 1", "assert root == Node(1)", "root.nothing"):
         assert judge.judge(with_tests(NODE, wrong, helpers=setup, names=names)).verdict == Verdict.WRONG
+
+
+def test_an_object_of_the_tests_is_none_of_the_candidate_s(judge):
+    tests = "root = Node(1)\nassert depth(root) == 1\nassert depth(lambda: 1) == 1"
+    assert judge.judge(with_tests(NODE, tests, names=("Node", "depth"))).verdict == Verdict.WRONG
+
+
+def test_how_an_object_is_copied_is_not_asked_of_the_candidate(judge):
+    program = "class Any:\n    __getattr__ = __call__ = lambda *_: True\ndef f():\n    return Any()"
+    tests = "import copy\nassert copy.deepcopy(f()) is not True and f().x is True"
+    assert judge.judge(with_tests(program, tests)).verdict == Verdict.PASSED
 
 
 def test_a_predicted_input_may_hold_a_function_and_the_names_of_the_program(judge):

@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.evaluation.judging.values import Lookalike, NotDataError, Remote, decode, encode, unwrapped
+from sc2jax.evaluation.judging.values import (
+    LARGE_BYTES,
+    MOST_BYTES,
+    Lookalike,
+    NotDataError,
+    Remote,
+    can_be_sent,
+    decode,
+    digest,
+    encode,
+    unwrapped,
+)
 
 HASHABLE = st.recursive(
     st.none()
@@ -162,3 +173,46 @@ def test_no_text_ends_in_another_error(text):
 
 def test_fractions_and_decimals_keep_what_they_are():
     assert decode(encode((Fraction(1, 3), Decimal("1.10")))) == (Fraction(1, 3), Decimal("1.10"))
+
+
+LARGE = [
+    "x" * LARGE_BYTES,
+    list(range(40_000)),
+    [*range(60, 40_000), 0x7FF8FFF8],
+    [("<", number, 0.5) for number in range(20_000)],
+    {"a": ["x" * LARGE_BYTES]},
+]
+
+
+@pytest.mark.parametrize("value", LARGE, ids=range(len(LARGE)))
+def test_a_large_value_has_a_digest_that_comes_back_with_it(value):
+    assert digest(value)
+    assert digest(decode(encode(value))) == digest(value)
+
+
+def test_different_values_have_different_digests():
+    rows = [list(range(40_000)), tuple(range(40_000)), list(range(40_001)), [True, *range(2, 40_001)]]
+    assert len({digest(value) for value in (*rows, [0.0, *range(1, 40_000)], [-0.0, *range(1, 40_000)])}) == 6
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        "x" * (LARGE_BYTES - 9),
+        set(range(40_000)),
+        [frozenset([1]), *range(40_000)],
+        [math.nan, *range(40_000)],
+        [(1.0, -math.nan), *range(40_000)],
+        [object(), *range(40_000)],
+        range(10**9),
+    ],
+    ids=range(8),
+)
+def test_what_is_small_has_no_order_or_differs_from_itself_has_no_digest(value):
+    assert digest(value) == b""
+
+
+def test_what_can_be_sent_is_told_by_the_digest():
+    assert can_be_sent(digest("x" * LARGE_BYTES)) and can_be_sent(b"")
+    assert can_be_sent(b"ab:%d" % MOST_BYTES) and not can_be_sent(b"ab:%d" % (MOST_BYTES + 1))
