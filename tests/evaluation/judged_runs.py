@@ -11,7 +11,7 @@ def facts(**changes: Any) -> Facts:
     made: Any = {
         "benchmark": "humaneval_plus",
         "model": "tiny",
-        "file": {"path": "humanevalplus/tasks.jsonl.gz", "sha256": "a" * 64, "records": 4},
+        "file": {"path": "humanevalplus/tasks.jsonl.gz", "sha256": "a" * 64, "content_sha256": "c" * 64, "records": 4},
         "prompt_rule": "without the white space at its end",
         "sampling": {"temperature": 0.2, "top_p": 0.95, "samples": 2, "max_new_tokens": 512},
         "seed": 3,
