@@ -76,7 +76,10 @@ def _harmful(tree: ast.AST, first_line: int, rng: random.Random) -> Iterator[tup
             case ast.BinOp() | ast.BoolOp() | ast.AugAssign():
                 yield f"{where}: operator", lambda node=node: setattr(node, "op", _other(node.op, rng))
             case ast.Compare():
-                yield f"{where}: comparison", lambda node=node: node.ops.__setitem__(0, _other(node.ops[0], rng))
+                yield (
+                    f"{where}: comparison",
+                    lambda node=node: setattr(node, "ops", [_other(node.ops[0], rng), *node.ops[1:]]),
+                )
             case ast.Constant(value=bool(value)):
                 yield f"{where}: constant", lambda node=node, value=value: setattr(node, "value", not value)
             case ast.Constant(value=int(value) | float(value)):

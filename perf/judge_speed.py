@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import judge_peers
@@ -29,7 +29,7 @@ LIMITS = Limits(
 
 
 @contextlib.contextmanager
-def opened_judge(benchmark: Benchmark, tasks: Sequence[str]) -> Iterator[tuple[PythonJudge, dict[str, Groups]]]:
+def opened_judge(benchmark: Benchmark, tasks: Sequence[str]) -> Iterator[tuple[PythonJudge, Mapping[str, Groups]]]:
     """Our judge, and what each of some tasks expects."""
     with open_sandbox(CANDIDATE, LIMITS) as candidates, open_sandbox(JUDGE, LIMITS) as judges:
         scale = time_scale(candidates)
