@@ -87,7 +87,8 @@ def test_right_answers_pass_but_for_the_known(sandboxes, name):
 
 
 def test_the_example_programs_of_gsm8k_pass(sandboxes):
-    judge = PythonJudge(*sandboxes, 1.0)
+    candidates, judges = sandboxes
+    judge = PythonJudge(candidates, judges, 1.0)
     answers = [8, 33, 29, 9, 8, 39, 5, 6]  # of the eight questions, worked by hand
     examples = gsm8k_files.pal_examples()
     assert len(examples) == 8
