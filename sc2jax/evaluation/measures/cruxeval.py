@@ -1,7 +1,7 @@
 """CRUXEval: the output of a function for an input, or an input for an output (arXiv 2401.03065).
 
 The authors' direct prompts, ten samples at temperature 0.2. What was written is an expression: it is evaluated where
-the expected value is not, and what comes out, data alone, is what the judge looks at and calls the function with. So of a
+the expected value is not, and the judge looks at what comes out, data alone, and calls the function with it. So of a
 predicted input the arguments count: a model that writes the expected output beside a call, which the authors' harness
 counts, gets nothing for it.
 """
