@@ -27,6 +27,7 @@ LONGEST_TEXT = 2**20
 
 _LONGEST_LINE = 2**28  # bytes, so that a small gzip that unfolds without end does not fill the memory
 _NAMED_AT_MOST = 3
+_LONGEST_NAME = 80  # characters of a name in a message
 _REMEDY = "name a file of samples: JSON lines with task_id and completion, or task_id and solution"
 
 
@@ -104,7 +105,7 @@ def read_samples(path: str, task_ids: Sequence[str]) -> Answers:
     for where, line in _lines(path, content):
         item = as_kind(line, _Line, where, _REMEDY)
         if numbered not in (None, "sample" in item):
-            raise UserError(f"{where}: some samples have a number and others have none; {_REMEDY}")
+            raise UserError(f"{where} is another kind: some samples have a number and others have none; {_REMEDY}")
         numbered = "sample" in item
         if item["task_id"] in by_task:
             of_task = by_task[item["task_id"]]
@@ -202,4 +203,4 @@ def _samples_per_task(path: str, by_task: dict[str, list[Answer]]) -> int:
 def _named(tasks: Sequence[str]) -> str:
     named = list(dict.fromkeys(tasks))
     more = f" and {len(named) - _NAMED_AT_MOST} more" if len(named) > _NAMED_AT_MOST else ""
-    return ", ".join(named[:_NAMED_AT_MOST]) + more
+    return ", ".join(name[:_LONGEST_NAME] for name in named[:_NAMED_AT_MOST]) + more

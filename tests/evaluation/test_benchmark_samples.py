@@ -99,7 +99,7 @@ REFUSED = {
     "fewer of one": ([theirs("T/0"), theirs("T/0"), theirs("T/1")], "2 samples of T/0 and 1 of T/1"),
     "twice": ([ours("T/0", 0), ours("T/0", 0), ours("T/1", 0), ours("T/1", 1)], "sample 0 of T/0 2 times"),
     "a gap": ([ours("T/0", 0), ours("T/0", 1), ours("T/1", 0), ours("T/1", 2)], "lacks sample 1 of T/1"),
-    "mixed": ([ours("T/0", 0), theirs("T/1")], "line 2,: some samples have a number"),
+    "mixed": ([ours("T/0", 0), theirs("T/1")], "line 2, is another kind: some samples have a number"),
     "empty": ([], "holds no sample"),
     "neither": ([theirs("T/0"), {"task_id": "T/1"}], "line 2, has neither a completion nor a solution"),
     "no task": ([{"completion": ""}], "line 1, is damaged"),
@@ -147,3 +147,9 @@ def test_no_file(tmp_path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match=r"no file of samples|no regular file"):
             read_samples(str(path), TASKS)
+
+
+def test_a_message_names_no_more_of_a_long_name_than_its_beginning(tmp_path) -> None:
+    with pytest.raises(UserError) as said:
+        read_samples(write(tmp_path / "a", theirs("T" * 10**6)), TASKS)
+    assert len(str(said.value)) < 1000
