@@ -75,7 +75,7 @@ def judge_samples(
     found = _stored(path, answers)
     if found:
         say(f"going on after {len(found)} of {len(answers)} verdicts in {path}")
-    known: dict[tuple[str, bool, str], JudgedSample] = {
+    known: dict[tuple[str, bool, str | None, str], JudgedSample] = {
         _program(answer): judged for answer, judged in zip(answers, found, strict=False)
     }
 
@@ -101,9 +101,9 @@ def _kept(found: list[JudgedSample], lines: Iterable[JudgedSample]) -> Iterator[
         yield line
 
 
-def _program(answer: Answer) -> tuple[str, bool, str]:
+def _program(answer: Answer) -> tuple[str, bool, str | None, str]:
     """What a verdict follows from: samples that share it are judged once."""
-    return answer.task_id, answer.whole, answer.text
+    return answer.task_id, answer.whole, answer.prompt, answer.text
 
 
 def _case(benchmark: Benchmark, expected: Mapping[str, Groups], answer: Answer) -> Case:

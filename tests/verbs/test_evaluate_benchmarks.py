@@ -165,6 +165,16 @@ def test_samples_of_something_else_are_refused_in_one_message(tmp_path, folder, 
     assert "Traceback" not in said
 
 
+def test_samples_that_differ_in_their_prompt_alone_are_judged_apart(tmp_path, folder):
+    lines: list[dict[str, str]] = []
+    for task in TASKS:
+        sample = {"task_id": task["task_id"], "completion": task["canonical_solution"]}
+        lines += [sample, sample | {"prompt": "as it was sent, without the newline that this completion needs"}]
+    assert command(tmp_path / "run", folder, write_samples(tmp_path / "other.jsonl", lines)) == 0
+    scores = json.loads((tmp_path / "run/evaluate/humaneval/verdicts/scores.json").read_bytes())
+    assert {name: count for name, count in scores["verdicts"]["all"].items() if count} == {"passed": 14, "wrong": 14}
+
+
 def test_a_benchmark_whose_own_solution_fails_ends_before_the_model_is_opened(tmp_path, folder, monkeypatch, capsys):
     broken = [*TASKS[:-1], TASKS[-1] | {"canonical_solution": "    return x\n"}]
     write_tasks(folder, broken)
