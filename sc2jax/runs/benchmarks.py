@@ -44,6 +44,19 @@ def benchmarks_folder(run: Run) -> str:
     return run.settings.paths.benchmarks or os.environ.get(_ENVIRONMENT, "") or "benchmarks"
 
 
+def settled(run: Run) -> Run:
+    """The run with all that its scores depend on and that is not said where it runs: so its config gives them again."""
+    settings, evaluation = run.settings, run.settings.evaluation
+    file = evaluation.samples_file
+    evaluation = dataclasses.replace(
+        evaluation,
+        model_name=evaluation.model_name or Path(storage.absolute(run.workdir)).name,
+        samples_file=storage.absolute(file) if file else "",
+    )
+    paths = dataclasses.replace(settings.paths, benchmarks=storage.absolute(benchmarks_folder(run)))
+    return dataclasses.replace(run, settings=dataclasses.replace(settings, evaluation=evaluation, paths=paths))
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """A benchmark that is going to be measured: read, its expected values known, and the judge believed."""
@@ -58,9 +71,11 @@ def prepare(run: Run, name: str, bench: Bench, memory: str) -> Measured:
     """Reads a benchmark, and makes sure that its own solutions pass here; `memory` is where that is remembered.
 
     Raises:
-        UserError: its file is not there or damaged, or the judge cannot be believed.
+        UserError: its file or that of samples is not there or damaged, or the judge cannot be believed.
     """
     benchmark = read_benchmark(name, benchmarks_folder(run))
+    if file := run.settings.evaluation.samples_file:
+        read_samples(file, list(benchmark.golds))  # refused before right answers are judged, which may take minutes
     expected = remembered_expected(name, benchmark, bench.judge, bench.candidates, _tools(), memory, say)
     check_judge(name, benchmark, expected, bench.judge.judge, run.settings.seed)
     return Measured(name, benchmark, expected, bench)
@@ -135,7 +150,11 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
     answers = read_samples(path, list(benchmark.golds))
     judging = part(settings.evaluation, JudgingConfig)
     corpus = _corpus(run)
-    digests = {"samples_file": answers.sha256} if file else {"samples": run.manifest(SAMPLED[measured.name]).digest}
+    if file:
+        digests = {"samples_file": answers.sha256}
+    else:  # with what the samples are of, whose folders the config names so that it can be run elsewhere
+        inputs = input_digests(run, SAMPLED[measured.name])
+        digests = dict(inputs) | {"samples": run.manifest(SAMPLED[measured.name]).digest}
     digests |= {"benchmark": benchmark.file["content_sha256"], **({"corpus": corpus.digest} if corpus else {})}
     facts = _facts(run, measured, answers, sampled=not file)
 
@@ -166,7 +185,7 @@ def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> 
     sampling = _sampling(settings.evaluation, benchmark.sampling)
     return Facts(
         benchmark=measured.name,
-        model=settings.evaluation.model_name or Path(run.workdir).name,
+        model=settings.evaluation.model_name,
         file=benchmark.file,
         prompt_rule=benchmark.prompt_rule if sampled else "",
         sampling=DrawnBy(**dataclasses.asdict(sampling)) if sampled else None,

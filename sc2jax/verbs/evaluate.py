@@ -25,7 +25,7 @@ from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
 from sc2jax.parallel.compilation_cache import default_folder, private_folder
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.benchmarks import measure, prepare, read_judged, read_scores_of
+from sc2jax.runs.benchmarks import measure, prepare, read_judged, read_scores_of, settled
 from sc2jax.runs.inputs import MEASURED, input_digests
 from sc2jax.runs.models import open_model
 from sc2jax.runs.results import Scores, read_scores, write_scores
@@ -43,32 +43,38 @@ def run(settings: Settings, workdir: str) -> None:
     this = open_run(settings, workdir)
     model = functools.cache(lambda: open_model(this))  # only opened if a measure has to be taken
     if settings.evaluation.benchmarks:
-        _measure_benchmarks(this, model)
+        _measure_benchmarks(settled(this), model)
     if settings.evaluation.heldout:
         _measure_heldout(this, model)
 
 
 def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
     config = run.settings.evaluation
-    if config.samples_file and len(config.benchmarks) != 1:
+    names = tuple(dict.fromkeys(config.benchmarks))
+    if config.samples_file and len(names) != 1:
         raise UserError(
-            f"evaluation.samples_file holds samples of one benchmark, and {len(config.benchmarks)} are asked for; name "
+            f"evaluation.samples_file holds samples of one benchmark, and {len(names)} are asked for; name "
             "one, with --config=evaluate:NAME"
         )
     limits = Limits(config.judge_memory, _DISK_BYTES, _PROCESSES, _FILES, _FRAME_BYTES, _OUTPUT_BYTES)
     with open_bench(limits, rung=config.sandbox, unsafe=config.unsafe) as bench:
         say(f"judging on rung {bench.candidates.rung} of the sandbox")
-        prepared = [prepare(run, name, bench, _memory()) for name in config.benchmarks]
+        memory = _memory()
+        prepared = [prepare(run, name, bench, memory) for name in names]
         for measured in prepared:
             measure(run, measured, model)
-    for name in config.benchmarks if config.compare else ():
+    for name in names if config.compare else ():
         _compare(run, name)
 
 
 def _memory() -> str:
     """Where this user's machine remembers what right answers return; "" where that folder cannot be trusted."""
+    path = default_folder(os.environ, "right-answers")
     with contextlib.suppress(UserError):
-        return private_folder(default_folder(os.environ, "right-answers"))
+        folder = private_folder(path)
+        if os.access(folder, os.W_OK):
+            return folder
+    say(f"{path} is no folder that this user alone can write in, so what right answers return is not remembered")
     return ""
 
 

@@ -175,6 +175,52 @@ def test_samples_that_differ_in_their_prompt_alone_are_judged_apart(tmp_path, fo
     assert {name: count for name, count in scores["verdicts"]["all"].items() if count} == {"passed": 14, "wrong": 14}
 
 
+def test_the_saved_config_gives_the_scores_again_in_another_folder(tmp_path, folder, monkeypatch):
+    lines = [{"task_id": task["task_id"], "completion": task["canonical_solution"]} for task in TASKS]
+    write_samples(tmp_path / "other.jsonl", lines)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SC2JAX_BENCHMARKS", "benchmarks")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--config=evaluate:humaneval", "--config.evaluation.samples_file=other.jsonl",
+                  "--workdir=run"])  # fmt: skip
+    first = tmp_path / "run/evaluate/humaneval/verdicts"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("SC2JAX_BENCHMARKS")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["evaluate", f"--config={first}/config.json", "--workdir=again"])
+    assert not end.value.code
+    again = tmp_path / "elsewhere/again/evaluate/humaneval/verdicts"
+    assert (again / "scores.json").read_bytes() == (first / "scores.json").read_bytes()
+
+
+def test_the_config_beside_verdicts_names_what_the_samples_are_of(tmp_path, folder, answers):
+    answers(str(folder), "humaneval", {})
+    assert command(tmp_path / "run", folder) == 0
+    config = json.loads((tmp_path / "run/evaluate/humaneval/verdicts/config.json").read_bytes())
+    assert config["paths"]["train"] == f"{tmp_path}/run/train"
+
+
+def test_a_wrong_file_of_samples_is_refused_before_right_answers_are_judged(tmp_path, folder, capsys):
+    lines = [{"task_id": "Mbpp/2", "completion": ""}]
+    assert command(tmp_path / "run", folder, write_samples(tmp_path / "other.jsonl", lines)) == 2
+    assert "solutions" not in capsys.readouterr().out
+
+
+def test_a_benchmark_named_twice_is_measured_once(tmp_path, folder, answers, capsys):
+    answers(str(folder), "humaneval", {})
+    assert command(tmp_path / "run", folder, name="humaneval,humaneval") == 0
+    assert capsys.readouterr().out.count("pass@1") == 1
+
+
+def test_where_right_answers_cannot_be_remembered_it_is_said(tmp_path, folder, answers, capsys):
+    answers(str(folder), "humaneval", {})
+    (tmp_path / "cache/sc2jax").mkdir(parents=True)
+    (tmp_path / "cache/sc2jax/right-answers").symlink_to(tmp_path)
+    assert command(tmp_path / "run", folder) == 0
+    assert "is not remembered" in capsys.readouterr().out
+
+
 def test_a_benchmark_whose_own_solution_fails_ends_before_the_model_is_opened(tmp_path, folder, monkeypatch, capsys):
     broken = [*TASKS[:-1], TASKS[-1] | {"canonical_solution": "    return x\n"}]
     write_tasks(folder, broken)
