@@ -28,6 +28,7 @@ class Benchmark:
 
     Attributes:
         file: which content of its file this is.
+        known: whether that is the content that published scores are of.
         shown: whether its texts may stand in a report for others.
         prompt_rule: how a prompt is made of a task, in words.
         sampling: how the paper or the reference system draws samples.
@@ -42,6 +43,7 @@ class Benchmark:
     """
 
     file: BenchmarkFile
+    known: bool
     shown: bool
     prompt_rule: str
     sampling: Sampling

@@ -194,7 +194,7 @@ def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> 
         tools=_tools(),
         sandbox=measured.bench.candidates.facts(),
         samples_sha256=answers.sha256,
-        published_as=benchmark.published_as if sampled and sampling == benchmark.sampling else {},
+        published_as=benchmark.published_as if sampled and benchmark.known and sampling == benchmark.sampling else {},
         command="sc2jax evaluate --config=config.json --workdir=DIR",
     )
 

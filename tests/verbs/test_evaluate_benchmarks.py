@@ -90,6 +90,7 @@ def test_samples_are_judged_and_scored(tmp_path, folder, answers, capsys):
     }  # fmt: skip
     assert scores["metrics"]["all"]["pass@1"]["value"] == pytest.approx(12 / 14)
     assert scores["file"]["records"] == 14
+    assert scores["published_as"] == {}  # it is not the file that others have published scores of
     assert scores["sandbox"]["rung"] >= 1
     assert (workdir / "evaluate/humaneval/verdicts/index.html").is_file()
     first = left_by(workdir)

@@ -36,6 +36,7 @@ def plus_benchmark(
 
     return Benchmark(
         file=read_tasks.file,
+        known=read_tasks.known,
         shown=read_tasks.source.shown,
         prompt_rule=prompt_rule,
         sampling=GREEDY,
