@@ -228,7 +228,7 @@ attempt("environ of 1", lambda: open("/proc/1/environ").read())
 import glob
 for path in ("/..", "/../..", "/tmp/../..", "."):
     attempt(path, lambda: open(path + canary, "rb").read())
-for pattern in ("/home/*", "/var/*", "/root/.bash*", "/work/*.jsonl", "/sys/*", "/proc/*", "/run/*", "/mnt/*"):
+for pattern in ("/home/*", "/var/*", "/root/.bash*", "/*/*.jsonl", "/sys/*", "/proc/*", "/run/*", "/mnt/*"):
     if found := glob.glob(pattern):
         escapes.append(f"{found[:3]}")
 """,
