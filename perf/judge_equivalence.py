@@ -197,7 +197,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.human_eval:
         benchmark = humaneval.read(given.benchmarks)
-        file = f"{given.benchmarks}/{benchmark.file['path']}"
+        file = f"{given.benchmarks}/{benchmark.read.file['path']}"
         peer = judge_peers.human_eval(given.human_eval, file)
         records = judge_peers.records(file)
         programs = {
@@ -219,7 +219,7 @@ def main() -> None:
     ):
         if not given.evalplus_python:
             break
-        file = f"{given.benchmarks}/{benchmark.file['path']}"
+        file = f"{given.benchmarks}/{benchmark.read.file['path']}"
         records = judge_peers.records(file)
         programs = {
             task: (record["prompt"] + record["canonical_solution"], record["prompt"].count("\n") + 1)

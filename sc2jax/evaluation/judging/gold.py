@@ -99,7 +99,7 @@ def _key(name: str, benchmark: Benchmark, candidates: Sandbox, tools: Mapping[st
     """The digest of all that could change what right answers return, and whether they pass."""
     files = [__file__, *(str(module.__file__) for module in _DECIDES)]
     code = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
-    return sha256_of([name, benchmark.file["content_sha256"], candidates.facts(), dict(tools), code])
+    return sha256_of([name, benchmark.read.file["content_sha256"], candidates.facts(), dict(tools), code])
 
 
 def expected_of(reference: Reference, sandbox: Sandbox, scale: float) -> dict[str, Expected]:

@@ -35,9 +35,7 @@ def read(folder: str, variant: Literal["input", "output"] = "output") -> Benchma
         return ExpressionCase(written, task.code, task.output) if "f(" in written else FlawedCase("it calls no f")
 
     return Benchmark(
-        file=read_tasks.file,
-        known=read_tasks.known,
-        shown=read_tasks.source.shown,
+        read=read_tasks,
         prompt_rule=PROMPT_RULE,
         sampling=Sampling(temperature=0.2, top_p=0.95, samples=10, max_new_tokens=256),
         problems=tuple(

@@ -45,9 +45,7 @@ def read(folder: str, variant: str = "") -> Benchmark:
 
     infilled = variant == "infilled"
     return Benchmark(
-        file=read_tasks.file,
-        known=read_tasks.known,
-        shown=read_tasks.source.shown,
+        read=read_tasks,
         prompt_rule=INFILLED if infilled else PROMPT_RULE,
         sampling=GREEDY,
         problems=tuple(

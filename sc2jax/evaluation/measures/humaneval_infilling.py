@@ -30,9 +30,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         )
 
     return Benchmark(
-        file=read_tasks.file,
-        known=read_tasks.known,
-        shown=read_tasks.source.shown,
+        read=read_tasks,
         prompt_rule=PROMPT_RULE,
         sampling=Sampling(temperature=0.0, top_p=1.0, samples=1, max_new_tokens=128),
         problems=tuple(Problem(name, infill_prompt(task.prompt, task.suffix), ()) for name, task in tasks.items()),

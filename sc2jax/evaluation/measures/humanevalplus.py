@@ -35,9 +35,7 @@ def plus_benchmark(
         return CallsCase(program(answer, task.prompt), task.entry_point, groups)
 
     return Benchmark(
-        file=read_tasks.file,
-        known=read_tasks.known,
-        shown=read_tasks.source.shown,
+        read=read_tasks,
         prompt_rule=prompt_rule,
         sampling=GREEDY,
         problems=tuple(Problem(name, [task.prompt.strip()], stops) for name, task in tasks.items()),

@@ -39,9 +39,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         )
 
     return Benchmark(
-        file=read_tasks.file,
-        known=read_tasks.known,
-        shown=read_tasks.source.shown,
+        read=read_tasks,
         prompt_rule=PROMPT_RULE,
         sampling=Sampling(temperature=0.1, top_p=0.95, samples=15, max_new_tokens=512),
         problems=tuple(Problem(name, [prompt], STOPS) for name, prompt in prompts.items()),
