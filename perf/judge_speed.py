@@ -19,13 +19,11 @@ import judge_peers
 from sc2jax.evaluation.benchmark import Benchmark, Groups
 from sc2jax.evaluation.judging.calibration import time_scale
 from sc2jax.evaluation.judging.gold import expected_of
-from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge
+from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge, judging_limits
 from sc2jax.evaluation.measures import humaneval, humanevalplus
-from sc2jax.evaluation.sandbox import Limits, open_sandbox
+from sc2jax.evaluation.sandbox import open_sandbox
 
-LIMITS = Limits(
-    memory_bytes=4 << 30, disk_bytes=64 << 20, processes=16, open_files=64, frame_bytes=256 << 20, output_bytes=4 << 30
-)
+LIMITS = judging_limits()
 
 
 @contextlib.contextmanager

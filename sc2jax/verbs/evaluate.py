@@ -18,9 +18,9 @@ from sc2jax import storage
 from sc2jax.config import Settings
 from sc2jax.errors import UserError
 from sc2jax.evaluation.comparison import ComparedRun, in_lines, render_comparison
+from sc2jax.evaluation.judging.python_judge import judging_limits
 from sc2jax.evaluation.judging_samples import open_bench
 from sc2jax.evaluation.measures import load
-from sc2jax.evaluation.sandbox import Limits
 from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
 from sc2jax.parallel.compilation_cache import default_folder, private_folder
@@ -33,9 +33,6 @@ from sc2jax.runs.run import Run, open_run, say
 from sc2jax.runs.unseen import Unseen, caveat, unseen_files
 from sc2jax.settings import part
 from sc2jax.storage import join
-
-_DISK_BYTES, _FRAME_BYTES, _OUTPUT_BYTES = 64 << 20, 256 << 20, 4 << 30
-_PROCESSES, _FILES = 16, 64
 
 
 def run(settings: Settings, workdir: str) -> None:
@@ -56,8 +53,7 @@ def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
             f"evaluation.samples_file holds samples of one benchmark, and {len(names)} are asked for; name "
             "one, with --config=evaluate:NAME"
         )
-    limits = Limits(config.judge_memory, _DISK_BYTES, _PROCESSES, _FILES, _FRAME_BYTES, _OUTPUT_BYTES)
-    with open_bench(limits, rung=config.sandbox, unsafe=config.unsafe) as bench:
+    with open_bench(judging_limits(config.judge_memory), rung=config.sandbox, unsafe=config.unsafe) as bench:
         say(f"judging on rung {bench.candidates.rung} of the sandbox")
         memory = _memory()
         prepared = [prepare(run, name, bench, memory) for name in names]

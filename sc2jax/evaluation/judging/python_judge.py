@@ -1,8 +1,7 @@
 """Judges Python: a candidate and a judge, each in a sandbox of its own, and this process, which carries data between.
 
 This process decodes nothing of what a candidate answers but short exceptions: it compares texts, or hands them to the
-judge. What a hostile
-answer does to the judge it does to a process that lives for one sample.
+judge. What a hostile answer does to the judge it does to a process that lives for one sample.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ from sc2jax.evaluation.judging.cases import (
     TestsCase,
     TextCase,
 )
-from sc2jax.evaluation.sandbox import Contained, Ended, Ending, Guest, Kind, Sandbox, TimedOut, TooLarge
+from sc2jax.evaluation.sandbox import Contained, Ended, Ending, Guest, Kind, Limits, Sandbox, TimedOut, TooLarge
 from sc2jax.evaluation.verdicts import Verdict
 
 CANDIDATE = Guest(
@@ -47,12 +46,22 @@ JUDGE = Guest(
     packages=("numpy",),
 )
 
+MEMORY_BYTES = 4 << 30
+"""What a sample may use unless somebody asks for less (evalplus gives a process as much)."""
+
 _COMPARE_SECONDS = 10.0
 _MOST_DETAIL = 500
 _MOST_SHORT = 1 << 20  # of a number or the value of an expression
 _MOST_EXCEPTION = 1 << 14  # it is the one thing from inside that is decoded here
 _CAPTURE = "def f(*arguments, **keywords):\n    return arguments, keywords\n"
 """Behind a benchmark's own program: what its function is called with, in place of what it returns."""
+
+
+def judging_limits(memory_bytes: int = MEMORY_BYTES) -> Limits:
+    """What a candidate, and a judge, may use."""
+    return Limits(
+        memory_bytes, disk_bytes=64 << 20, processes=16, open_files=64, frame_bytes=256 << 20, output_bytes=4 << 30
+    )
 
 
 class _Decided(Exception):  # noqa: N818 (no error: the way out of any depth)

@@ -15,7 +15,7 @@ from sc2jax.evaluation.judging import checks
 from sc2jax.evaluation.judging.calibration import time_scale
 from sc2jax.evaluation.judging.cases import Judged, NumberCase
 from sc2jax.evaluation.judging.gold import expected_of
-from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge
+from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge, judging_limits
 from sc2jax.evaluation.measures import (
     cruxeval,
     gsm8k,
@@ -25,13 +25,11 @@ from sc2jax.evaluation.measures import (
     mbpp,
     mbppplus,
 )
-from sc2jax.evaluation.sandbox import Limits, open_sandbox
+from sc2jax.evaluation.sandbox import open_sandbox
 from sc2jax.evaluation.verdicts import Verdict
 
 FOLDER = os.environ.get("SC2JAX_BENCHMARKS", "")
-LIMITS = Limits(
-    memory_bytes=4 << 30, disk_bytes=64 << 20, processes=16, open_files=64, frame_bytes=256 << 20, output_bytes=4 << 30
-)
+LIMITS = judging_limits()
 BENCHMARKS: Mapping[str, tuple[Callable[[], Benchmark], int, int]] = {
     "humaneval": (lambda: humaneval.read(FOLDER), 164, 164),
     "humaneval-infilling": (lambda: humaneval_infilling.read(FOLDER), 1033, 150),
