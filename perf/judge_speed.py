@@ -17,13 +17,14 @@ from pathlib import Path
 import judge_peers
 
 from sc2jax.evaluation.benchmark import Benchmark, Groups
+from sc2jax.evaluation.config import JudgingConfig
 from sc2jax.evaluation.judging.calibration import time_scale
 from sc2jax.evaluation.judging.gold import expected_of
 from sc2jax.evaluation.judging.python_judge import CANDIDATE, JUDGE, PythonJudge, judging_limits
 from sc2jax.evaluation.measures import humaneval, humanevalplus
 from sc2jax.evaluation.sandbox import open_sandbox
 
-LIMITS = judging_limits()
+LIMITS = judging_limits(JudgingConfig.judge_memory)
 
 
 @contextlib.contextmanager

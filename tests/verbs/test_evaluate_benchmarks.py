@@ -1,5 +1,6 @@
 """`sc2jax evaluate --config=evaluate:NAME` from prompts to scores, with a model that plays answers back."""
 
+import errno
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ from playback import byte_tokens, playback
 
 from sc2jax import cli
 from sc2jax.evaluation import judging_samples
+from sc2jax.evaluation.judging import gold
 from sc2jax.evaluation.measures import read_benchmark
 from sc2jax.runs import benchmarks
 from sc2jax.text.tokenizer import load_tokenizer
@@ -264,3 +266,26 @@ def test_right_answers_played_back_as_tokens_score_all(tmp_path, monkeypatch, an
     assert [counted["passed"] for counted in scores["verdicts"].values()] == [tasks] * len(scores["verdicts"])
     samples = (tmp_path / "run/evaluate" / name / "samples/samples.jsonl").read_text().splitlines()
     assert {json.loads(sample)["finish"] for sample in samples} == {"stop"}
+
+
+def test_right_answers_are_judged_again_where_a_sample_may_use_less(tmp_path, folder, answers, capsys):
+    answers(str(folder), "humaneval", {})
+    told = []
+    for memory in (1 << 30, 1 << 30, 1 << 29):
+        assert command(tmp_path / f"run{len(told)}", folder, f"--config.evaluation.judge_memory={memory}") == 0
+        told.append("own 14 solutions" in capsys.readouterr().out)
+    assert told == [True, False, True]
+
+
+def test_a_cache_without_room_ends_nothing(tmp_path, folder, answers, monkeypatch, capsys):
+    answers(str(folder), "humaneval", {})
+    real = gold.storage.write_whole
+
+    def full(path: str, content: bytes) -> None:
+        if "right-answers" in path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(gold.storage, "write_whole", full)
+    assert command(tmp_path / "run", folder) == 0
+    assert "not remembered: No space left on device" in capsys.readouterr().out

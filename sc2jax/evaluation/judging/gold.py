@@ -3,18 +3,20 @@
 Expected values are those of the benchmark's own programs, run as a candidate is, in the same sandbox.
 """
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import pyarrow as pa
 
+import sc2jax
 from sc2jax import storage
+from sc2jax.assets import asset_path
+from sc2jax.errors import os_error_text
 from sc2jax.evaluation.benchmark import Benchmark, Groups, Reference
-from sc2jax.evaluation.judging import candidate_guest, cases, judge_guest, oracles, python_judge, values
 from sc2jax.evaluation.judging.cases import Expected, Judged
 from sc2jax.evaluation.judging.checks import known_failures, refuse_unknown_failures
 from sc2jax.evaluation.judging.oracles import EXPECTS_NOT_NONE, FLOAT_TOLERANCE, has_fractions
@@ -29,7 +31,6 @@ _SECONDS = 600.0
 """For all calls of a group: they are the benchmark's own."""
 
 
-_DECIDES: tuple[ModuleType, ...] = (candidate_guest, judge_guest, oracles, values, python_judge, cases)
 _CODEC = pa.Codec("zstd")
 _DIGEST_BYTES = 32
 
@@ -61,11 +62,12 @@ def remembered_expected(
     found = _remembered(path) if path else None
     if found is not None:
         return found
+    known = known_failures(name)
     say(f"{name}: judging the benchmark's own {len(benchmark.golds)} solutions, once for this machine")
     expected: dict[str, Groups] = {}
     verdicts = []
     for task, answer in progress(benchmark.golds.items(), desc="right answers"):
-        if task in known_failures(name):
+        if task in known:
             continue
         try:
             if task in benchmark.references:
@@ -78,7 +80,10 @@ def remembered_expected(
         content = msgspec.msgpack.encode(expected)
         packed = _CODEC.compress(content, asbytes=True)
         size = len(content).to_bytes(8, "big")
-        storage.write_whole(path, hashlib.sha256(size + packed).digest() + size + packed)
+        try:
+            storage.write_whole(path, hashlib.sha256(size + packed).digest() + size + packed)
+        except OSError as error:  # a full disk, which costs the next run some minutes and this one nothing
+            say(f"what right answers return is not remembered: {os_error_text(error)}")
     return expected
 
 
@@ -97,9 +102,14 @@ def _remembered(path: str) -> Mapping[str, Groups] | None:
 
 def _key(name: str, benchmark: Benchmark, candidates: Sandbox, tools: Mapping[str, str]) -> str:
     """The digest of all that could change what right answers return, and whether they pass."""
-    files = [__file__, *(str(module.__file__) for module in _DECIDES)]
-    code = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
-    return sha256_of([name, benchmark.read.file["content_sha256"], candidates.facts(), dict(tools), code])
+    folders = [
+        Path(sc2jax.__file__).parent / name for name in ("benchmarks", "evaluation/judging", "evaluation/measures")
+    ]
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    files += sorted(asset_path("data", "benchmarks").iterdir())
+    code = [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
+    limits = dataclasses.asdict(candidates.limits)
+    return sha256_of([name, benchmark.read.file["content_sha256"], candidates.facts(), limits, dict(tools), code])
 
 
 def expected_of(reference: Reference, sandbox: Sandbox, scale: float) -> dict[str, Expected]:

@@ -46,9 +46,6 @@ JUDGE = Guest(
     packages=("numpy",),
 )
 
-MEMORY_BYTES = 4 << 30
-"""What a sample may use unless somebody asks for less (evalplus gives a process as much)."""
-
 _COMPARE_SECONDS = 10.0
 _MOST_DETAIL = 500
 _MOST_SHORT = 1 << 20  # of a number or the value of an expression
@@ -57,7 +54,7 @@ _CAPTURE = "def f(*arguments, **keywords):\n    return arguments, keywords\n"
 """Behind a benchmark's own program: what its function is called with, in place of what it returns."""
 
 
-def judging_limits(memory_bytes: int = MEMORY_BYTES) -> Limits:
+def judging_limits(memory_bytes: int) -> Limits:
     """What a candidate, and a judge, may use."""
     return Limits(
         memory_bytes, disk_bytes=64 << 20, processes=16, open_files=64, frame_bytes=256 << 20, output_bytes=4 << 30

@@ -117,7 +117,7 @@ class Sandbox:
 
     def __init__(self, channels: Channels, limits: Limits, facts: dict[str, str | int]) -> None:
         self._channels = channels
-        self._limits = limits
+        self.limits = limits
         self._facts = facts
         self._lock = threading.Lock()
         self._running: set[Contained] = set()
@@ -143,7 +143,7 @@ class Sandbox:
             writing, reading, ending, handle = self._channels.start()
             number = _number_of(handle)
             self._over_memory.discard(number)
-            contained = Contained(self, Frames(writing, reading, self._limits), handle, ending, number)
+            contained = Contained(self, Frames(writing, reading, self.limits), handle, ending, number)
             self._running.add(contained)
         return contained
 

@@ -10,6 +10,7 @@ from sc2jax.assets import asset_path
 from sc2jax.benchmarks import gsm8k as gsm8k_files
 from sc2jax.errors import UserError
 from sc2jax.evaluation.benchmark import Benchmark
+from sc2jax.evaluation.config import JudgingConfig
 from sc2jax.evaluation.heldout import rank
 from sc2jax.evaluation.judging import checks
 from sc2jax.evaluation.judging.calibration import time_scale
@@ -29,7 +30,7 @@ from sc2jax.evaluation.sandbox import open_sandbox
 from sc2jax.evaluation.verdicts import Verdict
 
 FOLDER = os.environ.get("SC2JAX_BENCHMARKS", "")
-LIMITS = judging_limits()
+LIMITS = judging_limits(JudgingConfig.judge_memory)
 BENCHMARKS: Mapping[str, tuple[Callable[[], Benchmark], int, int]] = {
     "humaneval": (lambda: humaneval.read(FOLDER), 164, 164),
     "humaneval-infilling": (lambda: humaneval_infilling.read(FOLDER), 1033, 150),
