@@ -59,12 +59,16 @@ def settled(run: Run) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A benchmark that is going to be measured: read, its expected values known, and the judge believed."""
+    """A benchmark that is going to be measured: read, its expected values known, and the judge believed.
+
+    `answers` are those of a file of samples, if one is named.
+    """
 
     name: str
     benchmark: Benchmark
     expected: Mapping[str, Groups]
     bench: Bench
+    answers: Answers | None
 
 
 def prepare(run: Run, name: str, bench: Bench, memory: str) -> Measured:
@@ -74,17 +78,17 @@ def prepare(run: Run, name: str, bench: Bench, memory: str) -> Measured:
         UserError: its file or that of samples is not there or damaged, or the judge cannot be believed.
     """
     benchmark = read_benchmark(name, benchmarks_folder(run))
-    if file := run.settings.evaluation.samples_file:
-        read_samples(file, list(benchmark.golds))  # refused before right answers are judged, which may take minutes
+    file = run.settings.evaluation.samples_file
+    # Read, and refused, before right answers are judged, which may take minutes.
+    answers = read_samples(file, list(benchmark.golds)) if file else None
     expected = remembered_expected(name, benchmark, bench.judge, bench.candidates, _tools(), memory, say)
     check_judge(name, benchmark, expected, bench.judge.judge, run.settings.seed)
-    return Measured(name, benchmark, expected, bench)
+    return Measured(name, benchmark, expected, bench, answers)
 
 
 def measure(run: Run, measured: Measured, model: Callable[[], Writer]) -> None:
     """Generates samples, unless a file of samples is named, judges them, and says the scores."""
-    file = run.settings.evaluation.samples_file
-    if not file:
+    if measured.answers is None:
         run.do(_samples_stage(run, measured, model), SAMPLED[measured.name])
     run.do(_verdicts_stage(run, measured), JUDGED[measured.name])
     say(summary(read_scores_of(run, measured.name)))
@@ -145,18 +149,17 @@ def _sampling(config: SamplingConfig, own: Sampling) -> Sampling:
 
 def _verdicts_stage(run: Run, measured: Measured) -> Stage:
     settings, benchmark, bench = run.settings, measured.benchmark, measured.bench
-    file = settings.evaluation.samples_file
-    path = file or join(run.folder(SAMPLED[measured.name]), SAMPLES)
-    answers = read_samples(path, list(benchmark.golds))
+    own = join(run.folder(SAMPLED[measured.name]), SAMPLES)
+    answers = measured.answers or read_samples(own, list(benchmark.golds))
     judging = part(settings.evaluation, JudgingConfig)
     corpus = _corpus(run)
-    if file:
+    if measured.answers is not None:
         digests = {"samples_file": answers.sha256}
     else:  # with what the samples are of, whose folders the config names so that it can be run elsewhere
         inputs = input_digests(run, SAMPLED[measured.name])
         digests = dict(inputs) | {"samples": run.manifest(SAMPLED[measured.name]).digest}
     digests |= {"benchmark": benchmark.read.file["content_sha256"], **({"corpus": corpus.digest} if corpus else {})}
-    facts = _facts(run, measured, answers, sampled=not file)
+    facts = _facts(run, measured, answers)
 
     def write(folder: str) -> Written:
         growing = join(notes_folder(folder, stage.key), VERDICTS)
@@ -184,8 +187,8 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
     return stage
 
 
-def _facts(run: Run, measured: Measured, answers: Answers, *, sampled: bool) -> Facts:
-    settings, benchmark = run.settings, measured.benchmark
+def _facts(run: Run, measured: Measured, answers: Answers) -> Facts:
+    settings, benchmark, sampled = run.settings, measured.benchmark, measured.answers is None
     sampling = _sampling(settings.evaluation, benchmark.sampling)
     return Facts(
         benchmark=measured.name,
