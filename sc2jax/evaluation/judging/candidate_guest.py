@@ -7,6 +7,7 @@ Frames from the judge:               Answers, a line for each call:
     C [callable, arguments, keywords]    - ["exception", "message"]
     R [object, attribute]                the same
     W [object, attribute, value]         the same
+    L [object]                           the same, what it gives one after the other
     E expression                         the same
     B ["name", [arguments, ...]]         the same for each call, many lines in a frame; a large value as # digest at
                                          the end of a frame, to which the judge says Y, or N to have the value too
@@ -52,7 +53,14 @@ class _Program:
     def __init__(self) -> None:
         self._module = types.ModuleType("solution")
         self._kept: list[Any] = []
-        self.works = {b"P": self.load, b"C": self.call, b"R": self.read, b"W": self.write, b"E": self.evaluate}
+        self.works = {
+            b"P": self.load,
+            b"C": self.call,
+            b"R": self.read,
+            b"W": self.write,
+            b"L": self.items,
+            b"E": self.evaluate,
+        }
         sys.modules["solution"] = self._module  # where dataclasses and the like look for the module of a class
 
     def guarded(self, work: Callable[[Any], bytes], content: Any) -> bytes:
@@ -81,6 +89,9 @@ class _Program:
     def write(self, content: bytes) -> bytes:
         setattr(*decode(content, self._find))
         return b"null"
+
+    def items(self, content: bytes) -> bytes:
+        return encode(list(*decode(content, self._find)), self._keep)
 
     def call_many(self, content: bytes, receive: Receive, send: Send) -> None:
         name, calls = decode(content, self._find)

@@ -13,7 +13,7 @@ Frames to it:                                       Its answers:
 import ast
 import builtins
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sc2jax.evaluation.judging.oracles import matches
@@ -146,12 +146,15 @@ class _RemoteFunction(Remote):
 
 
 class _RemoteObject(_RemoteFunction):
-    """One that has attributes too."""
+    """One that has attributes too, and may give values one after the other, as generators do."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what copying and comparing look for
             raise AttributeError(name)
         return self._candidate.ask(b"R", self, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._candidate.ask(b"L", self))
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._candidate.ask(b"W", self, name, value)

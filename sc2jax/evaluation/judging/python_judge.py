@@ -286,7 +286,7 @@ def _converse(candidate: Contained, judge: Contained, frame: bytes, deadline: fl
             said = judge.receive(deadline)
         except (TimedOut, Ended, TooLarge) as stopped:
             _judge_stopped(stopped)
-        if said[:1] not in (b"C", b"R", b"W"):
+        if said[:1] not in (b"C", b"R", b"W", b"L"):
             return said
         frame = _asked(candidate, said, deadline)
         if frame[:1] == b"-":

@@ -314,3 +314,29 @@ def test_a_test_that_expects_an_exception_sees_it(judge):
 def test_names_of_builtins_can_be_under_test(judge):
     program = "def sum(x, y):\n    return x * y"
     assert judge.judge(with_tests(program, "assert sum(3, 4) == 12", names=("sum",))).verdict == Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("return (2 * x for x in values)", Verdict.PASSED),
+        ("return map(lambda x: 2 * x, values)", Verdict.PASSED),
+        ("return dict.fromkeys(2 * x for x in values).values().mapping", Verdict.PASSED),
+        ("import numpy; return 2 * numpy.array(values)", Verdict.PASSED),
+        ("return (3 * x for x in values)", Verdict.WRONG),
+        ("return iter(int, 1)", Verdict.MEMORY),
+        ("return 7", Verdict.WRONG),
+    ],
+)
+def test_what_gives_values_one_after_the_other_can_be_listed(judge, body, verdict):
+    program = f"def f(values):\n    {body}"
+    tests = "assert list(f([1, 2])) == [2, 4] and tuple(f([5])) == (10,) and 4 in f([2])"
+    assert judge.judge(with_tests(program, tests, seconds=20)).verdict == verdict
+
+
+def test_what_gives_anything_equals_nothing_else(judge):
+    program = (
+        "class Always:\n    def __iter__(self): return iter([self])\n    def __eq__(self, other): return True\n"
+        "def f(values): return Always()"
+    )
+    assert judge.judge(with_tests(program, "assert list(f([1])) == [2]")).verdict == Verdict.WRONG
