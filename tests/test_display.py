@@ -154,7 +154,13 @@ def test_every_page_has_the_policy():
         for path in PACKAGE.rglob("*")
         if path.suffix in (".py", ".jinja") and re.search(r"<html\b", path.read_text(encoding="utf-8"))
     }
-    assert {path.name for path in pages} == {"show.py", "report.html.jinja", "ablation.html.jinja", "plan.html.jinja"}
+    assert {path.name for path in pages} == {
+        "show.py",
+        "report.html.jinja",
+        "ablation.html.jinja",
+        "plan.html.jinja",
+        "score_head.html.jinja",
+    }
     for path, source in pages.items():
         assert re.search(r'<meta charset="utf-8">(\\n)?\s*({PAGE_POLICY}|{{ policy }})', source), path
     assert "default-src 'none'" in PAGE_POLICY
