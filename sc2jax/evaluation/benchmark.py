@@ -9,6 +9,7 @@ from sc2jax.benchmarks.files import Tasks
 from sc2jax.evaluation.judging.cases import Case, Expected
 from sc2jax.evaluation.problems import Problem, Sampling
 from sc2jax.evaluation.samples import Answer
+from sc2jax.evaluation.scores import KS
 
 Groups = Mapping[str, Expected]
 
@@ -39,6 +40,7 @@ class Benchmark:
         published_as: the names of its groups of tests among published scores.
         exact: for a benchmark that compares texts, what each completion should be.
         parts: for each way to part the tasks, the part of each.
+        ks: of pass@k, where a task has as many samples.
     """
 
     read: Tasks[Any]
@@ -52,6 +54,7 @@ class Benchmark:
     published_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     exact: Mapping[str, str] | None = None
     parts: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    ks: tuple[int, ...] = KS
 
 
 def gold(task_id: str, text: str, *, whole: bool = False) -> Answer:

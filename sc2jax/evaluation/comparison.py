@@ -9,8 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sc2jax.errors import UserError
 from sc2jax.evaluation.pass_at_k import Estimate, excludes_zero, mean_over_tasks, paired_difference
-from sc2jax.evaluation.score_page import drawn, natural, scores_environment, verdict_words
-from sc2jax.evaluation.scores import ALL, Judged, Scores, group_verdicts, judged_digest, passed_by_group, task_values
+from sc2jax.evaluation.score_page import drawn, scores_environment, verdict_words
+from sc2jax.evaluation.scores import (
+    ALL,
+    Judged,
+    Scores,
+    group_verdicts,
+    judged_digest,
+    natural,
+    passed_by_group,
+    task_values,
+)
 
 _MOST_TASKS = 100  # named of those that one run gained or lost
 
@@ -232,7 +241,7 @@ def _refuse_incomparable(runs: Sequence[ComparedRun]) -> None:
 
 def _must_be_equal(scores: Scores, reference: Scores) -> Iterator[tuple[str, str, str]]:
     yield "benchmark", scores["benchmark"], reference["benchmark"]
-    yield "benchmark file's sha256", scores["file"]["sha256"], reference["file"]["sha256"]
+    yield "benchmark file's content_sha256", scores["file"]["content_sha256"], reference["file"]["content_sha256"]
     yield "tests' groups", ", ".join(sorted(scores["verdicts"])), ", ".join(sorted(reference["verdicts"]))
     if scores["prompt_rule"] and reference["prompt_rule"]:
         yield "prompt rule", scores["prompt_rule"], reference["prompt_rule"]

@@ -3,7 +3,7 @@
 import dataclasses
 
 from sc2jax.errors import UserError
-from sc2jax.settings import check_ranges, setting
+from sc2jax.settings import check_ranges, decisive, part, setting
 
 MOST_BYTES = 1 << 40
 MOST_ROWS = 1 << 16
@@ -159,6 +159,10 @@ class SamplingConfig:
     )
 
 
+_OWN = decisive(SamplingConfig())
+"""What stands for the benchmark's own sampling."""
+
+
 @dataclasses.dataclass(frozen=True)
 class JudgingConfig:
     """How samples of a benchmark are judged."""
@@ -220,4 +224,15 @@ class EvaluationConfig(BenchmarksConfig, DecodingConfig, InfillingConfig, BitsPe
             raise UserError(
                 f"evaluation.min_line_letters is {self.min_line_letters}, more than "
                 f"evaluation.max_line_characters ({self.max_line_characters}): no line can qualify; lower it"
+            )
+        if -1 < self.temperature < 0:
+            raise UserError(
+                f"evaluation.temperature is {self.temperature}, and no temperature is less than 0; -1 is the "
+                "benchmark's own"
+            )
+        drawn_by = [name for name, value in decisive(part(self, SamplingConfig)).items() if value != _OWN[name]]
+        if self.samples_file and drawn_by:
+            raise UserError(
+                f"evaluation.{drawn_by[0]} says how samples are drawn, and those of evaluation.samples_file are drawn "
+                "already; leave one of the two out"
             )

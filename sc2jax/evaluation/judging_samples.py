@@ -88,9 +88,13 @@ def judge_samples(
         known[_program(answer)] = line
         return line
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         todo = _in_order(pool, verdict, answers[len(found) :], workers)
         add_lines(path, _kept(found, progress(todo, desc="judged", initial=len(found), total=len(answers))))
+    finally:
+        # Nobody waits for a sample under way where something ended all: it ends with the sandbox.
+        pool.shutdown(wait=False, cancel_futures=True)
     return found
 
 

@@ -13,6 +13,8 @@ from sc2jax.evaluation import charts
 from sc2jax.evaluation.measures.bits_per_byte import BitsPerByte, Rates
 from sc2jax.evaluation.measures.infilling import Infilling, InfillRates, InfillSample
 from sc2jax.evaluation.not_measured import NotMeasured
+from sc2jax.evaluation.pass_at_k import Estimate
+from sc2jax.evaluation.scores import ALL, Scores, metric_rows
 from sc2jax.inference.samples import CompletionSample
 from sc2jax.pages import page_environment
 from sc2jax.records.statistics import CorpusStatistics
@@ -52,6 +54,7 @@ def render_report(
     samples: Sequence[CompletionSample],
     provenance: Provenance,
     others: Sequence[tuple[str, str]] = (),
+    benchmarks: Mapping[str, Scores] | None = None,
     *,
     samples_are_unseen: bool,
 ) -> str:
@@ -60,7 +63,8 @@ def render_report(
     `left_out` says what the sources of the corpus hold besides: what and how often, and which with what to do.
     `parameters` is the model's size, `metrics` are the lines of its training log. `caveats` says by the name of a
     measure what has to be known of its figures; `others` are measures without a picture of their own on the page: their
-    names and what they found, in a sentence. `samples_are_unseen` says whether the samples are of held-out files.
+    names and what they found, in a sentence. `benchmarks` are the scores of those that were measured, by their names.
+    `samples_are_unseen` says whether the samples are of held-out files.
     """
     environment = page_environment(Path(__file__).parent)
     environment.filters |= {
@@ -85,6 +89,7 @@ def render_report(
         infill_rows=_language_exact(infilling),
         infill_samples=_shown(infilling),
         others=others,
+        benchmark_rows=_benchmark_rows(benchmarks or {}),
         caveats=caveats,
         samples=samples,
         samples_are_unseen=samples_are_unseen,
@@ -146,6 +151,14 @@ def _language_rates(bits: BitsPerByte | NotMeasured) -> list[tuple[str, Rates]]:
         return []
     ordered = sorted(bits["by_language"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
     return ordered[:_MOST_ROWS]
+
+
+def _benchmark_rows(benchmarks: Mapping[str, Scores]) -> list[tuple[Scores, str, str, Estimate]]:
+    return [
+        (scores, "" if group == ALL else group, name, one)
+        for _, scores in sorted(benchmarks.items())
+        for group, name, one in metric_rows(scores["metrics"])
+    ]
 
 
 def _language_exact(infilling: Infilling | NotMeasured) -> list[tuple[str, InfillRates]]:

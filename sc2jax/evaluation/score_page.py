@@ -15,7 +15,17 @@ import jinja2
 from sc2jax.evaluation.pass_at_k import RESAMPLES, Estimate
 from sc2jax.evaluation.published import Row, beside
 from sc2jax.evaluation.report import flat, shortened
-from sc2jax.evaluation.scores import ALL, Judged, Metrics, Sample, Sampling, Scores, group_verdicts
+from sc2jax.evaluation.scores import (
+    ALL,
+    Judged,
+    Metrics,
+    Sample,
+    Sampling,
+    Scores,
+    group_verdicts,
+    metric_rows,
+    natural,
+)
 from sc2jax.evaluation.verdicts import Verdict
 from sc2jax.pages import page_environment
 
@@ -151,18 +161,6 @@ def judged_words(one: Judged) -> str:
     if len(set(groups.values())) == 1:
         return verdict_words(next(iter(groups.values())))
     return ", ".join(f"{group} {verdict_words(groups[group])}" for group in sorted(groups))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """The key by which task 2 comes before task 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def metric_rows(metrics: Metrics) -> Iterator[tuple[str, str, Estimate]]:
-    """Group, name and figure of each metric, in an order of their own: read again, scores have another."""
-    for group in sorted(metrics):
-        for name in sorted(metrics[group], key=natural):
-            yield group, name, metrics[group][name]
 
 
 def _tasks(samples: Sequence[Sample], judged: Sequence[Judged]) -> list[Task]:

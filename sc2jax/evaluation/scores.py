@@ -4,9 +4,10 @@ It follows from the stored samples, the verdicts on them and the facts of the ru
 again byte for byte, on any machine.
 """
 
+import re
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
@@ -218,6 +219,19 @@ def summary(scores: Scores) -> str:
         for name, one in metrics.items()
     ]
     return f"{scores['benchmark']}: {', '.join(found)} on {scores['tasks']} tasks"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """The key by which task 2 comes before task 10."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.split(r"([0-9]+)", name) if part]
+    return [(len(part), part) if part.isdecimal() or not part else (-1, part) for part in parts]
+
+
+def metric_rows(metrics: Metrics) -> Iterator[tuple[str, str, Estimate]]:
+    """Group, name and figure of each metric, in an order of their own: read again, scores have another."""
+    for group in sorted(metrics):
+        for name in sorted(metrics[group], key=natural):
+            yield group, name, metrics[group][name]
 
 
 def _pass_values(tallies: Mapping[str, Sequence[bool]], ks: Collection[int]) -> dict[str, dict[str, float]]:

@@ -20,22 +20,22 @@ from sc2jax.evaluation.measures import read_benchmark
 from sc2jax.evaluation.problems import Sampling
 from sc2jax.evaluation.samples import Answer, Answers, read_samples
 from sc2jax.evaluation.score_page import render_pages
-from sc2jax.evaluation.scores import Facts, Judged, Scores, make_scores, read_scores_json, scores_json, summary
+from sc2jax.evaluation.scores import Facts, make_scores, scores_json, summary
 from sc2jax.evaluation.scores import Sample as ScoredSample
 from sc2jax.evaluation.scores import Sampling as DrawnBy
-from sc2jax.json_files import decode_json
 from sc2jax.model.config import Computation
 from sc2jax.records.dataset import read_tables
-from sc2jax.records.manifest import Manifest, is_finished, read_manifest, read_output, write_output
+from sc2jax.records.manifest import Manifest, is_finished, read_manifest, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.stage_folder import notes_folder
+from sc2jax.runs.benchmark_results import SCORES, VERDICTS, read_scores_of
 from sc2jax.runs.inputs import JUDGED, SAMPLED, input_digests
 from sc2jax.runs.run import Run, say
 from sc2jax.settings import part
 from sc2jax.storage import join
 
 VERSION = 1
-SAMPLES, VERDICTS, SCORES = "samples.jsonl", "verdicts.jsonl", "scores.json"
+SAMPLES = "samples.jsonl"
 _ENVIRONMENT = "SC2JAX_BENCHMARKS"
 
 
@@ -75,12 +75,16 @@ def prepare(run: Run, name: str, bench: Bench, memory: str) -> Measured:
     """Reads a benchmark, and makes sure that its own solutions pass here; `memory` is where that is remembered.
 
     Raises:
-        UserError: its file or that of samples is not there or damaged, or the judge cannot be believed.
+        UserError: its file, that of samples, or the model is not there or damaged, or the judge cannot be believed.
     """
     benchmark = read_benchmark(name, benchmarks_folder(run))
     file = run.settings.evaluation.samples_file
-    # Read, and refused, before right answers are judged, which may take minutes.
-    answers = read_samples(file, list(benchmark.golds)) if file else None
+    # What is missing is told before right answers are judged, which may take minutes.
+    if file:
+        answers = read_samples(file, list(benchmark.golds))
+    else:
+        answers = None
+        input_digests(run, SAMPLED[name])
     expected = remembered_expected(name, benchmark, bench.judge, bench.candidates, _tools(), memory, say)
     check_judge(name, benchmark, expected, bench.judge.judge, run.settings.seed)
     return Measured(name, benchmark, expected, bench, answers)
@@ -93,27 +97,6 @@ def measure(run: Run, measured: Measured, model: Callable[[], Writer]) -> None:
     run.do(_verdicts_stage(run, measured), JUDGED[measured.name])
     say(summary(read_scores_of(run, measured.name)))
     say(storage.absolute(join(run.folder(JUDGED[measured.name]), "index.html")))
-
-
-def read_scores_of(run: Run, name: str) -> Scores:
-    """The scores of a benchmark that the run was measured with.
-
-    Raises:
-        UserError: there are none, or they are not what was written.
-    """
-    manifest, folder = run.manifest(JUDGED[name]), run.folder(JUDGED[name])
-    return read_scores_json(read_output(folder, manifest, SCORES), join(folder, SCORES))
-
-
-def read_judged(run: Run, name: str) -> list[Judged]:
-    """The verdicts of a benchmark that the run was measured with.
-
-    Raises:
-        UserError: there are none, or they are not what was written.
-    """
-    manifest, folder = run.manifest(JUDGED[name]), run.folder(JUDGED[name])
-    lines = read_output(folder, manifest, VERDICTS).splitlines()
-    return [decode_json(line, Judged, join(folder, VERDICTS), "evaluate again") for line in lines]
 
 
 def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) -> Stage:
@@ -168,7 +151,9 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
         prompts = {problem.task_id: problem.prompt for problem in benchmark.problems}
         samples = [_sample(prompts, answer) for answer in answers.answers]
         parts, in_corpus = _parts(run, benchmark, samples, corpus)
-        scores = make_scores(facts, samples, judged, references=benchmark.exact, parts=parts, in_corpus=in_corpus)
+        scores = make_scores(
+            facts, samples, judged, ks=benchmark.ks, references=benchmark.exact, parts=parts, in_corpus=in_corpus
+        )
         outputs = [
             write_output(folder, VERDICTS, storage.read_bytes(growing)),
             write_output(folder, SCORES, scores_json(scores)),

@@ -156,15 +156,23 @@ def refuse_mixed(run: Run, stage: str) -> None:
         folder = run.folder(name)
         if not is_finished(folder) or (name == "tokenizer" and is_tokenizer(run.settings.paths.tokenizer)):
             continue
-        manifest = read(folder)
-        wrong = _other_inputs(run, name, read)
-        if wrong:
-            raise UserError(
-                f"{folder} was made with another {' and another '.join(wrong)} than the run holds now "
-                f"({', '.join(map(run.folder, wrong))}); bring back what it was made with, or make it again"
-            )
+        refuse_other_inputs(run, name, read)
         if name == "train":
-            refuse_other_checkpoint(folder, manifest)
+            refuse_other_checkpoint(folder, read(folder))
+
+
+def refuse_other_inputs(run: Run, stage: str, read: Callable[[str], Manifest] = read_manifest) -> None:
+    """Makes sure that a finished stage was made from what lies in the run now.
+
+    Raises:
+        UserError: naming what is another one.
+    """
+    wrong = _other_inputs(run, stage, read)
+    if wrong:
+        raise UserError(
+            f"{run.folder(stage)} was made with another {' and another '.join(wrong)} than the run holds now "
+            f"({', '.join(map(run.folder, wrong))}); bring back what it was made with, or make it again"
+        )
 
 
 def other_inputs(run: Run, stage: str) -> list[str]:

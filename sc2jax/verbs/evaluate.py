@@ -25,7 +25,8 @@ from sc2jax.inference.loaded_model import LoadedModel
 from sc2jax.model.config import Computation
 from sc2jax.parallel.compilation_cache import default_folder, private_folder
 from sc2jax.records.stage import Stage, Written
-from sc2jax.runs.benchmarks import measure, prepare, read_judged, read_scores_of, settled
+from sc2jax.runs.benchmark_results import read_judged, read_scores_of
+from sc2jax.runs.benchmarks import measure, prepare, settled
 from sc2jax.runs.inputs import MEASURED, input_digests
 from sc2jax.runs.models import open_model
 from sc2jax.runs.results import Scores, read_scores, write_scores
@@ -53,6 +54,9 @@ def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
             f"evaluation.samples_file holds samples of one benchmark, and {len(names)} are asked for; name "
             "one, with --config=evaluate:NAME"
         )
+    for other in _others(run):  # which are compared at the end, and told to be missing now
+        for name in names:
+            read_scores_of(other, name)
     with open_bench(judging_limits(config.judge_memory), rung=config.sandbox, unsafe=config.unsafe) as bench:
         say(f"judging on rung {bench.candidates.rung} of the sandbox")
         memory = _memory()
@@ -75,15 +79,20 @@ def _memory() -> str:
 
 
 def _compare(run: Run, name: str) -> None:
-    runs = [run, *(Run(run.settings, folder) for folder in run.settings.evaluation.compare)]
     compared = [
-        ComparedRun(storage.absolute(one.workdir), read_scores_of(one, name), read_judged(one, name)) for one in runs
+        ComparedRun(storage.absolute(one.workdir), read_scores_of(one, name), read_judged(one, name))
+        for one in (run, *_others(run))
     ]
     for line in in_lines(compared):
         say(line)
     page = storage.absolute(join(run.workdir, f"evaluate/{name}/comparison.html"))
     storage.write_whole(page, render_comparison(compared).encode())
     say(page)
+
+
+def _others(run: Run) -> list[Run]:
+    """The runs that this one is compared with."""
+    return [Run(run.settings, folder) for folder in run.settings.evaluation.compare]
 
 
 def _measure_heldout(this: Run, model: Callable[[], LoadedModel]) -> None:

@@ -11,7 +11,8 @@ from sc2jax.evaluation.report import render_report
 from sc2jax.records.manifest import Manifest, read_output, write_output
 from sc2jax.records.stage import Stage, Written
 from sc2jax.records.statistics import corpus_statistics
-from sc2jax.runs.inputs import FOLLOWS, MEASURED, input_digests
+from sc2jax.runs.benchmark_results import measured_benchmarks, read_scores_of
+from sc2jax.runs.inputs import FOLLOWS, JUDGED, MEASURED, input_digests
 from sc2jax.runs.model_checkpoint import model_statistics, refuse_gone_on
 from sc2jax.runs.results import Scores, read_samples, read_scores
 from sc2jax.runs.run import open_run, say
@@ -19,7 +20,7 @@ from sc2jax.runs.unseen import caveat, sampled_split
 from sc2jax.storage import absolute, join
 from sc2jax.training.metrics import METRICS, Row, metrics_of
 
-VERSION = 6
+VERSION = 7
 PAGE = "index.html"
 
 
@@ -29,6 +30,8 @@ def run(settings: Settings, workdir: str) -> None:
     inputs = input_digests(this, "report")
     manifests = {stage: this.manifest(stage) for stage in FOLLOWS["report"]}
     refuse_gone_on(this.folder("train"), manifests["train"])
+    benchmarks = {name: read_scores_of(this, name) for name in measured_benchmarks(this)}
+    inputs |= {JUDGED[name]: this.manifest(JUDGED[name]).digest for name in benchmarks}
     used = {stage: manifest.config for stage, manifest in manifests.items()}
 
     def write(folder: str) -> Written:
@@ -44,6 +47,7 @@ def run(settings: Settings, workdir: str) -> None:
             bits_per_byte=scores.pop("bits_per_byte").found,
             infilling=scores.pop("infilling").found,
             others=[(name, load(name).summary(found.found)) for name, found in scores.items() if _is_taken(found)],
+            benchmarks=benchmarks,
             caveats=caveats,
             samples=read_samples(this),
             samples_are_unseen=sampled_split(manifests["corpus"]) == "heldout",

@@ -93,7 +93,7 @@ def test_what_else_differs_is_said():
     ("changes", "said"),
     [
         ({"benchmark": "mbpp_plus"}, "the benchmark of one is mbpp_plus, of the other humaneval_plus"),
-        ({"file": facts()["file"] | {"sha256": "c" * 64}}, "sha256 of one is ccc"),
+        ({"file": facts()["file"] | {"content_sha256": "d" * 64}}, "content_sha256 of one is ddd"),
         ({"prompt_rule": "with a newline"}, "the prompt rule of one is with a newline, of the other without"),
     ],
 )
@@ -101,6 +101,11 @@ def test_runs_that_measured_something_else_are_refused(changes, said):
     other = compared("other", {"a": ["passed"]}, **changes)
     with pytest.raises(UserError, match=f"other and base cannot be compared: .*{said}"):
         render_comparison([BASE, other])
+
+
+def test_runs_that_measured_files_compressed_otherwise_are_compared():
+    other = compared("other", {"a": ["passed"]}, file=facts()["file"] | {"sha256": "d" * 64})
+    assert render_comparison([BASE, other])
 
 
 def test_runs_that_are_none_are_refused():

@@ -18,6 +18,21 @@ def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
         dataclasses.replace(EvaluationConfig(), **wrong)
 
 
+def test_a_temperature_below_0_is_none_but_for_the_benchmark_s_own() -> None:
+    for temperature in (-1.0, 0.0, 0.2):
+        assert EvaluationConfig(temperature=temperature).temperature == temperature
+    for temperature in (-0.5, -1e-9):
+        with pytest.raises(UserError, match=r"evaluation\.temperature .* no temperature"):
+            EvaluationConfig(temperature=temperature)
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 0.0}, {"top_p": 0.9}, {"samples": 2}, {"max_new_tokens": 9}])
+def test_samples_of_a_file_are_not_drawn_otherwise(drawn: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"evaluation.{next(iter(drawn))} .*samples_file"):
+        EvaluationConfig(samples_file="samples.jsonl", **drawn)
+    assert EvaluationConfig(samples_file="samples.jsonl", generation_batch=2)
+
+
 def test_the_measures_share_what_is_looked_at_and_nothing_else() -> None:
     bits, infilling, decoding, benchmarks, both = (
         {field.name for field in dataclasses.fields(kind)}

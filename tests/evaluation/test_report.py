@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from judged_runs import compared
 
 from sc2jax.display import PAGE_POLICY
 from sc2jax.evaluation.report import render_report, shortened
@@ -52,6 +53,14 @@ def test_the_figures_are_on_the_page(run: dict[str, Any]) -> None:
         "700 steps, 5,734,400 tokens", "8.5 % to 20.3 %", "training.learning_rate 0.002", "4 others",
     ):  # fmt: skip
         assert figure in text
+
+
+def test_scores_of_benchmarks_are_on_the_page_where_there_are_any(run: dict[str, Any]) -> None:
+    assert "Benchmarks" not in words(Page(render_report(**run)))
+    scores = compared("tiny", {"a": ["passed/wrong"] * 2, "b": ["passed/passed"] * 2}).scores
+    text = words(Page(render_report(**run, benchmarks={"humaneval_plus": scores})))
+    assert "humaneval_plus tiny base pass@1 2 100.0 %" in text
+    assert "humaneval_plus tiny plus pass@1 2 50.0 % 0.0 % to 100.0 %" in text
 
 
 def test_bytes_depend_on_nothing_else(run: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from judged_runs import facts, judge
 
 from sc2jax.display import PAGE_POLICY
-from sc2jax.evaluation.score_page import natural, render_pages
-from sc2jax.evaluation.scores import make_scores, read_scores_json, scores_json
+from sc2jax.evaluation.score_page import render_pages
+from sc2jax.evaluation.scores import make_scores, natural, read_scores_json, scores_json
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}\x1b[31m\u202e"
 ANSWERS = ["passed/passed", "passed/wrong", "wrong/wrong", "refused/refused"]
@@ -144,6 +144,9 @@ def test_a_completion_of_nothing_is_said_to_be():
     assert "samples made elsewhere" in Page(pages["index.html"]).text
 
 
-@pytest.mark.parametrize("names", [["a/2", "a/10", "b"], ["x1y2", "x1y10", "x2", "1", "2", "10"], ["", "0", "00a"]])
+@pytest.mark.parametrize(
+    "names",
+    [["a/2", "a/10", "b"], ["x1y2", "x1y10", "x2", "1", "2", "10"], ["", "0", "00a"], ["9" * 5000, "1" + "0" * 5000]],
+)
 def test_tasks_stand_in_the_order_of_their_numbers(names):
     assert sorted(set(names), key=natural) == names

@@ -4,6 +4,8 @@ import errno
 import gzip
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,26 @@ def test_judging_goes_on_where_it_was_interrupted(tmp_path, folder, answers, mon
     assert (
         left_by(tmp_path / "run")["verdicts/verdicts.jsonl"] == left_by(tmp_path / "whole")["verdicts/verdicts.jsonl"]
     )
+
+
+def test_an_interruption_does_not_wait_for_the_samples_under_way(tmp_path, folder, answers, monkeypatch):
+    answers(str(folder), "humaneval", {})
+    under_way, freed = threading.Event(), threading.Event()
+
+    def judged(_bench, _case, answer):
+        if answer.task_id == TASKS[0]["task_id"]:
+            under_way.wait(100)
+            raise KeyboardInterrupt
+        under_way.set()
+        freed.wait(100)
+
+    monkeypatch.setattr(judging_samples, "_judged", judged)
+    begun = time.monotonic()
+    try:
+        assert command(tmp_path / "run", folder, "--config.evaluation.judge_workers=2") == 130
+    finally:
+        freed.set()
+    assert time.monotonic() - begun < 90
 
 
 def write_samples(path: Path, lines: list[dict[str, str]]) -> str:

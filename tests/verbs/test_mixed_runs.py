@@ -1,11 +1,13 @@
 """The stages of two runs exchanged, one at a time: every verb that reads one refuses, and says what differs."""
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from test_evaluate_benchmarks import TASKS, write_samples, write_tasks
 
 from sc2jax.records import manifest
 from sc2jax.records.manifest import read_manifest
@@ -81,6 +83,30 @@ def test_an_exchanged_stage_is_refused_by_whatever_reads_it(runs, tmp_path, read
     status, said = read("check", run)
     assert status == 2
     assert "was made with another" in said
+
+
+def test_scores_of_benchmarks_stand_on_the_page_of_the_run_that_they_belong_to(runs, tmp_path, read, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_tasks(tmp_path / "benchmarks", TASKS)
+    lines = [{"task_id": task["task_id"], "completion": task["canonical_solution"]} for task in TASKS]
+    write_samples(tmp_path / "samples.jsonl", lines)
+    run = tmp_path / "run"
+    shutil.copytree(runs / "one", run)
+    page = run / "report" / "index.html"
+    assert "Benchmarks" not in page.read_text()
+    about = {"benchmarks": "humaneval", "heldout": False, "samples_file": tmp_path / "samples.jsonl"}
+    evaluated = {f"evaluation.{name}": value for name, value in about.items()}
+    status, said = read("evaluate", run, **{"paths.benchmarks": tmp_path / "benchmarks"}, **evaluated)
+    assert status == 0, said
+    assert read("report", run)[0] == 0
+    assert "<td>pass@1</td>" in page.read_text()
+
+    verdicts = str(run / "evaluate/humaneval/verdicts")
+    made = read_manifest(verdicts)
+    manifest.commit(verdicts, dataclasses.replace(made, inputs={**made.inputs, "corpus": "0" * 64}))
+    status, said = read("report", run)
+    assert status == 2
+    assert f"{verdicts} was made with another corpus" in said
 
 
 @pytest.mark.parametrize("verb", [*READERS, "train"])

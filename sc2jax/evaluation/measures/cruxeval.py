@@ -45,6 +45,7 @@ def read(folder: str, variant: Literal["input", "output"] = "output") -> Benchma
         case=case,
         texts={name: "".join(task.texts()) for name, task in tasks.items()},
         published_as={"all": "CRUXEval-I"} if variant == "input" else {},
+        ks=(1, 5),
     )
 
 
