@@ -116,14 +116,13 @@ def test_scores_are_made_again_byte_for_byte_of_stored_samples(tmp_path, folder,
     assert (verdicts / "scores.json").read_bytes() == first
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
-def test_judging_goes_on_where_it_was_interrupted(tmp_path, folder, answers, monkeypatch, after):
+def test_judging_goes_on_where_it_was_interrupted(tmp_path, folder, answers, monkeypatch):
     answers(str(folder), "humaneval", {"HumanEval/1": "\n    return None"})
     assert command(tmp_path / "whole", folder, "--config.evaluation.model_name=one") == 0
     made, right = [], judging_samples._judged
 
     def interrupted(*given):
-        if len(made) == after:
+        if len(made) == 5:
             raise KeyboardInterrupt
         made.append(right(*given))
         return made[-1]
@@ -232,6 +231,21 @@ def test_a_wrong_file_of_samples_is_refused_before_right_answers_are_judged(tmp_
     assert "solutions" not in capsys.readouterr().out
 
 
+def test_a_model_that_is_not_there_is_told_before_right_answers_are_judged(tmp_path, folder, capsys):
+    assert command(tmp_path / "run", folder) == 2
+    said = capsys.readouterr()
+    assert f"{tmp_path}/run/tokenizer holds no manifest.json" in said.err
+    assert "solutions" not in said.out
+
+
+def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_is_judged(tmp_path, folder, answers, capsys):
+    answers(str(folder), "humaneval", {})
+    assert command(tmp_path / "run", folder, f"--compare={tmp_path}/other") == 2
+    said = capsys.readouterr()
+    assert f"{tmp_path}/other/evaluate/humaneval/verdicts" in said.err
+    assert "solutions" not in said.out
+
+
 def test_a_benchmark_named_twice_is_measured_once(tmp_path, folder, answers, capsys):
     answers(str(folder), "humaneval", {})
     assert command(tmp_path / "run", folder, name="humaneval,humaneval") == 0
@@ -246,9 +260,12 @@ def test_where_right_answers_cannot_be_remembered_it_is_said(tmp_path, folder, a
     assert "is not remembered" in capsys.readouterr().out
 
 
-def test_a_benchmark_whose_own_solution_fails_ends_before_the_model_is_opened(tmp_path, folder, monkeypatch, capsys):
+def test_a_benchmark_whose_own_solution_fails_ends_before_the_model_is_opened(
+    tmp_path, folder, answers, monkeypatch, capsys
+):
     broken = [*TASKS[:-1], TASKS[-1] | {"canonical_solution": "    return x\n"}]
     write_tasks(folder, broken)
+    answers(str(folder), "humaneval", {})
     monkeypatch.setattr(evaluate, "open_model", lambda _: pytest.fail("the model was opened"))
     assert command(tmp_path / "run", folder) == 2
     assert "HumanEval/13: wrong" in capsys.readouterr().err
