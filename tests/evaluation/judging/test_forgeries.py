@@ -87,6 +87,13 @@ def test_no_forgery_passes_in_any_kind_of_case(judge, kind, forgery):
     assert verdict not in (Verdict.PASSED, Verdict.INFRASTRUCTURE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "forgery"), [(KINDS[at % len(KINDS)], name) for at, name in enumerate(FORGERIES)])
+def test_no_forgery_passes_on_a_weaker_rung(weaker_judge, kind, forgery):
+    verdict = weaker_judge.judge(cases(FORGERIES[forgery])[kind]).verdict
+    assert verdict not in (Verdict.PASSED, Verdict.INFRASTRUCTURE)
+
+
 def test_a_second_try_of_a_large_answer_does_not_count(judge):
     """The digest of another value is claimed, and the right one is sent when it turns out that it was not."""
     pairs = [((), "x" * 100_000)]
