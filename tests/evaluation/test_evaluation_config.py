@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_temperature_below_0_is_none_but_for_the_benchmark_s_own() -> None:
 
 
 @pytest.mark.parametrize("drawn", [{"temperature": 0.0}, {"top_p": 0.9}, {"samples": 2}, {"max_new_tokens": 9}])
-def test_samples_of_a_file_are_not_drawn_otherwise(drawn: dict[str, int]) -> None:
+def test_samples_of_a_file_are_not_drawn_otherwise(drawn: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"evaluation.{next(iter(drawn))} .*samples_file"):
         EvaluationConfig(samples_file="samples.jsonl", **drawn)
     assert EvaluationConfig(samples_file="samples.jsonl", generation_batch=2)
