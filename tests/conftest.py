@@ -1,7 +1,9 @@
 """What every test runs under: eight virtual CPU devices, strict ranks, and no network."""
 
+import gc
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +58,22 @@ def write_unchecked() -> "Callable[[Path, Sequence[pa.Table]], Output]":
         )
 
     return write
+
+
+MOST_MAPPINGS = 16_000
+"""Of memory, before compiled programs are forgotten: each has some, and Linux gives a process 65,530 by default."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs() -> Iterator[None]:
+    """What thousands of tests compile would use up a process's mappings, and end it without a word."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if "jax" in sys.modules and mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
