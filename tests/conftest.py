@@ -60,7 +60,7 @@ def write_unchecked() -> "Callable[[Path, Sequence[pa.Table]], Output]":
     return write
 
 
-MOST_MAPPINGS = 16_000
+MOST_MAPPINGS = 6_000
 """Of memory, before compiled programs are forgotten: each has some, and Linux gives a process 65,530 by default."""
 
 

@@ -79,7 +79,7 @@ def command(*arguments: str) -> str:
                     continue  # it is shown as the error that it becomes
                 said.append(line)
                 print_text(line, end="")
-        except KeyboardInterrupt:  # the notebook's stop button reaches the notebook's own process alone
+        except BaseException:  # the notebook's stop button, as all that ends this, reaches this process alone
             process.terminate()
             process.wait()
             raise

@@ -152,17 +152,20 @@ def test_a_command_that_is_killed_may_have_lacked_memory(checkout, call) -> None
         call("train")
 
 
-def test_the_notebooks_stop_button_ends_the_command(checkout, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("ended_by", ["the stop button", "what cannot be shown"])
+def test_what_ends_the_wait_for_a_command_ends_the_command(checkout, tmp_path, monkeypatch, ended_by) -> None:
     made(
         checkout / ".venv",
         f"trap 'echo ended > {tmp_path}/ended; exit 143' TERM; echo begun; while :; do sleep 0.05; done",
     )
 
-    def pressed(text: str, end: str) -> None:
+    def ends(text: str, end: str) -> None:
+        if ended_by == "what cannot be shown":
+            raise BrokenPipeError
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(environment, "print_text", pressed)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(environment, "print_text", ends)
+    with pytest.raises((KeyboardInterrupt, BrokenPipeError)):
         sc2jax.command("train")
     assert (tmp_path / "ended").exists()
 
