@@ -238,8 +238,8 @@ def test_no_descriptor_of_the_host_or_the_server_is_left(opened: Open) -> None:
     before = descriptors()
     for _ in range(6):
         opened.sandbox.start().close()
-    # One more may be being taken apart.
-    assert all(now <= then + 1 for now, then in zip(descriptors(), before, strict=True))
+    # One more may be being taken apart, and on a loaded machine another still.
+    assert attacks.within(20, lambda: all(now <= then + 1 for now, then in zip(descriptors(), before, strict=True)))
 
 
 HOST = """
