@@ -204,8 +204,20 @@ def in_a_line(shares: Mapping[str, LeftOutShare]) -> str:
 
 
 def as_text(path: str) -> str:
-    r"""A path as text; control characters, and bytes that are not UTF-8, are written `\xNN`."""
-    if path.isascii() and path.isprintable():
+    r"""A path as text, from which its bytes can be told: no two paths have the same.
+
+    Bytes that are not UTF-8, those of control characters, and the backslash of what would read like one of these are
+    written `\xNN`.
+    """
+    if path.isascii() and path.isprintable() and "\\x" not in path:
         return path
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    marked = _LIKE_A_BYTE.sub(rb"\\x5c", os.fsencode(path))
+    return _CONTROLS.sub(_bytes_of, marked.decode("utf-8", "backslashreplace"))
+
+
+_LIKE_A_BYTE = re.compile(rb"\\(?=x[0-9a-f]{2})")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _bytes_of(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())

@@ -1,9 +1,12 @@
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from git_repositories import make_repository
+from hypothesis import given
+from hypothesis import strategies as st
 from source_listings import LIMIT, licensed, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
@@ -71,19 +74,38 @@ def test_in_words() -> None:
 def test_names_as_text() -> None:
     assert as_text("plain/näme.py") == "plain/näme.py"
     assert as_text(os.fsdecode(b"gr\xfc\xdfe")) == "gr\\xfc\\xdfe"
-    assert as_text("a\nb\x7f\x85\t") == "a\\x0ab\\x7f\\x85\\x09"
+    assert as_text("a\nb\x7f\x85\t") == "a\\x0ab\\x7f\\xc2\\x85\\x09"
+    assert as_text("a\\b") == "a\\b"
+    assert as_text("a\\x0a") == "a\\x5cx0a"
+
+
+PIECES = st.sampled_from(
+    [b"\\", b"x", b"0", b"a", b"f", b"5c", b"\xff", b"\n", b"\x85", b"\xc2", b"\x0a", "ä\x85".encode()]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=12))
+def test_the_bytes_of_a_name_can_be_told_from_its_text(name: bytes) -> None:
+    text = as_text(os.fsdecode(name))
+    assert text.isprintable() or not text.isascii()
+    told = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
+    assert told == name
 
 
 def test_names_that_are_written_alike(plant: Callable[..., str]) -> None:
-    """A hang and a merge of two repositories before: the second of each is left out."""
+    """A hang, a merge of two repositories, and a repository that was left out before."""
     root = plant("src", {"pkg/a\nb.py": "1", "pkg/a\\x0ab.py": "2", "gr\\xfc/x.py": "3"})
     other = os.fsdecode(os.fsencode(root) + b"/gr\xfc")
     Path(other).mkdir()
     Path(other, "y.py").write_text("4")
     listing = list_sources([SourceFolder(root)], LIMIT)
-    assert len(names(listing)) == len(set(names(listing))) == 2
-    assert [name[0] for name in names(listing)] == ["gr\\xfc", "pkg"]
-    assert listing.left_out.statistics["same_name"]["count"] == 2
+    assert names(listing) == [
+        ("gr\\x5cxfc", "x.py"),
+        ("gr\\xfc", "y.py"),
+        ("pkg", "a\\x0ab.py"),
+        ("pkg", "a\\x5cx0ab.py"),
+    ]
+    assert not listing.left_out
 
 
 def test_a_name_that_another_source_gives(plant: Callable[..., str]) -> None:
