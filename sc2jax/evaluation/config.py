@@ -167,7 +167,9 @@ _OWN = decisive(SamplingConfig())
 class JudgingConfig:
     """How samples of a benchmark are judged."""
 
-    model_name: str = setting("", 'What wrote the samples, for readers of scores.json; "": the name of the workdir.')
+    model_name: str = setting(
+        "", 'What wrote the samples, for readers of scores.json; "": the name of the workdir, or of samples_file.'
+    )
     judge_memory: int = setting(
         4 << 30,
         "What a sample may use with all that it starts (evalplus gives a process as much).",

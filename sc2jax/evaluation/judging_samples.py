@@ -130,14 +130,19 @@ def _line(answer: Answer, verdict: Verdict, groups: Mapping[str, Verdict], detai
 
 def _judged(bench: Bench, case: Case, answer: Answer) -> Judged:
     """The verdict; where the sandbox fails it is asked once more, and then all ends."""
+    why = ""
     for _ in range(2):
-        with contextlib.suppress(Ended):
+        try:
             judged = bench.again(case)
+        except Ended as end:
+            why = end.ending.detail
+        else:
             if judged.verdict != Verdict.INFRASTRUCTURE:
                 return judged
+            why = judged.detail
     raise UserError(
-        f"the sandbox failed twice at sample {answer.sample} of {answer.task_id}, which is no verdict; look at the "
-        "machine's memory and run the same command again: it goes on here"
+        f"the sandbox failed twice at sample {answer.sample} of {answer.task_id} ({why}), which is no verdict; look at "
+        "the machine's memory, processes and open files, and run the same command again: it goes on here"
     )
 
 

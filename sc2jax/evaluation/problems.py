@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from sc2jax.errors import UserError
 from sc2jax.text.special_tokens import Piece, Special
 
 
@@ -27,13 +28,14 @@ class Problem:
         """Refuses a prompt that no benchmark may send.
 
         Raises:
-            ValueError: it is empty or ends in white space, or a stop is empty.
+            UserError: it is empty, as in a damaged file.
+            ValueError: it ends in white space, or a stop is empty.
         """
         last = next((piece for piece in reversed(self.pieces) if piece != ""), "")
         if not isinstance(last, Special) and last.rstrip() != last:
             raise ValueError(f"the prompt of {self.task_id} ends in white space: {last[-20:]!r}")
         if last == "":
-            raise ValueError(f"the prompt of {self.task_id} is empty")
+            raise UserError(f"the prompt of {self.task_id} is empty, in its benchmark's file; bring the published file")
         if "" in self.stops:
             raise ValueError(f"a stop of {self.task_id} is empty and would end every completion at once")
 

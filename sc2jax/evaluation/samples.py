@@ -27,6 +27,7 @@ LONGEST_TEXT = 2**20
 
 _LONGEST_LINE = 2**28  # bytes, so that a small gzip that unfolds without end does not fill the memory
 _NAMED_AT_MOST = 3
+_GZIP = b"\x1f\x8b"
 _LONGEST_NAME = 80  # characters of a name in a message
 _REMEDY = "name a file of samples: JSON lines with task_id and completion, or task_id and solution"
 
@@ -139,6 +140,8 @@ def _json(line: bytes, where: str) -> object:
     try:
         return json.loads(line)  # other tools write halves of surrogate pairs, which msgspec does not take
     except (ValueError, RecursionError) as error:
+        if line.startswith(_GZIP):
+            raise UserError(f"{where} is gzip; give the file a name that ends in .gz") from error
         if not line.endswith(b"\n"):
             raise UserError(f"{where} the last, is cut off; bring the whole file, or finish its generation") from error
         raise UserError(f"{where} is no JSON: {str(error) or 'nested too deeply'}; {_REMEDY}") from error

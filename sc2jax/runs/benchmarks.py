@@ -50,7 +50,7 @@ def settled(run: Run) -> Run:
     file = evaluation.samples_file
     evaluation = dataclasses.replace(
         evaluation,
-        model_name=evaluation.model_name or Path(storage.absolute(run.workdir)).name,
+        model_name=evaluation.model_name or Path(storage.absolute(file or run.workdir)).name,
         samples_file=storage.absolute(file) if file else "",
     )
     paths = dataclasses.replace(settings.paths, benchmarks=storage.absolute(benchmarks_folder(run)))

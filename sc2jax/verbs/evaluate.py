@@ -55,8 +55,10 @@ def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
             "one, with --config=evaluate:NAME"
         )
     for other in _others(run):  # which are compared at the end, and told to be missing now
+        if storage.absolute(other.workdir) == storage.absolute(run.workdir):
+            raise UserError(f"{run.workdir} cannot be compared with itself; name other runs with --compare")
         for name in names:
-            read_scores_of(other, name)
+            _compared(other, name)
     with open_bench(judging_limits(config.judge_memory), rung=config.sandbox, unsafe=config.unsafe) as bench:
         say(f"judging on rung {bench.candidates.rung} of the sandbox")
         memory = _memory()
@@ -79,15 +81,16 @@ def _memory() -> str:
 
 
 def _compare(run: Run, name: str) -> None:
-    compared = [
-        ComparedRun(storage.absolute(one.workdir), read_scores_of(one, name), read_judged(one, name))
-        for one in (run, *_others(run))
-    ]
+    compared = [_compared(one, name) for one in (run, *_others(run))]
     for line in in_lines(compared):
         say(line)
     page = storage.absolute(join(run.workdir, f"evaluate/{name}/comparison.html"))
     storage.write_whole(page, render_comparison(compared).encode())
     say(page)
+
+
+def _compared(run: Run, name: str) -> ComparedRun:
+    return ComparedRun(storage.absolute(run.workdir), read_scores_of(run, name), read_judged(run, name))
 
 
 def _others(run: Run) -> list[Run]:

@@ -194,9 +194,10 @@ def test_samples_that_differ_in_their_prompt_alone_are_judged_apart(tmp_path, fo
     for task in TASKS:
         sample = {"task_id": task["task_id"], "completion": task["canonical_solution"]}
         lines += [sample, sample | {"prompt": "as it was sent, without the newline that this completion needs"}]
+        lines += [sample | {"prompt": task["prompt"]}]
     assert command(tmp_path / "run", folder, write_samples(tmp_path / "other.jsonl", lines)) == 0
     scores = json.loads((tmp_path / "run/evaluate/humaneval/verdicts/scores.json").read_bytes())
-    assert {name: count for name, count in scores["verdicts"]["all"].items() if count} == {"passed": 14, "wrong": 14}
+    assert {name: count for name, count in scores["verdicts"]["all"].items() if count} == {"passed": 28, "wrong": 14}
 
 
 def test_the_saved_config_gives_the_scores_again_in_another_folder(tmp_path, folder, monkeypatch):

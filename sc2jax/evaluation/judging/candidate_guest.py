@@ -11,6 +11,7 @@ Frames from the judge:               Answers, a line for each call:
     E expression                         the same
     B ["name", [arguments, ...]]         the same for each call, many lines in a frame; a large value as # digest at
                                          the end of a frame, to which the judge says Y, or N to have the value too
+    S ["name", [arguments, ...]]         the same, of what each call returns the members
     G ["name", [arguments, ...]]         a frame for each, with the value unless it is too large, TAB
                                          digest TAB seconds
 
@@ -39,8 +40,8 @@ def answer_calls(receive: Receive, send: Send) -> None:
     program = _Program()
     while (frame := receive()) is not None:
         kind, content = frame[:1], frame[1:]
-        if kind == b"B":
-            program.call_many(content, receive, send)
+        if kind in (b"B", b"S"):
+            program.call_many(content, receive, send, members=kind == b"S")
         elif kind == b"G":
             program.call_timed(content, send)
         else:
@@ -93,12 +94,12 @@ class _Program:
     def items(self, content: bytes) -> bytes:
         return encode(list(*decode(content, self._find)), self._keep)
 
-    def call_many(self, content: bytes, receive: Receive, send: Send) -> None:
+    def call_many(self, content: bytes, receive: Receive, send: Send, *, members: bool) -> None:
         name, calls = decode(content, self._find)
         lines: list[bytes] = []
         size, flushed = 0, time.monotonic()
         for arguments in calls:
-            line, value = self._call_named(name, arguments)
+            line, value = self._call_named(name, arguments, members=members)
             lines.append(line)
             size += len(line)
             now = time.monotonic()
@@ -110,10 +111,12 @@ class _Program:
         if lines:
             send(b"\n".join(lines))
 
-    def _call_named(self, name: str, arguments: Any) -> tuple[bytes, Any]:
+    def _call_named(self, name: str, arguments: Any, *, members: bool) -> tuple[bytes, Any]:
         """The answer of a call, and the value of one that is too large for it."""
         try:
             value = self._named(name)(*arguments)
+            if members and not isinstance(value, str | list | tuple | set | frozenset | dict):
+                value = list(value)
             shortened = digest(value)
             return (b"#" + shortened, value) if shortened else (b"+" + encode(value, self._keep), None)
         except BaseException as error:  # see `guarded`

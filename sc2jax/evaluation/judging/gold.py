@@ -22,7 +22,7 @@ from sc2jax.evaluation.judging.checks import known_failures, refuse_unknown_fail
 from sc2jax.evaluation.judging.oracles import EXPECTS_NOT_NONE, FLOAT_TOLERANCE, has_fractions
 from sc2jax.evaluation.judging.python_judge import PythonJudge, calls_frame
 from sc2jax.evaluation.judging.values import decode, encode, unwrapped
-from sc2jax.evaluation.sandbox import Ended, Sandbox, TooLarge
+from sc2jax.evaluation.sandbox import Ended, Sandbox, TimedOut, TooLarge
 from sc2jax.evaluation.verdicts import Verdict
 from sc2jax.progress import progress
 from sc2jax.records.manifest import sha256_of
@@ -73,6 +73,8 @@ def remembered_expected(
             if task in benchmark.references:
                 expected[task] = expected_of(benchmark.references[task], candidates, judge.scale)
             verdicts.append((task, judge.judge(benchmark.case(answer, expected.get(task, {})))))
+        except TimedOut:
+            verdicts.append((task, Judged(Verdict.TIMEOUT, "what it returns is not known in time")))
         except (RuntimeError, Ended, TooLarge) as error:
             verdicts.append((task, Judged(Verdict.WRONG, str(error))))
     refuse_unknown_failures(name, verdicts)

@@ -112,5 +112,8 @@ ORACLES: Mapping[str, Oracle] = {
 }
 """The rules of single tasks by their entry points: `find_zero` of HumanEval+, the others of MBPP+."""
 
+UNORDERED = frozenset(name for name, oracle in ORACLES.items() if oracle is _same_set)
+"""Tasks of whose answers only the members count, whatever gives them: an iterator too."""
+
 EXPECTS_NOT_NONE = frozenset(name for name, oracle in ORACLES.items() if oracle is _not_none)
 """Tasks of which only whether the canonical solution returns something is expected."""

@@ -57,7 +57,12 @@ _CAPTURE = "def f(*arguments, **keywords):\n    return arguments, keywords\n"
 def judging_limits(memory_bytes: int) -> Limits:
     """What a candidate, and a judge, may use."""
     return Limits(
-        memory_bytes, disk_bytes=64 << 20, processes=16, open_files=64, frame_bytes=256 << 20, output_bytes=4 << 30
+        memory_bytes,
+        disk_bytes=64 << 20,
+        processes=16,
+        open_files=64,
+        frame_bytes=values.MOST_BYTES + (8 << 20),  # a value, and what stands around it
+        output_bytes=4 << 30,
     )
 
 
@@ -144,9 +149,10 @@ class PythonJudge:
         self, candidate: Contained, expected: Expected, first: int, end: int, deadline: float
     ) -> list["_Answer"]:
         """The answers in the next frame, which are those of the calls from the first on."""
-        lines = _answered(lambda: candidate.receive(deadline)).split(b"\n")
-        if len(lines) > end - first:
+        frame = _answered(lambda: candidate.receive(deadline))
+        if frame.count(b"\n") >= end - first:  # counted first: a list of as many lines would be many times as large
             raise _Decided(Verdict.WRONG, "it answered more often than it was asked")
+        lines = frame.split(b"\n")
         last = first + len(lines) - 1
         answers = [self._answer(expected, first + at, line) for at, line in enumerate(lines[:-1])]
         if lines[-1][:1] == b"#":
@@ -261,7 +267,8 @@ def _batches(limits: list[float]) -> Iterator[tuple[int, int]]:
 
 def calls_frame(name: str, arguments: tuple[bytes, ...], *, timed: bool = False) -> bytes:
     """What asks a candidate for many calls of a function, and how long each takes if `timed`."""
-    return (b"G[" if timed else b"B[") + json.dumps(name).encode() + b",[" + b",".join(arguments) + b"]]"
+    kind = b"G[" if timed else b"S[" if name in oracles.UNORDERED else b"B["
+    return kind + json.dumps(name).encode() + b",[" + b",".join(arguments) + b"]]"
 
 
 def is_decisive(expected: bytes) -> bool:

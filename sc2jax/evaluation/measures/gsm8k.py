@@ -48,5 +48,6 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
 
 
 def cut(written: str) -> str:
-    """The program in what was written: the text up to three newlines or the next question."""
-    return written.split(_HEADING)[-1].strip().split("\n\n\n")[0].split("Q:")[0]
+    """The program in what was written, after a heading or without: up to three newlines, another one, or a question."""
+    program = written.strip().removeprefix(_HEADING).split(_HEADING)[0]
+    return program.strip().split("\n\n\n")[0].split("Q:")[0]

@@ -5,8 +5,10 @@ tokens, and a prompt that ends in a newline costs nearly all of the score. Stops
 which StarCoder2's scores were made with (paper, section 7.1.1): greedy, one sample.
 """
 
+import dataclasses
+
 from sc2jax.benchmarks import humaneval
-from sc2jax.evaluation.benchmark import Benchmark, Groups, gold
+from sc2jax.evaluation.benchmark import Benchmark, Groups, gold, program
 from sc2jax.evaluation.judging.cases import Case, TestsCase
 from sc2jax.evaluation.problems import Problem, Sampling
 from sc2jax.evaluation.samples import Answer
@@ -33,10 +35,10 @@ def read(folder: str, variant: str = "") -> Benchmark:
     def case(answer: Answer, _: Groups) -> Case:
         task = tasks[answer.task_id]
         # A prompt that asks to fill a gap has special tokens, which are no part of the program.
-        sent = None if answer.prompt is None else prompts[answer.task_id]
-        published = task.prompt if sent is None else sent
+        gap = answer.prompt == gaps[answer.task_id].prompt
+        written_after = dataclasses.replace(answer, prompt=prompts[answer.task_id]) if gap else answer
         return TestsCase(
-            program=answer.text if answer.whole else published + answer.text,
+            program=program(written_after, task.prompt),
             helpers=task.prompt + task.canonical_solution,
             tests=task.test,
             names=(task.entry_point,),
@@ -44,14 +46,13 @@ def read(folder: str, variant: str = "") -> Benchmark:
         )
 
     infilled = variant == "infilled"
+    gaps = {name: Problem(name, infill_prompt(prompt, ""), STOPS) for name, prompt in prompts.items()}
+    plain = {name: Problem(name, [prompt], STOPS) for name, prompt in prompts.items()}
     return Benchmark(
         read=read_tasks,
         prompt_rule=INFILLED if infilled else PROMPT_RULE,
         sampling=GREEDY,
-        problems=tuple(
-            Problem(name, infill_prompt(prompt, "") if infilled else [prompt], STOPS)
-            for name, prompt in prompts.items()
-        ),
+        problems=tuple((gaps if infilled else plain).values()),
         golds={name: gold(name, task.canonical_solution) for name, task in tasks.items()},
         case=case,
         texts={name: "".join(task.texts()) for name, task in tasks.items()},

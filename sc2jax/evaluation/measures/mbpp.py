@@ -31,7 +31,7 @@ def read(folder: str, variant: str = "") -> Benchmark:  # noqa: ARG001 (it has o
         task = tasks[answer.task_id]
         tests = "\n".join(task.tests)
         return TestsCase(
-            program=program(answer, prompts[answer.task_id]),
+            program=program(answer, prompts[answer.task_id] + "\n"),  # as it is published, it ends its line
             helpers=task.setup,
             tests=tests,
             names=undefined_names(task.setup, tests, task.code),

@@ -86,6 +86,8 @@ class Frames:
         if self._received > self._limits.output_bytes:
             raise TooLarge(f"more than {self._limits.output_bytes} bytes")
         self._buffer += piece
+        if len(self._buffer) > self._limits.frame_bytes + _HEAD + _PIECE:
+            raise TooLarge("more than a frame that nobody has asked for")
         return bool(piece)
 
     def close(self) -> None:

@@ -43,6 +43,8 @@ def main(setup: Setup) -> None:
 def _start_server(setup: Setup) -> int:
     """Starts the fork server; gives back its number."""
     seen = _give_up_rights(setup)
+    if setup["home"] != "/":
+        view.refuse_below(seen, setup["home"])
     user = os.getuid()
     process = linux.fork_into(server.OUTER_NAMESPACES) if setup["rung"] == 1 else os.fork()
     if process == 0:

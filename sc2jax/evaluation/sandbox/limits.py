@@ -41,7 +41,7 @@ class Limits:
     """Descriptors of each process."""
 
     frame_bytes: int
-    """Largest frame from inside."""
+    """Largest frame from inside, and about the most that waits in the host unread."""
 
     output_bytes: int
     """All frames from inside together, with their lengths."""

@@ -19,11 +19,12 @@ OWN_PROCESS_MARK = 0x5C2A0B57
 """Stands in the programs for the number of the contained process, which is put there when it is known."""
 
 _FILES = """
-access chdir close close_range copy_file_range dup dup2 dup3 faccessat faccessat2 fadvise64 fchdir fcntl fdatasync
-fgetxattr flistxattr flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 getxattr ioctl lgetxattr listxattr
-llistxattr lseek lstat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read
-readahead readlink readlinkat readv sendfile stat statfs statx sync_file_range umask write writev
+access chdir close close_range copy_file_range dup dup2 dup3 faccessat faccessat2 fadvise64 fchdir fdatasync flock
+fstat fstatfs fsync ftruncate getcwd getdents getdents64 lseek lstat newfstatat open openat openat2 pipe pipe2 pread64
+preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv sendfile stat statfs statx
+sync_file_range umask write writev
 """
+_ATTRIBUTES = "fgetxattr flistxattr getxattr lgetxattr listxattr llistxattr"
 _CHANGES = """
 chmod chown creat fallocate fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr futimesat lchown link
 linkat lremovexattr lsetxattr mkdir mkdirat mknod mknodat removexattr rename renameat renameat2 rmdir setxattr symlink
@@ -77,9 +78,10 @@ _CLONE_THREAD = 0x00010000
 _CLONE_NEW = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 _PRCTL = (2, 3, 7, 14, 15, 16, 21, 23, 27, 30, 38, 39, 41, 42, 0x53564D41)
 """Names, what only asks, and no new privileges: never the parent's death, dumping, capabilities, or memory layout."""
-_TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-_OWNERS_OF_FILES = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to another process
-_OWNERS_OF_STREAMS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A)
+"""TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2: nothing changes a file, or tells of networks."""
+_FCNTL = (*range(8), 9, 36, 37, 38, 1030, 1031, 1032)
+"""Descriptors, flags, locks and the size of pipes: never leases, notices of others' accesses, or signals to others."""
 _RLIMIT_CORE = 4
 _AF_UNIX = 1
 _CONNECTED = (1, 5)  # SOCK_STREAM, SOCK_SEQPACKET
@@ -115,9 +117,9 @@ def _allowed(own_container: bool) -> bytes:
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     allowed, refused = _FILES + _MEMORY + _WAITING + _PROCESS + _SOCKET_PAIRS, _REFUSED
     if own_container:
-        allowed += _CHANGES + _OTHER_PROCESSES
+        allowed += _CHANGES + _ATTRIBUTES + " " + _OTHER_PROCESSES
     else:
-        refused += _CHANGES + _OTHER_PROCESSES
+        refused += _CHANGES + _ATTRIBUTES + " " + _OTHER_PROCESSES
     for action, names in ((seccomp.ALLOW, allowed), (seccomp.ERRNO(errno.EPERM), refused)):
         for name in _known(names.split()):
             if own_container or name not in _KILLS:
@@ -130,6 +132,9 @@ def _allowed(own_container: bool) -> bytes:
     for name in ("prlimit64", "sched_setaffinity"):
         rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(0, seccomp.EQ, 0))
     rules.add_rule(seccomp.ALLOW, "setpriority", seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(1, seccomp.EQ, 0))
+    for name, commands in (("ioctl", _IOCTL), ("fcntl", _FCNTL)):
+        for command in commands:
+            rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, command))
     for option in _PRCTL:
         rules.add_rule(seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
     if not own_container:
@@ -149,10 +154,6 @@ def _refusals() -> bytes:
         rules.add_rule(seccomp.KILL_PROCESS, name)
     for flag in _CLONE_NEW:
         rules.add_rule(seccomp.KILL_PROCESS, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
-    for command in (*_TERMINAL_INPUT, *_OWNERS_OF_STREAMS):
-        rules.add_rule(refuse, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, command))
-    for command in _OWNERS_OF_FILES:
-        rules.add_rule(refuse, "fcntl", seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, command))
     # A limit of 0 would send a core dump to the machine's crash handler, a limit of 1 does not: coredump.c.
     rules.add_rule(refuse, "setrlimit", seccomp.Arg(0, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE))
     core, new = seccomp.Arg(1, seccomp.MASKED_EQ, _LOW, _RLIMIT_CORE), seccomp.Arg(2, seccomp.NE, 0)

@@ -41,6 +41,17 @@ def interpreter_view(packages: list[str]) -> View:
     return View((*outermost, *libraries), tuple(hidden))
 
 
+def refuse_below(view: View, folder: str) -> None:
+    """Makes sure that nothing which is to be seen lies in a folder that a sandbox has for itself.
+
+    Raises:
+        OSError: naming what does.
+    """
+    for path in view.shown:
+        if _is_below(home_of(path), folder):
+            raise OSError(f"{path} would be hidden: inside, {folder} is the sandbox's own; install Python elsewhere")
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip("/") + "/")
 

@@ -340,3 +340,37 @@ def test_what_gives_anything_equals_nothing_else(judge):
         "def f(values): return Always()"
     )
     assert judge.judge(with_tests(program, "assert list(f([1])) == [2]")).verdict == Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    "returned", ["iter(x)", "(each for each in x)", "filter(None, x)", "numpy.array(x)", "{1: 0, 2: 0}"]
+)
+def test_where_order_does_not_count_the_members_of_anything_do(judge, returned):
+    def case(members):
+        program = f"import numpy\ndef Diff(x):\n    return {returned}"
+        return CallsCase(program, "Diff", {"base": expected([(([2, 1],), members)])})
+
+    assert judge.judge(case([1, 2])).verdict == Verdict.PASSED
+    assert judge.judge(case([1, 2, 3])).verdict == Verdict.WRONG
+
+
+@pytest.mark.parametrize("returned", ["None", "1", "itertools.count()"])
+def test_what_has_no_members_or_no_end_of_them_does_not_pass(judge, returned):
+    program = f"import itertools\ndef Diff(x):\n    return {returned}"
+    case = CallsCase(program, "Diff", {"base": expected([(([2, 1],), [1, 2])], seconds=0.01)})
+    assert judge.judge(case).verdict in (Verdict.WRONG, Verdict.TIMEOUT, Verdict.MEMORY)
+
+
+def test_more_lines_than_calls_are_counted_before_they_are_taken_apart(judge):
+    program = forged_frame("b'+1\\n' * (10 << 20)")
+    assert judge.judge(calls(program, DOUBLE)).verdict == Verdict.WRONG
+
+
+def forged_frame(content):
+    """A program whose function writes a frame of its own into the pipe of answers."""
+    return (
+        "import os\ndef f(x):\n"
+        f"    frame = {content}\n"
+        "    frame = len(frame).to_bytes(4, 'big') + frame\n"
+        "    while frame:\n        frame = frame[os.write(4, frame):]\n    return 2"
+    )

@@ -1,6 +1,7 @@
 """Frames from an end that nobody can trust."""
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -15,16 +16,15 @@ LIMITS = Limits(0, 0, 0, 0, frame_bytes=1000, output_bytes=3000)
 
 
 @contextlib.contextmanager
-def frames() -> Iterator[tuple[Frames, int, int]]:
+def frames(limits: Limits = LIMITS) -> Iterator[tuple[Frames, int, int]]:
     """The host's end, and the other one: to read from and to write to."""
     reading, writing = os.pipe()
     back_reading, back_writing = os.pipe()
-    ours = Frames(writing, back_reading, LIMITS)
+    ours = Frames(writing, back_reading, limits)
     try:
         yield ours, reading, back_writing
     finally:
-        ours.close()
-        for descriptor in (reading, back_writing):
+        for descriptor in (writing, back_reading, reading, back_writing):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
@@ -124,3 +124,22 @@ def test_sending_goes_on_when_nothing_more_will_come() -> None:
         os.close(reading)
         with pytest.raises(BrokenPipeError):
             ours.send(b"x", soon())
+
+
+def test_what_nobody_has_asked_for_does_not_fill_the_memory() -> None:
+    many = dataclasses.replace(LIMITS, output_bytes=1 << 30)
+    with frames(many) as (ours, reading, writing):
+
+        def flood() -> None:
+            piece = b"\0\0\0\1x" * 10_000
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(writing, piece)
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        with pytest.raises(TooLarge, match="nobody has asked for"):
+            ours.send(b"a" * (1 << 24), soon(60))  # which the other end does not read
+        os.close(reading)
+        ours.close()
+        flooding.join()

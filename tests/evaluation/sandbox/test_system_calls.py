@@ -102,11 +102,21 @@ EVERYWHERE = [
     ("prctl", (1, 0), ENOSYS),
     ("prctl", (4, 0), ENOSYS),
     ("ioctl", (0, 0x5401), ALLOW),
-    ("ioctl", (0, 0x5412), EPERM),
-    ("ioctl", (0, 0x5412 | GARBAGE), EPERM),
+    ("ioctl", (0, 0x541B | GARBAGE), ALLOW),
+    ("ioctl", (0, 0x5412), ENOSYS),  # TIOCSTI
+    ("ioctl", (0, 0x5412 | GARBAGE), ENOSYS),
+    ("ioctl", (0, 0x40086602), ENOSYS),  # FS_IOC_SETFLAGS
+    ("ioctl", (0, 0x401C5820), ENOSYS),  # FS_IOC_FSSETXATTR
+    ("ioctl", (0, 0x8912), ENOSYS),  # SIOCGIFCONF
     ("fcntl", (0, 3), ALLOW),
-    ("fcntl", (0, 8), EPERM),
-    ("fcntl", (0, 10 | GARBAGE), EPERM),
+    ("fcntl", (0, 6), ALLOW),  # F_SETLK
+    ("fcntl", (0, 1030), ALLOW),  # F_DUPFD_CLOEXEC
+    ("fcntl", (0, 8), ENOSYS),  # F_SETOWN
+    ("fcntl", (0, 10 | GARBAGE), ENOSYS),  # F_SETSIG
+    ("fcntl", (0, 15), ENOSYS),  # F_SETOWN_EX
+    ("fcntl", (0, 1024), ENOSYS),  # F_SETLEASE
+    ("fcntl", (0, 1026), ENOSYS),  # F_NOTIFY
+    ("fcntl", (0, 1036), ENOSYS),  # F_SET_RW_HINT
     ("io_uring_setup", (), EPERM),
     ("memfd_create", (), EPERM),
     ("keyctl", (), KILL),
@@ -118,6 +128,7 @@ IN_A_CONTAINER = [
     ("kill", (1, 9), ALLOW),
     ("chmod", (), ALLOW),
     ("unlink", (), ALLOW),
+    ("getxattr", (), ALLOW),
 ]
 ALONE = [
     ("clone", (17,), EPERM),
@@ -134,6 +145,8 @@ ALONE = [
     ("chmod", (), EPERM),
     ("utimensat", (), EPERM),
     ("setxattr", (), EPERM),
+    ("lgetxattr", (), EPERM),
+    ("flistxattr", (), EPERM),
     ("truncate", (), EPERM),
     ("unlink", (), EPERM),
 ]
