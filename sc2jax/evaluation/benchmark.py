@@ -7,9 +7,9 @@ from typing import Any
 from sc2jax.benchmarks.evalplus import Arguments
 from sc2jax.benchmarks.files import Tasks
 from sc2jax.evaluation.judging.cases import Case, Expected
+from sc2jax.evaluation.pass_at_k import KS
 from sc2jax.evaluation.problems import Problem, Sampling
 from sc2jax.evaluation.samples import Answer
-from sc2jax.evaluation.scores import KS
 
 Groups = Mapping[str, Expected]
 

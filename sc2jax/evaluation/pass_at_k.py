@@ -20,6 +20,8 @@ import numpy as np
 
 from sc2jax.json_files import Count
 
+KS = (1, 10, 100)
+"""Of pass@k, where a task has as many samples and its benchmark names no others."""
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 """So that both ends of the interval are draws: (RESAMPLES + 1) * 0.025 is a whole number (Davison and Hinkley,

@@ -15,13 +15,11 @@ import msgspec
 from sc2jax.benchmarks.files import BenchmarkFile
 from sc2jax.errors import UserError
 from sc2jax.evaluation.measures.infilling import edit_similarity
-from sc2jax.evaluation.pass_at_k import Estimate, mean_over_tasks, pass_at_k
+from sc2jax.evaluation.pass_at_k import KS, Estimate, mean_over_tasks, pass_at_k
 from sc2jax.evaluation.verdicts import Verdict
 from sc2jax.json_files import Count, Share, decode_json
 from sc2jax.records.manifest import canonical_json, sha256_of
 
-KS = (1, 10, 100)
-"""Of pass@k, where a task has as many samples."""
 ALL = "all"
 """The group of a benchmark whose tests have none."""
 
