@@ -209,9 +209,9 @@ def test_no_prompt_ends_in_white_space(end) -> None:
     assert Problem("T/9", ["a" + end, Special.FIM_MIDDLE], ()).prompt == f"a{end}<fim_middle>"
 
 
-def test_an_empty_prompt_or_stop_is_a_defect() -> None:
+def test_an_empty_prompt_is_a_damaged_file_and_an_empty_stop_a_defect() -> None:
     for pieces in ([], [""]):
-        with pytest.raises(ValueError, match="empty"):
+        with pytest.raises(UserError, match="prompt of T/9 is empty"):
             Problem("T/9", pieces, ())
     with pytest.raises(ValueError, match="stop of T/9 is empty"):
         Problem("T/9", ["a"], ("b", ""))

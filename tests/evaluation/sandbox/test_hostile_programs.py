@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attacks
 import pyseccomp
@@ -117,15 +119,21 @@ def test_memory_of_the_host_is_not_inside(sandbox: Sandbox, machine: Machine) ->
     assert attacks.run(sandbox, PROGRAMS["the judge in its own memory"], machine).escapes == []
 
 
+@pytest.fixture
+def folder_for_all() -> Iterator[Path]:
+    """A folder that other users may look into; pytest's own may not be."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rung", [1, 2, 3])
-def test_hostile_programs_of_a_user_who_is_not_root(tmp_path_factory: pytest.TempPathFactory, rung: int) -> None:
+def test_hostile_programs_of_a_user_who_is_not_root(folder_for_all: Path, rung: int) -> None:
     python = shutil.which("python3", path="/usr/bin")
     if os.getuid() != 0 or not python:
         pytest.skip("needs root, to become another user, and the system's own Python, which others may run")
-    folder = tmp_path_factory.mktemp("other")
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)
+    folder = folder_for_all
     code = shutil.copytree(ROOT / "sc2jax/evaluation/sandbox", folder / "sc2jax/evaluation/sandbox")
     for name in ("__init__.py", "errors.py", "evaluation/__init__.py"):
         shutil.copy(ROOT / "sc2jax" / name, folder / "sc2jax" / name)
