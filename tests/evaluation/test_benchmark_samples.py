@@ -136,6 +136,13 @@ def test_a_gzip_cut_off_damaged_or_none_is_refused(tmp_path) -> None:
             read_samples(str(path), TASKS)
 
 
+def test_gzip_that_is_not_called_so_is_said_to_be(tmp_path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(UserError, match=r"is gzip; give the file a name that ends in \.gz"):
+        read_samples(str(path), TASKS)
+
+
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sc2jax.evaluation.samples._LONGEST_LINE", 1000)
     path = write(tmp_path / "a.gz", theirs("T/0"), theirs("T/1", "x" * 2000))

@@ -169,6 +169,7 @@ def test_samples_of_other_models_are_judged(tmp_path, folder):
     lines += [{"task_id": "HumanEval/13", "completion": "    return x + 13\0"}]
     assert command(tmp_path / "run", folder, write_samples(tmp_path / "other.jsonl", lines)) == 0
     scores = json.loads((tmp_path / "run/evaluate/humaneval/verdicts/scores.json").read_bytes())
+    assert scores["model"] == "other.jsonl"
     assert scores["verdicts"]["all"]["passed"] == 13
     assert scores["verdicts"]["all"]["wrong"] == 1
     assert not (tmp_path / "run/evaluate/humaneval/samples").exists()
@@ -245,6 +246,16 @@ def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_is_judg
     said = capsys.readouterr()
     assert f"{tmp_path}/other/evaluate/humaneval/verdicts" in said.err
     assert "solutions" not in said.out
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path, folder, answers, capsys):
+    answers(str(folder), "humaneval", {})
+    assert command(tmp_path / "run", folder) == 0
+    capsys.readouterr()
+    assert command(tmp_path / "run", folder, f"--compare={tmp_path}/run/") == 2
+    said = capsys.readouterr()
+    assert "cannot be compared with itself" in said.err
+    assert "rung" not in said.out  # nothing was opened for it
 
 
 def test_a_benchmark_named_twice_is_measured_once(tmp_path, folder, answers, capsys):
