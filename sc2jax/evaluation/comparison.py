@@ -11,10 +11,10 @@ from sc2jax.errors import UserError
 from sc2jax.evaluation.pass_at_k import Estimate, excludes_zero, mean_over_tasks, paired_difference
 from sc2jax.evaluation.score_page import drawn, scores_environment, verdict_words
 from sc2jax.evaluation.scores import (
-    ALL,
     Judged,
     Scores,
     group_verdicts,
+    group_words,
     judged_digest,
     natural,
     passed_by_group,
@@ -112,8 +112,8 @@ def in_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:
             if one.difference is not None:
                 low, high = (signed(one.difference[end]) for end in ("low", "high"))
                 beside = f", {signed(one.difference['value'])} points to {runs[0].name} ({low} to {high})"
-            group = "" if metric.group == ALL else f"{metric.group} "
-            yield f"{one.run}: {group}{metric.name} {one.value['value']:.1%}{beside}"
+            what = f"{group_words(metric.group)} {metric.name}".lstrip()
+            yield f"{one.run}: {what} {one.value['value']:.1%}{beside}"
 
 
 def compared_metrics(runs: Sequence[ComparedRun]) -> list[Metric]:

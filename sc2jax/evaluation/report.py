@@ -14,7 +14,7 @@ from sc2jax.evaluation.measures.bits_per_byte import BitsPerByte, Rates
 from sc2jax.evaluation.measures.infilling import Infilling, InfillRates, InfillSample
 from sc2jax.evaluation.not_measured import NotMeasured
 from sc2jax.evaluation.pass_at_k import Estimate
-from sc2jax.evaluation.scores import ALL, Scores, metric_rows
+from sc2jax.evaluation.scores import Scores, group_words, metric_rows
 from sc2jax.inference.samples import CompletionSample
 from sc2jax.pages import page_environment
 from sc2jax.records.statistics import CorpusStatistics
@@ -155,7 +155,7 @@ def _language_rates(bits: BitsPerByte | NotMeasured) -> list[tuple[str, Rates]]:
 
 def _benchmark_rows(benchmarks: Mapping[str, Scores]) -> list[tuple[Scores, str, str, Estimate]]:
     return [
-        (scores, "" if group == ALL else group, name, one)
+        (scores, group_words(group), name, one)
         for _, scores in sorted(benchmarks.items())
         for group, name, one in metric_rows(scores["metrics"])
     ]

@@ -16,13 +16,13 @@ from sc2jax.evaluation.pass_at_k import RESAMPLES, Estimate
 from sc2jax.evaluation.published import Row, beside
 from sc2jax.evaluation.report import flat, shortened
 from sc2jax.evaluation.scores import (
-    ALL,
     Judged,
     Metrics,
     Sample,
     Sampling,
     Scores,
     group_verdicts,
+    group_words,
     metric_rows,
     natural,
 )
@@ -135,7 +135,7 @@ def scores_environment() -> jinja2.Environment:
         "tail": lambda text: shortened(text, -_MOST_CHARACTERS),
         "detail": lambda text: shortened(text, _MOST_OF_A_DETAIL),
         "verdict": verdict_words,
-        "group": lambda group: "" if group == ALL else group,
+        "group": group_words,
     }
     return environment
 

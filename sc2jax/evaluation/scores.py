@@ -185,6 +185,11 @@ def group_verdicts(one: Judged) -> Mapping[str, Verdict]:
     return one["groups"] or {ALL: one["verdict"]}
 
 
+def group_words(group: str) -> str:
+    """A group of tests for a reader; "" for all of a benchmark that has none."""
+    return "" if group == ALL else group
+
+
 def task_values(tallies: Mapping[str, Sequence[bool]], k: int) -> dict[str, float]:
     """Pass@k of each task."""
     return {task: pass_at_k(len(passed), sum(passed), k) for task, passed in tallies.items()}
@@ -212,7 +217,7 @@ def read_scores_json(content: bytes, where: str) -> Scores:
 def summary(scores: Scores) -> str:
     """The scores in a sentence."""
     found = [
-        f"{'' if group == ALL else f'{group} '}{name} {one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+        f"{group_words(group)} {name}".lstrip() + f" {one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
         for group, metrics in scores["metrics"].items()
         for name, one in metrics.items()
     ]

@@ -54,11 +54,7 @@ def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
             f"evaluation.samples_file holds samples of one benchmark, and {len(names)} are asked for; name "
             "one, with --config=evaluate:NAME"
         )
-    for other in _others(run):  # which are compared at the end, and told to be missing now
-        if storage.absolute(other.workdir) == storage.absolute(run.workdir):
-            raise UserError(f"{run.workdir} cannot be compared with itself; name other runs with --compare")
-        for name in names:
-            _compared(other, name)
+    others = {name: _others(run, name) for name in names}  # before anything is judged: one may be missing
     with open_bench(judging_limits(config.judge_memory), rung=config.sandbox, unsafe=config.unsafe) as bench:
         say(f"judging on rung {bench.candidates.rung} of the sandbox")
         memory = _memory()
@@ -66,7 +62,7 @@ def _measure_benchmarks(run: Run, model: Callable[[], LoadedModel]) -> None:
         for measured in prepared:
             measure(run, measured, model)
     for name in names if config.compare else ():
-        _compare(run, name)
+        _compare([_compared(run, name), *others[name]], run, name)
 
 
 def _memory() -> str:
@@ -80,8 +76,7 @@ def _memory() -> str:
     return ""
 
 
-def _compare(run: Run, name: str) -> None:
-    compared = [_compared(one, name) for one in (run, *_others(run))]
+def _compare(compared: list[ComparedRun], run: Run, name: str) -> None:
     for line in in_lines(compared):
         say(line)
     page = storage.absolute(join(run.workdir, f"evaluate/{name}/comparison.html"))
@@ -93,9 +88,12 @@ def _compared(run: Run, name: str) -> ComparedRun:
     return ComparedRun(storage.absolute(run.workdir), read_scores_of(run, name), read_judged(run, name))
 
 
-def _others(run: Run) -> list[Run]:
-    """The runs that this one is compared with."""
-    return [Run(run.settings, folder) for folder in run.settings.evaluation.compare]
+def _others(run: Run, name: str) -> list[ComparedRun]:
+    """The runs that this one is to be compared with."""
+    folders = run.settings.evaluation.compare
+    if storage.absolute(run.workdir) in map(storage.absolute, folders):
+        raise UserError(f"{run.workdir} cannot be compared with itself; name other runs with --compare")
+    return [_compared(Run(run.settings, folder), name) for folder in folders]
 
 
 def _measure_heldout(this: Run, model: Callable[[], LoadedModel]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from forgeries import WITH_FRAMES
 
 from sc2jax.evaluation.benchmark import Reference
 from sc2jax.evaluation.judging import cases, python_judge
@@ -362,15 +363,5 @@ def test_what_has_no_members_or_no_end_of_them_does_not_pass(judge, returned):
 
 
 def test_more_lines_than_calls_are_counted_before_they_are_taken_apart(judge):
-    program = forged_frame("b'+1\\n' * (10 << 20)")
+    program = f"{WITH_FRAMES}\ndef f(x):\n    frame(b'+1\\n' * (10 << 20))\n    return 2"
     assert judge.judge(calls(program, DOUBLE)).verdict == Verdict.WRONG
-
-
-def forged_frame(content):
-    """A program whose function writes a frame of its own into the pipe of answers."""
-    return (
-        "import os\ndef f(x):\n"
-        f"    frame = {content}\n"
-        "    frame = len(frame).to_bytes(4, 'big') + frame\n"
-        "    while frame:\n        frame = frame[os.write(4, frame):]\n    return 2"
-    )
