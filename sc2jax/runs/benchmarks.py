@@ -34,7 +34,9 @@ from sc2jax.runs.run import Run, say
 from sc2jax.settings import part
 from sc2jax.storage import join
 
-VERSION = 1
+SAMPLES_VERSION, VERDICTS_VERSION = 1, 2
+"""Raised when a change to a half changes its results."""
+
 SAMPLES = "samples.jsonl"
 _ENVIRONMENT = "SC2JAX_BENCHMARKS"
 
@@ -117,7 +119,7 @@ def _samples_stage(run: Run, measured: Measured, model: Callable[[], Writer]) ->
         "seed": settings.seed,
     }
     digests = input_digests(run, SAMPLED[measured.name]) | {"benchmark": benchmark.read.file["content_sha256"]}
-    stage = Stage(f"{measured.name}-samples", VERSION, sections, digests, write, resumes=True)
+    stage = Stage(f"{measured.name}-samples", SAMPLES_VERSION, sections, digests, write, resumes=True)
     return stage
 
 
@@ -168,7 +170,7 @@ def _verdicts_stage(run: Run, measured: Measured) -> Stage:
         return outputs, {}
 
     sections = {"judging": judging, "facts": dict(facts), "seed": settings.seed}
-    stage = Stage(f"{measured.name}-verdicts", VERSION, sections, digests, write, resumes=True)
+    stage = Stage(f"{measured.name}-verdicts", VERDICTS_VERSION, sections, digests, write, resumes=True)
     return stage
 
 
