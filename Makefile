@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 SOURCE ?=
+PART ?=
 
 .PHONY: quickstart test test-slow lint typecheck imports check settings lock clean
 
@@ -14,10 +15,10 @@ quickstart: $(VENV)/run.stamp
 	@echo "the program is $(BIN)/sc2jax; after \`. $(BIN)/activate\`, sc2jax"
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 test-slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2 -m slow tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(if $(PART),--part=$(PART)) tests
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -1,9 +1,10 @@
-"""What every test runs under: eight virtual CPU devices, strict ranks, and no network."""
+"""What every test runs under: eight virtual CPU devices, strict ranks, no network; and which tests are slow."""
 
 import gc
 import hashlib
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["DAFT_ANALYTICS_ENABLED"] = "0"
-# Many tests compile the same programs.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Many tests compile the same programs, small ones most of all; one may name a folder that outlives this checkout.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import pytest
 from hypothesis import settings
@@ -30,6 +31,41 @@ if TYPE_CHECKING:
 # Deadlines measure the machine; the same examples are drawn every time.
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
+
+
+SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
+"""Tests that took more than some seconds when they were last measured, an id a line; others say `slow` themselves."""
+_SECONDS: dict[str, float] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="run the K-th of N parts of the tests, from 0 to N - 1")
+    parser.addoption(
+        "--list-slow", metavar="SECONDS", type=float, help=f"write the tests that take longer to {SLOW_TESTS.name}"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = set(SLOW_TESTS.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker(pytest.mark.slow)
+    if part := config.getoption("part"):
+        chosen, parts = map(int, part.split("/"))
+        items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % parts == chosen]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        _SECONDS[report.nodeid] = report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    limit = session.config.getoption("list_slow")
+    if limit is not None and not hasattr(session.config, "workerinput"):
+        slow = sorted(test for test, seconds in _SECONDS.items() if seconds > limit)
+        SLOW_TESTS.write_text("".join(f"{test}\n" for test in slow), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

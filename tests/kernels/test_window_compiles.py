@@ -37,12 +37,14 @@ class Case:
     segmented: bool = True
 
 
-RELEASED = [
-    Case(chip, size.num_heads, size.num_kv_heads, sequence, sequence)
-    for size in SIZES.values()
-    for sequence in (4096, 16384)
+RELEASED = {
+    chip: [
+        Case(chip, size.num_heads, size.num_kv_heads, sequence, sequence)
+        for size in SIZES.values()
+        for sequence in (4096, 16384)
+    ]
     for chip in BRANCH_DELAYS
-]
+}
 REPRESENTATIVE = [
     Case("v5e", 48, 4, 16384, 16384),
     Case("v6e", 48, 4, 16384, 16384, rotates=False, segmented=False),
@@ -99,7 +101,10 @@ def compile_in_one_process(cases: list[Case]) -> list[str]:
     "cases",
     [
         pytest.param(REPRESENTATIVE, id="representative"),
-        pytest.param(RELEASED, id="released", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        *(
+            pytest.param(cases, id=f"released on {chip}", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
+            for chip, cases in RELEASED.items()
+        ),
     ],
 )
 def test_kernels_compile_for_tpus(cases: list[Case]) -> None:
