@@ -5,11 +5,12 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
-from sc2jax.corpus.sources.git_trees import working_tree
+from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import is_license_file, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import (
     SKIPPED_FOLDERS,
+    FoundFile,
     FoundRepository,
     folder_entries,
     kind_of,
@@ -44,13 +45,18 @@ def packages_of(
         found = [entry.path] if kind == "file" else list(walk_files(entry.path, left_out, trees, missing))
         if found:
             base = root if kind == "file" else entry.path
-            files, not_taken = (
-                [(as_text(os.path.relpath(path, base)), path) for path in at] for at in (found, missing)
-            )
+            files = [FoundFile(as_text(os.path.relpath(path, base)), os.fsencode(path)) for path in found]
+            not_taken = [(as_text(os.path.relpath(path, base)), _linked(path, files)) for path in missing]
             repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
     _attach_licenses(entries, repositories, left_out)
-    found_trees = (working_tree(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
+    found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
     return repositories + [tree for tree in found_trees if tree]
+
+
+def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:
+    """The file of a repository that a link leads to."""
+    target = os.fsencode(os.path.realpath(link))
+    return next((file for file in files if file.location == target), None)
 
 
 def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterator[tuple[os.DirEntry[str], str]]:
@@ -87,7 +93,9 @@ def _attach_licenses(entries: Sequence[os.DirEntry[str]], packages: list[FoundRe
     for package in packages:
         if not package.licenses:
             package.licenses += [
-                path for name, path in loose.items() if name not in claimed and path != package.files[0][1]
+                path
+                for name, path in loose.items()
+                if name not in claimed and os.fsencode(path) != package.files[0].location
             ]
     for name in by_name.keys() - claimed:
         by_name[name].licenses_unknown = some_unknown

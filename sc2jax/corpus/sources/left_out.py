@@ -23,33 +23,57 @@ _DIGEST_SPACE = 1 << 256
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """A kind of what is left out, in words; one without a remedy is nothing that anybody should mend."""
+    """A kind of what is left out, in words.
+
+    One without a remedy is nothing that anybody should mend; a harmless one is named, but never ends the work.
+    """
 
     one: str
     many: str
     remedy: str = ""
+    harmless: bool = False
 
 
 REASONS: dict[str, Reason] = {
     "unreadable_git": Reason(
-        "working tree whose .git cannot be read as a git repository",
-        "working trees whose .git cannot be read as a git repository",
-        "repair it, or remove .git to take the folder as plain files",
+        "git repository that cannot be read as one",
+        "git repositories that cannot be read as such",
+        "repair it (`git fsck`), or remove .git to take the folder as plain files",
     ),
     "git_elsewhere": Reason(
-        "working tree whose .git leads out of the source to a place that does not know it",
-        "working trees whose .git leads out of the source to a place that does not know them",
+        "git repository that leads out of the source to a place that does not know it",
+        "git repositories that lead out of the source to places that do not know them",
         "name a folder that holds both as the source, or a clone",
     ),
-    "no_index": Reason(
-        "working tree without an index, which tracks no file",
-        "working trees without an index, which track no file",
-        "run `git reset` in it, or remove .git to take the folder as plain files",
+    "no_commit": Reason(
+        "git repository without a commit",
+        "git repositories without a commit",
+        "commit its files, or remove .git to take the folder as plain files",
     ),
-    "bare_repository": Reason(
-        "bare git repository, which has no files to read",
-        "bare git repositories, which have no files to read",
-        "name a clone with a working tree, and move the bare one out of the source",
+    "damaged_object": Reason(
+        "file whose content git cannot read",
+        "files whose contents git cannot read",
+        "repair the repository (`git fsck`), or clone it anew",
+    ),
+    "damaged_folder": Reason(
+        "folder of a commit that git cannot read",
+        "folders of commits that git cannot read",
+        "repair the repository (`git fsck`), or clone it anew",
+    ),
+    "missing_object": Reason(
+        "file whose content is not in its clone",
+        "files whose contents are not in their clones",
+        "clone the repository anew, without a filter",
+    ),
+    "missing_folder": Reason(
+        "folder of a commit that is not in its clone",
+        "folders of commits that are not in their clones",
+        "clone the repository anew, without a filter",
+    ),
+    "too_many_paths": Reason(
+        "repository with more paths than are listed of one",
+        "repositories with more paths than are listed of one",
+        "look whether its folders name each other",
     ),
     "unreadable_folder": Reason(
         "folder that cannot be read", "folders that cannot be read", "make it readable, or remove it"
@@ -68,8 +92,8 @@ REASONS: dict[str, Reason] = {
         "run the same command again",
     ),
     "unsafe_path": Reason(
-        "tracked path that leads out of its working tree",
-        "tracked paths that lead out of their working trees",
+        "committed path that leads out of its repository",
+        "committed paths that lead out of their repositories",
         "clone the repository anew",
     ),
     "same_name": Reason(
@@ -80,8 +104,18 @@ REASONS: dict[str, Reason] = {
     "link": Reason("link", "links"),
     "special_file": Reason("pipe, socket or device", "pipes, sockets or devices"),
     "submodule": Reason("submodule", "submodules"),
-    "not_in_working_tree": Reason(
-        "tracked path that is not in the working tree", "tracked paths that are not in the working tree"
+    "too_deep": Reason("folder below 64 others", "folders below 64 others"),
+    "modified": Reason(
+        "file that is not in the working tree as it was committed, which is how it is taken",
+        "files that are not in working trees as they were committed, which is how they are taken",
+        "commit them to have them as they lie",
+        harmless=True,
+    ),
+    "untracked": Reason(
+        "file or folder in a working tree that is not committed",
+        "files or folders in working trees that are not committed",
+        "commit them to have them taken",
+        harmless=True,
     ),
 }
 
@@ -127,7 +161,7 @@ class LeftOut:
             UserError: it should be mended, and such faults end the work.
         """
         remedy = REASONS[fault.reason].remedy
-        if remedy and self._stop:
+        if remedy and self._stop and not REASONS[fault.reason].harmless:
             raise fault.as_user_error() from fault
         below = fault.location.removeprefix(self._root).lstrip("/")
         name = as_text(below or os.path.basename(self._root))  # noqa: PTH119

@@ -1,25 +1,26 @@
 """The listing: which repositories and files the sources hold, by name and content, before anything is decided on them.
 
-A repository is a git working tree, else a top-level folder or file of a source. Nothing below a working tree is looked
-at that git does not track. Symbolic links are never followed, but for that of a licence to a file of its repository;
-nothing outside of a source is read but a git folder that names a working tree in it as its own. What is broken does not
-keep the rest from being listed, and is counted.
+A repository is one of git, else a top-level folder or file of a source. Of one of git the files are those of the commit
+that is checked out. Symbolic links are never followed, but for that of a licence to a file of its repository; nothing
+outside of a source is read but a git folder that names a working tree in it as its own. What is broken does not keep
+the rest from being listed, and is counted.
 """
 
 import dataclasses
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from sc2jax.corpus.sources.contents import Content, read_contents
 from sc2jax.corpus.sources.folders import SourceFolder, packages_of
-from sc2jax.corpus.sources.git_trees import working_tree
+from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_line
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES, licensed_folder, promises_license
-from sc2jax.corpus.sources.walk import FoundRepository, folder_entries, read_bytes, refuse_bare
+from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, folder_entries, is_git
 from sc2jax.errors import UserError
 from sc2jax.storage import is_url
 
@@ -33,7 +34,7 @@ FILES = pa.schema(
         pa.field("swhid", pa.string()),
     ]
 )
-"""A file as found: `location` is where its bytes lie; `swhid` is "" where it is too large to be read."""
+"""A file as found: `location` is that of its bytes (`contents.py`); `swhid` is "" where it is too large to be read."""
 
 LICENSE_FILES = pa.schema(
     [
@@ -102,46 +103,51 @@ def _files_and_licenses(
     """The rows of a repository in both tables."""
     rows, license_rows = [], []
     taken = ""
-    for path, location in sorted(repository.files):
+    for file in sorted(repository.files, key=lambda file: (file.path, file.location)):
+        place = _place(repository, file)
         try:
-            if path == taken:
-                raise SourceError("same_name", location)
-            size, swhid = _identify(location, max_file_bytes)
+            if file.path == taken:
+                raise SourceError("same_name", place)
+            size, swhid = _identify(file, max_file_bytes)
         except SourceError as fault:
-            left_out.add(fault)
+            left_out.add(SourceError(fault.reason, place, fault.detail))
         else:
-            rows.append((repository.name, path, os.fsencode(location), repository.revision, size, swhid))
-            taken = path
-        folder = licensed_folder(path)
+            rows.append((repository.name, file.path, file.location, repository.revision, size, swhid))
+            taken = file.path
+        folder = licensed_folder(file.path)
         if folder is not None:
-            license_rows += _license_rows(repository.name, folder, path, location, left_out)
-    known = {location for _, location in repository.files}
-    for path, location in sorted(repository.missing):
-        target = os.path.realpath(location)
-        license_rows += _license_rows(
-            repository.name, path.rpartition("/")[0], path, target if target in known else "", left_out
-        )
+            license_rows += _license_rows(repository.name, folder, file.path, file, left_out)
+    for path, target in sorted(repository.missing, key=lambda each: each[0]):
+        license_rows += _license_rows(repository.name, path.rpartition("/")[0], path, target, left_out)
     for location in repository.licenses:
-        license_rows += _license_rows(repository.name, "", location, location, left_out)
+        file = FoundFile(location, os.fsencode(location)) if location else None
+        license_rows += _license_rows(repository.name, "", location, file, left_out)
     if repository.licenses_unknown:
         license_rows.append((repository.name, "", b"", "", True))
     return rows, license_rows
 
 
-def _license_rows(repository: str, folder: str, path: str, location: str, left_out: LeftOut) -> list[tuple]:
+def _place(repository: FoundRepository, file: FoundFile) -> str:
+    """Where a file lies on disk, or would lie if it were not in an archive or a repository's objects."""
+    if b"\0" in file.location:
+        return f"{repository.source}/{repository.name}/{file.path}"
+    return os.fsdecode(file.location)
+
+
+def _license_rows(repository: str, folder: str, path: str, file: FoundFile | None, left_out: LeftOut) -> list[tuple]:
     """The row of a file that may tell of a licence; none for one that does not promise to, and is too long to do so.
 
-    Nothing is read where `location` is "".
+    Nothing is read where there is no file.
     """
     promised = promises_license(path)
     try:
-        size, swhid = _identify(location, MAX_LICENSE_BYTES + 1) if location else (0, "")
+        size, swhid = _identify(file, MAX_LICENSE_BYTES + 1) if file else (0, "")
     except SourceError as fault:
         left_out.add(fault)
         size, swhid = 0, ""
     if size > MAX_LICENSE_BYTES and not promised:
         return []
-    return [(repository, folder, os.fsencode(location), swhid, promised)]
+    return [(repository, folder, file.location if file else b"", swhid, promised)]
 
 
 def git_blob_id(content: bytes) -> str:
@@ -149,19 +155,20 @@ def git_blob_id(content: bytes) -> str:
     return "swh:1:cnt:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def read_listed(location: str, swhid: str, max_file_bytes: int) -> bytes:
-    """The content of a file that was listed.
+def read_listed(locations: Sequence[bytes], swhids: Sequence[str], limit: int) -> Iterator[Content]:
+    """The content of files that were listed, in order; or why one cannot be read, as where it is another one by now."""
+    for swhid, content in zip(swhids, read_contents(locations, limit), strict=True):
+        if isinstance(content, SourceError):
+            reason = "changed" if content.reason in _OF_DISKS else content.reason
+            yield SourceError(reason, content.location, content.detail)
+        elif git_blob_id(content) != swhid:
+            yield SourceError("changed", "")
+        else:
+            yield content
 
-    Raises:
-        SourceError: it is another file by now, or cannot be read any more.
-    """
-    try:
-        content = read_bytes(location, max_file_bytes)
-    except SourceError as fault:
-        raise SourceError("changed", location, fault.detail) from fault
-    if git_blob_id(content) != swhid:
-        raise SourceError("changed", location)
-    return content
+
+_OF_DISKS = ("unreadable_file", "unreadable_folder")
+"""What a file that could be read when it was listed has become."""
 
 
 def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
@@ -172,26 +179,15 @@ def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOu
         entries = folder_entries(root)
     except SourceError as fault:
         raise fault.as_user_error() from fault
-    if any(entry.name == ".git" for entry in entries):
-        tree = working_tree(root, root, os.path.basename(root), left_out)  # noqa: PTH119
-        found = [tree] if tree else []
+    if is_git(entries):
+        repository = git_repository(root, root, os.path.basename(root), left_out)  # noqa: PTH119
+        found = [repository] if repository else []
     else:
-        found = _packages(source, root, entries, output, left_out)
+        _refuse_output_inside(source.root, root, output)
+        found = packages_of(source, root, entries, left_out)
     if not any(repository.files for repository in found) and not left_out:
         raise UserError(f"the source {source.root} holds no files; name a folder of repositories or a git working tree")
     return found
-
-
-def _packages(
-    source: SourceFolder, root: str, entries: list[os.DirEntry[str]], output: str, left_out: LeftOut
-) -> list[FoundRepository]:
-    try:
-        refuse_bare(root, entries)
-    except SourceError as fault:
-        left_out.add(fault)
-        return []
-    _refuse_output_inside(source.root, root, output)
-    return packages_of(source, root, entries, left_out)
 
 
 def _under_names_of_their_own(
@@ -236,14 +232,21 @@ def _refuse_output_inside(name: str, root: str, output: str) -> None:
         )
 
 
-def _identify(location: str, max_file_bytes: int) -> tuple[int, str]:
-    try:
-        size = os.lstat(location).st_size
-    except OSError as error:
-        raise SourceError("unreadable_file", location, error.strerror or str(error)) from error
+def _identify(file: FoundFile, max_file_bytes: int) -> tuple[int, str]:
+    """The number of bytes of a file and the identifier of its content; "" for one that is too large to be read."""
+    size = file.size
+    if size < 0:
+        try:
+            size = os.lstat(file.location).st_size
+        except OSError as error:
+            raise SourceError("unreadable_file", os.fsdecode(file.location), error.strerror or str(error)) from error
     if size >= max_file_bytes:
         return size, ""
-    content = read_bytes(location, max_file_bytes)
+    if file.swhid:
+        return size, file.swhid
+    (content,) = read_contents([file.location], max_file_bytes)
+    if isinstance(content, SourceError):
+        raise content
     return len(content), git_blob_id(content)
 
 

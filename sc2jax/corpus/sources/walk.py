@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 from sc2jax.corpus.sources.license_files import promises_license
@@ -14,6 +14,42 @@ _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link or a pipe that takes a file's place after it was looked at is not followed or waited for."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as a source holds it.
+
+    Attributes:
+        path: in its repository.
+        location: of its bytes (see `contents.py`).
+        size: in bytes; -1 where that is not known yet.
+        swhid: the Software Heritage identifier of its content, or "" where that is not known yet.
+    """
+
+    path: str
+    location: bytes
+    size: int = -1
+    swhid: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a repository comes from, as far as it says so: texts, "" where it does not.
+
+    Attributes:
+        url: that it was cloned from.
+        branch: that is checked out, such as `refs/heads/main`.
+        directory: the Software Heritage identifier of the tree of its commit.
+        revision_date: when its commit was written, in UTC, such as 2023-07-26T10:00:00Z.
+        committer_date: when it was committed.
+    """
+
+    url: str = ""
+    branch: str = ""
+    directory: str = ""
+    revision_date: str = ""
+    committer_date: str = ""
+
+
 @dataclasses.dataclass
 class FoundRepository:
     """A repository as a source holds it.
@@ -22,19 +58,22 @@ class FoundRepository:
         source: the folder that was named as a source.
         name: unique within its source.
         revision: the Software Heritage identifier of its commit, or "".
-        files: the path of each in the repository, and its location on disk.
-        missing: the path of each file or link whose name promises a licence, and that is not taken, with its location.
-        licenses: locations outside of the repository that speak for all of it.
+        files: those that it holds.
+        missing: the path of each thing whose name promises a licence, and that is no file which is taken, with the
+            file that it leads to, if there is one.
+        licenses: locations on disk, outside of the repository, that speak for all of it.
         licenses_unknown: whether there may be others, which cannot be read.
+        origin: where it comes from.
     """
 
     source: str
     name: str
     revision: str
-    files: list[tuple[str, str]]
-    missing: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    files: list[FoundFile]
+    missing: list[tuple[str, FoundFile | None]] = dataclasses.field(default_factory=list)
     licenses: list[str] = dataclasses.field(default_factory=list)
     licenses_unknown: bool = False
+    origin: Origin = Origin()
 
 
 def read_bytes(location: str, limit: int) -> bytes:
@@ -76,11 +115,10 @@ def walk_files(
         folder = waiting.pop()
         try:
             entries = folder_entries(folder)
-            if any(entry.name == ".git" for entry in entries):
+            if is_git(entries):
                 if nested is not None:
                     nested.append(folder)
                 continue
-            refuse_bare(folder, entries)
         except SourceError as fault:
             left_out.add(fault)
             continue
@@ -120,17 +158,22 @@ def kind_of(entry: os.DirEntry[str], left_out: LeftOut) -> str:
     return ""
 
 
-def refuse_bare(folder: str, entries: Iterable[os.DirEntry[str]]) -> None:
-    """Refuses a repository without a working tree: its files are packed, and would be missed without a word.
+def is_git(entries: Sequence[os.DirEntry[str]]) -> bool:
+    """Whether these are what lies in a working tree of git, or in a repository without one."""
+    return any(entry.name == ".git" for entry in entries) or is_bare(entries)
 
-    Raises:
-        SourceError: it is one.
-    """
+
+def is_bare(entries: Iterable[os.DirEntry[str]]) -> bool:
+    """Whether these are what lies in a git folder: a bare repository, without a working tree."""
     kinds = {entry.name: entry for entry in entries}
-    if (
+    return (
         {"HEAD", "objects", "refs"} <= kinds.keys()
         and kinds["HEAD"].is_file(follow_symlinks=False)
         and kinds["objects"].is_dir(follow_symlinks=False)
         and kinds["refs"].is_dir(follow_symlinks=False)
-    ):
-        raise SourceError("bare_repository", folder)
+    )
+
+
+def lies_in(folder: str, path: str) -> bool:
+    """Whether a path without links is a folder or lies below it."""
+    return os.path.commonpath([folder, path]) == folder

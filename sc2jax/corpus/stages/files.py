@@ -4,7 +4,6 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +16,8 @@ from sc2jax.corpus.engine import map_units
 from sc2jax.corpus.language import is_excluded, language_of_interpreter, language_of_name
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.outcomes import funnel_line
-from sc2jax.corpus.sources.left_out import LeftOut, SourceError
+from sc2jax.corpus.sources.contents import Content
+from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError
 from sc2jax.corpus.sources.listing import FILES, Listing, read_listed
 from sc2jax.corpus.stages.filters import FILTERS, FileBatch
 from sc2jax.corpus.stages.licenses import covering, license_type, licenses_by_folder
@@ -42,7 +42,6 @@ _DECISIONS = ("decoding", "language", "license", "filters")
 """What decides on a file, in this order: a line of the funnel each."""
 
 _LEFT_OUT = "", "", ""
-_NAME_AND_DETAIL = ("repository", "path", "detail")
 
 
 def write_files(
@@ -62,7 +61,7 @@ def write_files(
     kept = PartWriter(folder, "kept", SOURCE_FILE, parts_config.part_bytes)
     rejects = PartWriter(folder, "rejects", REJECTED_FILE, parts_config.part_bytes)
     dropped: dict[tuple[str, str], tuple[int, int]] = {}
-    changed = LeftOut()
+    unread = LeftOut()
     decide = functools.partial(decide_files, source_config=source_config, filter_config=filter_config)
     with map_units(listed, cuts, decide, DECIDED) as decided:
         for table in progress(decided, total=len(cuts), desc="files", unit="batch"):
@@ -74,9 +73,9 @@ def write_files(
             for stage, reason, lost_bytes in zip(*columns, strict=True):
                 files, total = dropped.get((stage, reason), (0, 0))
                 dropped[stage, reason] = files + 1, total + lost_bytes
-            _count_changed(lost.filter(pc.equal(lost["reason"], "changed")), changed)
+            _count_unread(lost.filter(pc.is_in(lost["reason"], pa.array(REASONS))), unread)
     funnel = _file_funnel(len(size), int(size.sum()), dropped)
-    return kept.finish() + rejects.finish(), {"funnel": funnel, "left_out": changed.statistics}
+    return kept.finish() + rejects.finish(), {"funnel": funnel, "left_out": unread.statistics}
 
 
 def decide_files(rows: pa.Table, source_config: SourceConfig, filter_config: FilterConfig) -> pa.Table:
@@ -102,17 +101,23 @@ def decide_files(rows: pa.Table, source_config: SourceConfig, filter_config: Fil
     return table
 
 
-def _count_changed(lost: pa.Table, changed: LeftOut) -> None:
-    for repository, path, detail in zip(*(lost[name].to_pylist() for name in _NAME_AND_DETAIL), strict=True):
-        changed.add(SourceError("changed", f"{repository}/{path}", detail))
+def _count_unread(lost: pa.Table, unread: LeftOut) -> None:
+    columns = (lost[name].to_pylist() for name in ("reason", "repository", "path", "detail"))
+    for reason, repository, path, detail in zip(*columns, strict=True):
+        unread.add(SourceError(reason, f"{repository}/{path}", detail))
 
 
 def _read(rows: pa.Table, config: SourceConfig) -> pa.Table:
     columns: dict[str, list] = {name: [] for name in ("content", "encoding", "language", "stage", "reason", "detail")}
-    locations, sizes, swhids = (rows[name].to_pylist() for name in ("location", "source_bytes", "swhid"))
-    for location, size, swhid in zip(locations, sizes, swhids, strict=True):
-        content, encoding, language, decision = _read_file(os.fsdecode(location), size, swhid, config)
-        columns["content"].append(content)
+    repositories, paths, sizes = (rows[name].to_pylist() for name in ("repository", "path", "source_bytes"))
+    small = rows.filter(pc.less(rows["source_bytes"], config.max_file_bytes))
+    contents = read_listed(small["location"].to_pylist(), small["swhid"].to_pylist(), config.max_file_bytes)
+    for repository, path, size in zip(repositories, paths, sizes, strict=True):
+        content = next(contents) if size < config.max_file_bytes else None
+        if isinstance(content, SourceError) and config.damaged == "stop":
+            raise SourceError(content.reason, f"{repository}/{path}", content.detail).as_user_error()
+        text, encoding, language, decision = _read_file(path.rpartition("/")[2], size, content)
+        columns["content"].append(text)
         columns["encoding"].append(encoding)
         columns["language"].append(language)
         for name, value in zip(("stage", "reason", "detail"), decision, strict=True):
@@ -124,19 +129,15 @@ def _read(rows: pa.Table, config: SourceConfig) -> pa.Table:
     return pa.table({**given, **columns, "text_sha256": digests}).select(DECIDED.names).cast(DECIDED)
 
 
-def _read_file(
-    location: str, size: int, swhid: str, config: SourceConfig
-) -> tuple[str, str, str, tuple[str, str, str]]:
-    """Content, encoding, language, and the decision: (stage, reason, detail), all "" where the file goes on."""
-    name = location.rsplit("/", 1)[-1]
-    if size >= config.max_file_bytes:
+def _read_file(name: str, size: int, content: Content | None) -> tuple[str, str, str, tuple[str, str, str]]:
+    """Text, encoding, language, and the decision: (stage, reason, detail), all "" where the file goes on.
+
+    One that is too large to be read has no content.
+    """
+    if content is None:
         return *_LEFT_OUT, ("decoding", "too_large", f"{size} bytes")
-    try:
-        content = read_listed(location, swhid, config.max_file_bytes)
-    except SourceError as fault:
-        if config.damaged == "stop":
-            raise fault.as_user_error() from fault
-        return *_LEFT_OUT, ("decoding", fault.reason, fault.detail)
+    if isinstance(content, SourceError):
+        return *_LEFT_OUT, ("decoding", content.reason, content.detail)
     if not content:
         return *_LEFT_OUT, ("decoding", "empty", "")
     if b"\0" in content:

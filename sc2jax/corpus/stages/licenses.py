@@ -68,15 +68,17 @@ def write_licenses(
     for repository, at, location, swhid, promised in candidates:
         found = known.get((swhid, promised)) if swhid else frozenset((UNREADABLE,))
         if found is None:
-            try:
-                content = read_listed(os.fsdecode(location), swhid, MAX_LICENSE_BYTES)
-                found = known[swhid, promised] = detect(content, promised, license_config.license_confidence)
-            except SourceError as fault:
+            (content,) = read_listed([location], [swhid], MAX_LICENSE_BYTES)
+            if isinstance(content, SourceError):
+                name = "" if b"\0" in location else os.path.basename(as_text(os.fsdecode(location)))  # noqa: PTH119
+                place = "/".join(part for part in (repository, at, name) if part)
                 if source_config.damaged == "stop":
-                    raise fault.as_user_error() from fault
-                name = os.path.basename(as_text(fault.location))  # noqa: PTH119
-                changed.add(SourceError("changed_license", "/".join(part for part in (repository, at, name) if part)))
+                    raise SourceError(content.reason, place, content.detail).as_user_error()
+                if content.reason == "changed":  # what a repository cannot give is counted where its files are read
+                    changed.add(SourceError("changed_license", place))
                 found = frozenset((UNREADABLE,))
+            else:
+                found = known[swhid, promised] = detect(content, promised, license_config.license_confidence)
         rows.update((repository, at, license_) for license_ in found)
     statistics = {"left_out": changed.statistics}
     if not rows:

@@ -1,0 +1,51 @@
+"""Where the bytes of a listed file lie, as a few bytes, and how they are read again from there.
+
+A location is the path of a file on disk, or `kind NUL container NUL member`: paths hold no NUL.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from sc2jax.corpus.sources.git_objects import ObjectStore, opened
+from sc2jax.corpus.sources.left_out import SourceError
+from sc2jax.corpus.sources.walk import read_bytes
+
+Content = bytes | SourceError
+"""What a location holds, or why that cannot be read."""
+
+_GIT = b"git"
+
+
+def git_location(store: ObjectStore) -> bytes:
+    """What the locations of all objects of a store begin with; the object's name follows."""
+    return b"\0".join([_GIT, store.hash.encode(), os.fsencode(store.bound), os.fsencode(store.folder), b""])
+
+
+def read_contents(locations: Sequence[bytes], limit: int) -> Iterator[Content]:
+    """The content at each location, in order, of at most `limit` bytes; neighbours in a container are read together."""
+    for container, group in itertools.groupby(locations, lambda location: location.rpartition(b"\0")[0]):
+        members = [location.rpartition(b"\0")[2] for location in group]
+        yield from _READERS[container.partition(b"\0")[0]](container, members, limit)
+
+
+def _from_disk(_: bytes, paths: Sequence[bytes], limit: int) -> Iterator[Content]:
+    for path in paths:
+        try:
+            yield read_bytes(os.fsdecode(path), limit)
+        except SourceError as fault:
+            yield fault
+
+
+def _from_git(container: bytes, names: Sequence[bytes], limit: int) -> Iterator[Content]:
+    _, hash_, bound, folder = container.split(b"\0")
+    store = ObjectStore(os.fsdecode(folder), os.fsdecode(bound), hash_.decode())
+    try:
+        with opened(store) as objects:
+            yield from objects.read([name.decode() for name in names], limit)
+    except SourceError as fault:
+        yield from itertools.repeat(fault, len(names))
+
+
+_READERS: dict[bytes, Callable[[bytes, Sequence[bytes], int], Iterator[Content]]] = {b"": _from_disk, _GIT: _from_git}
+"""Kind of a container -> what reads its members."""
