@@ -130,7 +130,7 @@ def _walk(objects: GitObjects, tree: str, root: str, left_out: LeftOut) -> Itera
                 left_out.add(SourceError("too_many_paths", root))
                 return
             for entry in entries:
-                if _is_unsafe(entry.path[len(folder) :].lstrip(b"/")):
+                if _is_unsafe(entry.path[len(folder) + bool(folder) :]):
                     left_out.add(SourceError("unsafe_path", _place(root, entry.path)))
                 elif entry.kind == "folder":
                     deeper.append((entry.path, entry.name))

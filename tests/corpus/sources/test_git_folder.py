@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from dulwich import porcelain
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
+from dulwich.reftable import ReftableRefsContainer
 from dulwich.repo import Repo
-from git_repositories import FILE, make_repository
-from git_repositories import index_bytes as index
+from git_repositories import FILE, FOLDER, GIT, check_out_entries, make_repository, put_object, put_tree, run_git
 from source_listings import LIMIT, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.git_folder import find_git_folder, read_origin
 from sc2jax.corpus.sources.listing import Listing, list_sources
 from sc2jax.errors import UserError
-
-GIT = shutil.which("git")
-COMMIT = "1" * 40
 
 
 def listed(root: str | Path) -> Listing:
@@ -52,19 +52,22 @@ def test_the_revision_over_every_way_that_git_notes_it(source: Path) -> None:
         return listing.files["revision"].to_pylist()[1]
 
     branch = git / os.fsdecode((git / "HEAD").read_bytes()[5:].strip())
+    head = (git / "HEAD").read_bytes()
+    later = check_out_entries(git, [(b"a.py", FILE, put_object(git, "blob", b"1"))])
+    (git / "HEAD").write_bytes(head)
     assert revision() == f"swh:1:rev:{commit}"
     branch.unlink()
-    assert not revision(), "before the first commit"
+    assert reasons(listed(source)) == {"no_commit": ["tree"]}
     other = f"{'2' * 40} refs/heads/other\n^{'3' * 40}\n"
     (git / "packed-refs").write_text(f"# pack-refs with: peeled\n{other}{commit} {branch.relative_to(git)}\n")
     assert revision() == f"swh:1:rev:{commit}"
-    branch.write_text(f"{COMMIT}\n")
-    assert revision() == f"swh:1:rev:{COMMIT}", "a loose ref comes before a packed one"
+    branch.write_text(f"{later}\n")
+    assert revision() == f"swh:1:rev:{later}", "a loose ref comes before a packed one"
     (git / "HEAD").write_text(f"{commit}\n")
     assert revision() == f"swh:1:rev:{commit}", "detached"
     (git / "HEAD").write_text("ref: refs/heads/alias")
     (git / "refs/heads/alias").write_text(f"ref: {branch.relative_to(git)}\n")
-    assert revision() == f"swh:1:rev:{COMMIT}"
+    assert revision() == f"swh:1:rev:{later}"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,6 @@ def test_the_revision_over_every_way_that_git_notes_it(source: Path) -> None:
         ("refs/heads/main", "", "its refs/heads/main holds no commit"),
         ("refs/heads/main", "G" * 40, "its refs/heads/main holds no commit"),
         ("packed-refs", "nonsense\n", "its packed-refs are damaged"),
-        ("index", "", "its index: its checksum does not match"),
     ],
 )
 def test_a_damaged_repository_is_left_out_and_the_others_go_on(
@@ -102,27 +104,62 @@ def test_a_damaged_repository_is_left_out_and_the_others_go_on(
     assert reasons(listing) == {"unreadable_git": [f"tree: {what}"]}
 
 
-def test_a_repository_without_an_index_is_not_an_empty_one(source: Path) -> None:
-    (source / "tree/.git/index").unlink()
-    assert reasons(listed(source)) == {"no_index": ["tree"]}
-    with pytest.raises(UserError, match=r"1 working tree without an index.*run `git reset`"):
-        listed(source / "tree")
-
-
 def test_what_is_not_read_may_be_damaged(source: Path) -> None:
-    """Objects, alternates and the config, which may include a file that never ends."""
+    """The index, and the config, which may include a file that never ends."""
     git = source / "tree/.git"
-    shutil.rmtree(git / "objects")
-    (git / "objects/info").mkdir(parents=True)
-    (git / "objects/info/alternates").write_text("/dev\n")
     os.mkfifo(git / "endless")
+    (git / "index").write_text("nonsense")
     (git / "config").write_text(f"[include]\npath = {git}/endless\n[include]\npath = /dev/zero\n[core\n")
     listing = listed(source)
     assert names(listing) == [PLAIN, TREE]
     assert not listing.left_out
 
 
-@pytest.mark.parametrize("name", ["HEAD", "index", "packed-refs", "commondir", ""])
+@pytest.mark.parametrize("branch", ["main", "master"])
+def test_a_branch_of_a_usual_name_where_head_has_no_commit(source: Path, branch: str) -> None:
+    git = source / "tree/.git"
+    commit = run_git(source / "tree", "rev-parse", "HEAD")
+    run_git(source / "tree", "branch", "-m", branch)
+    (git / "HEAD").write_text("ref: refs/heads/unborn\n")
+    assert listed(source).files["revision"].to_pylist()[1] == f"swh:1:rev:{commit}"
+    run_git(source / "tree", "branch", "-m", branch, "other")
+    assert reasons(listed(source)) == {"no_commit": ["tree"]}
+
+
+def test_refs_in_tables(source: Path) -> None:
+    git = source / "tree/.git"
+    commit = run_git(source / "tree", "rev-parse", "HEAD")
+    refs = ReftableRefsContainer(str(git))
+    refs.set_if_equals(Ref(b"refs/heads/first"), None, ObjectID(b"1" * 40))
+    refs.set_if_equals(Ref(b"refs/heads/first"), ObjectID(b"1" * 40), ObjectID(commit.encode()))
+    refs.set_symbolic_ref(Ref(b"HEAD"), Ref(b"refs/heads/first"))
+    (git / "HEAD").write_text("ref: refs/heads/.invalid\n")
+    listing = listed(source)
+    assert names(listing) == [PLAIN, TREE]
+    assert listing.files["revision"].to_pylist()[1] == f"swh:1:rev:{commit}"
+    for table in (git / "reftable").glob("*.ref"):
+        table.write_bytes(table.read_bytes()[:-3])
+    assert list(reasons(listed(source))) == ["unreadable_git"]
+    (git / "reftable/tables.list").write_text("../../../secret\n")
+    assert list(reasons(listed(source))) == ["unreadable_git"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://example.org/a/b.git", "https://example.org/a/b.git"),
+        ("https://me:secret@example.org/a", "https://example.org/a"),
+        ("https://token@example.org/a", "https://example.org/a"),
+        ("git@example.org:a/b", "git@example.org:a/b"),
+        ("ssh://git@example.org/a@b", "ssh://example.org/a@b"),
+    ],
+)
+def test_the_origin_is_told_without_a_password(source: Path, url: str, told: str) -> None:
+    run_git(source / "tree", "remote", "add", "origin", url)
+    assert read_origin(find_git_folder(str(source), str(source / "tree"))) == told
+
+
+@pytest.mark.parametrize("name", ["HEAD", "packed-refs", "commondir", ""])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "loop", "outside"])
 def test_files_of_git_that_are_none(source: Path, tmp_path: Path, name: str, kind: str) -> None:
     git = source / "tree/.git"
@@ -151,10 +188,9 @@ def test_links_within_the_source_are_followed(source: Path) -> None:
     """As the tool `repo` sets its projects up."""
     (source / "tree/.git").rename(source / "store")
     (source / "tree/.git").mkdir()
-    for name in ("HEAD", "refs", "index"):
+    for name in ("HEAD", "refs", "objects"):
         (source / "tree/.git" / name).symlink_to(f"../../store/{name}")
-    (source / "store/objects").rename(source / "store/elsewhere")  # so that it is no bare repository
-    assert TREE in names(listed(source))
+    assert names(listed(source)) == [PLAIN, ("store", "a.py"), TREE], "the store is a repository by itself"
     shutil.rmtree(source / "tree/.git")
     (source / "tree/.git").symlink_to("../store")
     assert TREE in names(listed(source))
@@ -198,13 +234,13 @@ def test_a_commondir_does_not_lead_out(source: Path, tmp_path: Path) -> None:
     assert list(reasons(listed(source))) == ["unreadable_git"]
 
 
-@pytest.mark.skipif(GIT is None, reason="needs git")
 def test_a_submodule_is_a_source_of_its_own(tmp_path: Path, plant: Callable[..., str]) -> None:
     upstream = plant("upstream", {"a.py": "1"})
     make_repository(upstream)
     who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
     for arguments in (["init", "-q", "super"], ["-C", "super", "submodule", "--quiet", "add", upstream, "sub"]):
-        subprocess.run([str(GIT), *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run([GIT, *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([GIT, *who, "-C", "super", "commit", "-qm", "first"], cwd=tmp_path, check=True)
     assert names(listed(tmp_path / "super/sub")) == [("sub", "a.py")]
     whole = listed(tmp_path / "super")
     assert names(whole) == [("super", ".gitmodules")]
@@ -226,42 +262,12 @@ def test_a_submodule_is_a_source_of_its_own(tmp_path: Path, plant: Callable[...,
             listed(tmp_path / "super/sub")
 
 
-def test_paths_that_lead_out_of_the_working_tree(source: Path, tmp_path: Path) -> None:
-    (source / "tree/sub").mkdir()
-    (source / "tree/sub/b.py").write_text("2")
-    (source / "tree/link").symlink_to(tmp_path)
-    (source / "tree/inner").symlink_to("sub")
-    (source / "tree/loop").symlink_to("loop")
-    (source / "tree/sub/.git").mkdir()
-    (source / "tree/sub/.git/config").write_text("secret")
-    (source / "secret.py").write_text("secret")
-    unsafe = [
-        b"../secret.py",
-        b"/a.py",
-        b"/etc/passwd",
-        b"a.py/",
-        b"a.py/x",
-        b".git/HEAD",
-        b"sub/.GIT/config",
-        b"sub/../a.py",
-        b"./a.py",
-        b"sub//b.py",
-        b"link/src/secret.py",
-        b"sub/..",
-        b".git",
-        b"..",
-        b"loop/x",
-        b"x" * 300,
-        b"y/" * 2040 + b"z",
-        b"inner/b.py",
-        b"plain.py",
-        b"sub",
-    ]
-    wanted = [b"a.py", b"sub/b.py"]
-    entries = [(path, FILE) for path in sorted([*unsafe, *wanted])]
-    (source / "tree/.git/index").write_bytes(index(entries))
+def test_paths_that_lead_out_of_the_repository(source: Path) -> None:
+    git = source / "tree/.git"
+    blob = put_object(git, "blob", b"2")
+    inner = put_tree(git, [(name, FILE, blob) for name in (b".", b"..", b".git", b"b.py", b"sub/c.py")])
+    folders = [(name, FOLDER, inner) for name in (b"..", b".GIT", b"/etc", b"sub")]
+    check_out_entries(git, [(b"", FILE, blob), (b"/dev/zero", FILE, blob), (b"../../secret.py", FILE, blob), *folders])
     listing = listed(source)
-    assert [name for name in names(listing) if name[0] == "tree"] == [("tree", "a.py"), ("tree", "sub/b.py")]
-    counts = {reason: share["count"] for reason, share in listing.left_out.statistics.items()}
-    assert counts == {"link": 1, "not_in_working_tree": 6, "unreadable_file": 3, "unsafe_path": 10}
-    assert sum(counts.values()) == len(unsafe)
+    assert names(listing) == [PLAIN, ("tree", "sub/b.py")]
+    assert listing.left_out.statistics["unsafe_path"]["count"] == 3 + 3 + 4
