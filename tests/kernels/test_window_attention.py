@@ -174,7 +174,8 @@ def test_long_rows():
     kernel = functools.partial(window_attention, segment_ids_BS=ids, window=window)
     out, *gradients = jax.jit(functools.partial(_value_and_gradients, kernel))(q, k, v, cotangent)
     plain = functools.partial(blocked_attention, segment_ids_BS=ids, window=window)
-    _assert_equal(gradients, jax.jit(functools.partial(_value_and_gradients, plain))(q, k, v, cotangent)[1:], 3e-6)
+    # Sums of thousands of float32: on some processors one of two million is 4e-6 of the largest away.
+    _assert_equal(gradients, jax.jit(functools.partial(_value_and_gradients, plain))(q, k, v, cotangent)[1:], 1e-5)
     position = np.random.default_rng(0).integers(0, length, 64)
     distance = position[:, None] - np.arange(length)[None]
     visible = (distance >= 0) & (distance < window) & (np.asarray(ids)[0, position][:, None] == np.asarray(ids))

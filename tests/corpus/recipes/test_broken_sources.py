@@ -44,13 +44,13 @@ def test_the_others_go_on_and_the_end_says_what_is_missing(
         said = capsys.readouterr().out
         assert (expected == "complete already") == (expected in said)
         assert (
-            "left out of the sources: 1 working tree whose .git cannot be read as a git repository (broken: its HEAD "
-            "holds no commit; repair it, or remove .git to take the folder as plain files), 1 link\n"
+            "left out of the sources: 1 git repository that cannot be read as one (broken: its HEAD "
+            "holds no commit; repair it (`git fsck`), or remove .git to take the folder as plain files), 1 link\n"
         ) in said
     again = curate(settings.corpus, [source], str(tmp_path / "run/corpus"), settings.seed)
     assert parts(again) == parts(whole)
     stop = dataclasses.replace(settings.corpus, damaged="stop")
-    with pytest.raises(UserError, match=r"src/broken is a working tree whose \.git cannot be read"):
+    with pytest.raises(UserError, match=r"src/broken is a git repository that cannot be read as one"):
         curate(stop, [source], str(tmp_path / "run/corpus"), settings.seed)
 
 
@@ -112,6 +112,6 @@ def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_by_the_ne
 
 def test_nothing_that_can_be_read(plant: Callable[..., str], tmp_path: Path) -> None:
     root = plant("src", {"broken/.git/HEAD": "nonsense"})
-    with pytest.raises(UserError, match=r"no file of the sources can be read: 1 working tree .*repair it"):
+    with pytest.raises(UserError, match=r"no file of the sources can be read: 1 git repository .*repair it"):
         curate(CorpusConfig(), [root], str(tmp_path / "corpus"), 0)
     assert not (tmp_path / "corpus").exists()
