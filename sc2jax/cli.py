@@ -158,8 +158,9 @@ def parse(verb: str, arguments: list[str]) -> tuple[str, Any, str]:
         if not key.startswith("--config.") or not equals:
             hint = "; write --config.SECTION.KEY=VALUE" if key.startswith("--config.") else ""
             raise UserError(f"unknown argument {shown(argument)}{hint}; see `sc2jax --help`")
-        given.add(key.removeprefix("--config."))
-        override(config, key.removeprefix("--config."), value)
+        key = key.removeprefix("--config.")
+        override(config, key, value, again=key in given)
+        given.add(key)
     for stage in written(verb, config) if is_rerun else ():
         if f"paths.{stage}" not in given:
             override(config, f"paths.{stage}", "")

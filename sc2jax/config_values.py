@@ -30,13 +30,29 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def override(config: ConfigDict, key: str, text: str) -> None:
+def override(config: ConfigDict, key: str, text: str, again: bool = False) -> None:
     """Sets a dotted key from what was written on the command line.
+
+    Args:
+        config: holds the key.
+        key: of the value.
+        text: the value; names are separated by commas.
+        again: whether the key was given before; then names are added to those.
 
     Raises:
         UserError: there is no such key, or the text is no value of its type.
     """
-    set_value(config, key, _parse(text, value_of(config, key)))
+    default = value_of(config, key)
+    value = _parse(text, default)
+    if again and isinstance(default, tuple) and isinstance(value, tuple):
+        value = default + value
+    elif again and key in _LISTS:
+        value = f"{default},{value}"
+    set_value(config, key, value)
+
+
+_LISTS = ("paths.source",)
+"""Texts that are names between commas."""
 
 
 def set_value(config: ConfigDict, key: str, value: Any) -> None:

@@ -174,3 +174,12 @@ def test_heavy_libraries_are_imported_only_where_they_are_needed(tmp_path, code,
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_names_that_are_given_again_are_added():
+    given = ["--config.paths.source=a,b", "--config.paths.source=c"]
+    types = [f"--config.corpus.keep_license_types={kind}" for kind in ("permissive", "non_permissive")]
+    _, config, _ = cli.parse("curate", [*given, *types, "--config.seed=1", "--config.seed=2"])
+    assert config.paths.source == "a,b,c"
+    assert config.corpus.keep_license_types == ("permissive", "non_permissive")
+    assert config.seed == 2

@@ -50,6 +50,14 @@ class SourceConfig:
         at_least=1,
         at_most=MOST_CHARACTERS,
     )
+    sample: float = setting(
+        1.0,
+        "Share of the repositories, by a hash of their names, that is curated, to try a recipe: what is decided on a "
+        "file is the same with all of them, but for duplicates.",
+        at_least=0,
+        at_most=1,
+        decides=False,  # the digest of the sources says which files there are
+    )
     damaged: str = setting(
         "skip",
         'Whether a repository, folder or file of a source that cannot be read is left out and counted ("skip") or ends '

@@ -15,7 +15,7 @@ from sc2jax.config_values import override, value_of
 from sc2jax.errors import UserError
 from sc2jax.runs.ablation import Ablation, AblationRun, Job, run_name
 from sc2jax.runs.inputs import MEASURED
-from sc2jax.runs.run import MADE_BY, OF_OTHERS, Run, source_folders
+from sc2jax.runs.run import MADE_BY, OF_OTHERS, Run, absolute_sources
 from sc2jax.runs.sharing import SHARED, made_key, sharing_key
 from sc2jax.storage import join
 
@@ -83,7 +83,7 @@ def _with_absolute_paths(config: ConfigDict) -> ConfigDict:
     """The config, whose relative paths are those of today's working directory, for use from another."""
     config = _copied(config)
     paths: Any = config.paths
-    paths.source = ",".join(map(storage.absolute, source_folders(to_settings(config))))
+    paths.source = absolute_sources(to_settings(config))
     for name in (*SHARED, *OF_OTHERS):
         paths[name] = storage.absolute(paths[name]) if paths[name] else ""
     paths.train = ""  # of a run that was saved; ours write their own

@@ -5,6 +5,7 @@ reads the manifests of those before it.
 """
 
 import dataclasses
+import os
 from collections.abc import Collection
 from typing import Any, TypedDict
 
@@ -79,7 +80,7 @@ class Run:
         """
         read = {name.partition("/")[0] for name in inputs}
         folders = {name: self.folder(name) for name in NAMED if name in read}
-        source = ",".join(map(storage.absolute, source_folders(self.settings)))
+        source = absolute_sources(self.settings)
         for name in OF_OTHERS:
             path = getattr(self.settings.paths, name)
             folders[name] = storage.absolute(path) if path else ""
@@ -137,9 +138,42 @@ def saved_paths(folder: str) -> dict[str, str]:
     return saved.get("paths", {})
 
 
+_LIST = "@"
+"""Before the name of a file in `paths.source`: it names a source a line."""
+
+
 def source_folders(settings: Settings) -> list[str]:
-    """The folders that `paths.source` names."""
-    return [source.strip() for source in settings.paths.source.split(",") if source.strip()]
+    """The sources that `paths.source` names, itself or in files; what such a file names is relative to its folder.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    found = []
+    for name in _names(settings):
+        if name.startswith(_LIST):
+            path = storage.absolute(name.removeprefix(_LIST))
+            try:
+                lines = os.fsdecode(storage.read_bytes(path)).splitlines()
+            except OSError as error:
+                raise UserError(
+                    f"paths.source names {name}, which cannot be read: {error.strerror or error}"
+                ) from error
+            listed = [line for line in lines if line and not line.startswith("#")]
+            found += [os.path.join(os.path.dirname(path), line) for line in listed]  # noqa: PTH118, PTH120
+        else:
+            found.append(name)
+    return found
+
+
+def absolute_sources(settings: Settings) -> str:
+    """`paths.source` for use from another working directory."""
+    lists = [name.startswith(_LIST) for name in _names(settings)]
+    absolute = [storage.absolute(name.removeprefix(_LIST)) for name in _names(settings)]
+    return ",".join(f"{_LIST}{path}" if is_list else path for path, is_list in zip(absolute, lists, strict=True))
+
+
+def _names(settings: Settings) -> list[str]:
+    return [name.strip() for name in settings.paths.source.split(",") if name.strip()]
 
 
 def say(message: str, folder: str = "") -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from sc2jax.records.stage import Stage
 from sc2jax.runs.inputs import FOLLOWS, input_digests, stage_digest
 from sc2jax.runs.model_checkpoint import PARAMETERS
 from sc2jax.runs.results import read_samples
-from sc2jax.runs.run import Run, open_run, say, source_folders
+from sc2jax.runs.run import Run, absolute_sources, open_run, say, source_folders
 from sc2jax.runs.tokenizer_file import tokenizer_path
 from sc2jax.text.config import TokenizerConfig
 from sc2jax.text.train_tokenizer import train_tokenizer
@@ -102,6 +103,19 @@ def test_a_line_about_a_stage_names_the_folder_that_it_filled(capsys):
 def test_sources_are_parted_by_commas():
     assert source_folders(settings(source=" one, two ,,three")) == ["one", "two", "three"]
     assert source_folders(settings(source=" , ")) == []
+
+
+def test_a_file_names_sources_whatever_their_paths(tmp_path):
+    listed = tmp_path / "lists/sources.txt"
+    listed.parent.mkdir()
+    listed.write_bytes(b"# comment\n/abs/a,b\n\nrelative c\r\n\xff\n")
+    given = settings(source=f"one,@{listed},two")
+    folder = f"{tmp_path}/lists"
+    assert source_folders(given) == ["one", "/abs/a,b", f"{folder}/relative c", f"{folder}/\udcff", "two"]
+    here = Path.cwd()
+    assert absolute_sources(given) == f"{here}/one,@{listed},{here}/two"
+    with pytest.raises(UserError, match=r"paths\.source names @.*none\.txt, which cannot be read: No such file"):
+        source_folders(settings(source=f"@{tmp_path}/none.txt"))
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
     refuse_foreign(output, STAGE)
     unseen = _open_heldout(heldout, output, config) if heldout else None
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
-    listing = list_sources(chosen, config.max_file_bytes, output, config.damaged)
+    listing = list_sources(chosen, config.max_file_bytes, output, config.damaged, config.sample)
     inputs = {"listing": listing.digest, "left_out": listing.left_out.digest, "tables": _tables_digest()}
     if unseen is not None:
         inputs["heldout"] = unseen.digest

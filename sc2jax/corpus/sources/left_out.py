@@ -104,6 +104,7 @@ REASONS: dict[str, Reason] = {
     "link": Reason("link", "links"),
     "special_file": Reason("pipe, socket or device", "pipes, sockets or devices"),
     "submodule": Reason("submodule", "submodules"),
+    "not_sampled": Reason("repository outside of corpus.sample", "repositories outside of corpus.sample"),
     "too_deep": Reason("folder below 64 others", "folders below 64 others"),
     "modified": Reason(
         "file that is not in the working tree as it was committed, which is how it is taken",

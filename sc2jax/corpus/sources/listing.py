@@ -60,7 +60,7 @@ class Listing:
 
 
 def list_sources(
-    sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "", damaged: str = "skip"
+    sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "", damaged: str = "skip", sample: float = 1.0
 ) -> Listing:
     """Lists the files of all sources and digests their contents.
 
@@ -69,6 +69,7 @@ def list_sources(
         max_file_bytes: files of this size and above are not read.
         output: a folder that must not lie among the files to list, for it would change them.
         damaged: `skip` leaves out what cannot be read, `stop` ends the work.
+        sample: share of the repositories, by a hash of their names.
 
     Raises:
         UserError: a source is missing, cannot be read or is empty; nothing of any can be read; something in one cannot
@@ -85,6 +86,9 @@ def list_sources(
     rows: list[tuple] = []
     license_rows: list[tuple] = []
     for repository in repositories:
+        if not _in_sample(repository.name, sample):
+            left_out[repository.source].add(SourceError("not_sampled", f"{repository.source}/{repository.name}"))
+            continue
         found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
         rows += found
         license_rows += licenses
@@ -95,6 +99,12 @@ def list_sources(
     if not rows:
         raise UserError(f"no file of the sources can be read: {in_a_line(total.statistics)}")
     return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), _digest(rows, license_rows), total)
+
+
+def _in_sample(name: str, share: float) -> bool:
+    """The same for a name whatever else there is, and independent of the split."""
+    drawn = int.from_bytes(hashlib.sha256(f"sample\0{name}".encode()).digest()[:8], "big")
+    return drawn < share * 2**64
 
 
 def _files_and_licenses(

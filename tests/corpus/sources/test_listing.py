@@ -103,3 +103,24 @@ def test_what_cannot_be_read_is_left_out_and_named(plant: Callable[..., str], mo
 
 def test_digest_is_a_sha256(plant: Callable[..., str]) -> None:
     assert len(list_sources([SourceFolder(plant("s", {"a/b": "1"}))], LIMIT).digest) == hashlib.sha256().digest_size * 2
+
+
+def test_a_sample_is_the_same_repositories_whatever_else_there_is(plant: Callable[..., str]) -> None:
+    many = {f"package{number:03}/a.py": str(number) for number in range(400)}
+    whole, part = plant("whole", many), plant("part", dict(list(many.items())[:100]))
+
+    def taken(root: str, share: float) -> set[str]:
+        listing = list_sources([SourceFolder(root)], LIMIT, sample=share)
+        found = {repository for repository, _ in names(listing)}
+        missing = listing.left_out.statistics.get("not_sampled", {"count": 0})["count"]
+        assert missing + len(found) == len(list(Path(root).iterdir()))
+        return found
+
+    quarter, half = taken(whole, 0.25), taken(whole, 0.5)
+    assert quarter < half < taken(whole, 1.0)
+    assert 60 < len(quarter) < 140
+    assert taken(part, 0.25) == {name for name in quarter if name < "package100"}
+    with pytest.raises(
+        UserError, match=r"no file of the sources can be read: 100 repositories outside of corpus\.sample"
+    ):
+        taken(part, 0.0)
