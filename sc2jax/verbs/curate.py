@@ -29,6 +29,12 @@ def run(settings: Settings, workdir: str) -> None:
         f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
         folder,
     )
+    cut = statistics["cut"]
+    if cut["repositories"]:
+        say(
+            f"repositories above {settings.corpus.max_document_bytes / 1e6:.1f} MB: {cut['repositories']:,}, "
+            f"which became {cut['documents']:,} documents"
+        )
     left_out = in_a_line(statistics["left_out"])
     if left_out:
         say(f"left out of the sources: {left_out}")
