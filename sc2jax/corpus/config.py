@@ -171,10 +171,19 @@ class RowGroupConfig:
 
     row_group_bytes: int = setting(
         MIB,
-        "Size at which a row group of the corpus, the unit of reading, is closed; it holds whole repositories.",
+        "Size at which a row group of the corpus, the unit of reading, is closed; it holds whole repositories, or one "
+        "document of a repository that is larger than max_document_bytes.",
         unit="bytes of text",
         at_least=1,
         at_most=1 << 30,
+    )
+    max_document_bytes: int = setting(
+        16 * MIB,
+        "Size of a repository's kept files above which it becomes several documents of at most that size, each with "
+        "the name of the repository; its files are dealt by a hash of their paths.",
+        unit="bytes of source files",
+        at_least=1,
+        at_most=1 << 29,
     )
 
 

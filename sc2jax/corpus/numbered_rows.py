@@ -93,3 +93,9 @@ class NumberedRows:
 def read_ids(stage: Committed, prefix: str) -> np.ndarray:
     """The numbers that `outcomes.write_ids` wrote."""
     return NumberedRows.of(stage, prefix).column("id").astype(np.int64)
+
+
+def among(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Which of some row numbers are among the chosen ones, which are ascending; they are not looked at one by one."""
+    places = np.searchsorted(chosen, ids)
+    return chosen[np.minimum(places, len(chosen) - 1)] == ids if len(chosen) else np.zeros(len(ids), bool)

@@ -43,6 +43,13 @@ class Split(TypedDict):
     heldout: SplitShare
 
 
+class CutShare(TypedDict):
+    """The repositories that were too large for one document, on both sides, and the documents that they became."""
+
+    repositories: Count
+    documents: Count
+
+
 class LeftOutShare(TypedDict):
     """What the sources hold and the funnel does not see, for one reason: how often, and some of its names."""
 
@@ -60,6 +67,7 @@ class CorpusStatistics(TypedDict):
     languages: Mapping[str, LanguageShare]
     licenses: Mapping[str, Count]
     split: Split
+    cut: CutShare
     left_out: Mapping[str, LeftOutShare]
 
 

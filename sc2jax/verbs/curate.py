@@ -1,7 +1,8 @@
 """Curates source trees into a deduplicated, documented corpus.
 
 Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`. What cannot be read is
-left out, counted by reason and named at the end, unless `corpus.damaged` is "stop". The held-out files of the corpus
+left out, counted by reason and named at the end, unless `corpus.damaged` is "stop". A repository above
+`corpus.max_document_bytes` becomes several documents, which is said too. The held-out files of the corpus
 that `paths.heldout` names, and what resembles them, are left out of what is trained on, so that models of both corpora
 can be compared on them.
 """
@@ -29,6 +30,12 @@ def run(settings: Settings, workdir: str) -> None:
         f"repositories: {split['train']['repositories']:,} train, {split['heldout']['repositories']:,} held out",
         folder,
     )
+    cut = statistics["cut"]
+    if cut["repositories"]:
+        say(
+            f"repositories above {settings.corpus.max_document_bytes:,} bytes: {cut['repositories']:,}, "
+            f"which became {cut['documents']:,} documents"
+        )
     left_out = in_a_line(statistics["left_out"])
     if left_out:
         say(f"left out of the sources: {left_out}")

@@ -259,3 +259,11 @@ def test_short_runs(run: dict[str, Any], rows: int) -> None:
 def test_a_diverged_run_has_no_final_loss(run: dict[str, Any]) -> None:
     run["metrics"][-1]["loss"] = float("nan")
     assert "no finite loss at the end" in words(Page(render_report(**run)))
+
+
+def test_what_became_of_large_repositories_is_said_where_there_are_some(run: dict[str, Any]) -> None:
+    assert "2 large repositories became 1,007 documents." in words(Page(render_report(**run)))
+    run["corpus"]["cut"] = {"repositories": 1, "documents": 3}
+    assert "1 large repository became 3 documents." in words(Page(render_report(**run)))
+    run["corpus"]["cut"] = {"repositories": 0, "documents": 0}
+    assert "became" not in words(Page(render_report(**run)))

@@ -19,6 +19,19 @@ def test_a_complete_corpus_says_so_and_keeps_its_config(call, small_source, tmp_
     assert json.loads(before)["training"]["steps"] == 5
 
 
+def test_repositories_that_were_cut_are_counted_and_said(call, tmp_path):
+    for number, words in enumerate(("red green blue", "one two three", "left right up")):
+        (tmp_path / "source/large").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"source/large/{number}.py").write_text(f"print('{words} {words[::-1]}')\n" * 9)
+    keys = {"paths.source": tmp_path / "source", "paths.corpus": "", "corpus.max_document_bytes": 300}
+    status, printed, _ = call("curate", tmp_path / "run", **keys)
+    assert status == 0
+    assert "repositories above 300 bytes: 1, which became 3 documents" in printed
+    status, printed, _ = call("curate", tmp_path / "whole", **keys | {"corpus.max_document_bytes": 3000})
+    assert status == 0
+    assert "became" not in printed
+
+
 def test_a_corpus_without_what_another_holds_out(call, inputs, tmp_path):
     """Its source is the other corpus's held-out files alone, under another name, and one file more."""
     base = Path(inputs["paths.corpus"])

@@ -61,11 +61,6 @@ def ngram_hashes(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
     return scramble(grams), offsets
 
 
-def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Estimated Jaccard similarity of signatures, row by row: the share of permutations in which they agree."""
-    return (left == right).mean(axis=1)
-
-
 def _token_hashes(codes: np.ndarray, begins: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Polynomial hashes of `codes[begins[i]:stops[i]]` from one running sum, modulo 2**64."""
     powers, inverses = _powers(max(1 << 21, 1 << len(codes).bit_length()))

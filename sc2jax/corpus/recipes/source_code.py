@@ -47,7 +47,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import absolute, join
 
-VERSION = 5
+VERSION = 6
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"

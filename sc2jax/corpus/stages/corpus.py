@@ -1,20 +1,19 @@
-"""The corpus itself: each side of the split as row groups of whole repositories, all rejects, and the figures."""
+"""The corpus itself: each side of the split as row groups, all rejects, and the figures."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from sc2jax.corpus.config import PartsConfig, RowGroupConfig
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.stages.row_groups import cut_repositories, row_groups
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.manifest import Output
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE, SPLITS
 from sc2jax.records.stage import Written
-from sc2jax.records.statistics import CorpusStatistics, LeftOutShare, SplitShare
+from sc2jax.records.statistics import CorpusStatistics, CutShare, LeftOutShare, SplitShare
 
 
 def write_corpus(
@@ -29,11 +28,16 @@ def write_corpus(
     """Writes both sides and the rejects of all stages, and adds up the figures of the stages."""
     rows, contents = NumberedRows.of(files, "kept"), _Contents()
     outputs, shares = [], {}
+    documents: CutShare = {"repositories": 0, "documents": 0}
     for side in SPLITS:
         writer = PartWriter(folder, side, SOURCE_FILE, parts_config.part_bytes)
-        tables = rows.take(read_ids(split, side), SOURCE_FILE.names)
-        shares[side] = _write_side(writer, _row_groups(tables, row_group_config.row_group_bytes), contents)
+        ids = read_ids(split, side)
+        cut = cut_repositories(rows, ids, row_group_config.max_document_bytes)
+        tables = row_groups(rows.take(ids, SOURCE_FILE.names), row_group_config.row_group_bytes, cut)
+        shares[side] = _write_side(writer, tables, contents)
         outputs += writer.finish()
+        documents["repositories"] += len(cut)
+        documents["documents"] += sum(int(numbers.max()) + 1 for numbers in cut.values())
     outputs += _write_rejects(folder, stages, parts_config.part_bytes)
     statistics: CorpusStatistics = {
         "funnel": [line for stage in stages for line in stage.manifest.statistics["funnel"]],
@@ -43,6 +47,7 @@ def write_corpus(
         },
         "licenses": dict(contents.license_files),
         "split": {"train": shares["train"], "heldout": shares["heldout"]},
+        "cut": documents,
         "left_out": left_out,
     }
     return outputs, dict(statistics)
@@ -65,12 +70,14 @@ class _Contents:
             self.license_files.update(licenses or [kind])
 
 
-def _write_side(writer: PartWriter, row_groups: Iterator[pa.Table], contents: _Contents) -> SplitShare:
+def _write_side(writer: PartWriter, tables: Iterator[pa.Table], contents: _Contents) -> SplitShare:
     share: SplitShare = {"repositories": 0, "files": 0, "bytes": 0}
-    for table in row_groups:
+    last = None
+    for table in tables:
         writer.add(table)
         contents.add(table)
-        share["repositories"] += len(table["repository"].unique())
+        share["repositories"] += len(table["repository"].unique()) - (table["repository"][0] == last)
+        last = table["repository"][-1]
         share["files"] += table.num_rows
         share["bytes"] += sum(table["source_bytes"].to_pylist())
     return share
@@ -82,25 +89,3 @@ def _write_rejects(folder: str, stages: Sequence[Committed], part_bytes: int) ->
         for table in read_tables(stage.folder, stage.manifest, "rejects"):
             writer.add(table)
     return writer.finish()
-
-
-def _row_groups(tables: Iterator[pa.Table], target: int) -> Iterator[pa.Table]:
-    """Joins and cuts tables at the borders between repositories; closes a group when it has reached `target` bytes."""
-    held: list[pa.Table] = []
-    size = 0
-    for piece in _by_repository(tables):
-        if held and size >= target and piece["repository"][0] != held[-1]["repository"][0]:
-            yield pa.concat_tables(held).combine_chunks()
-            held, size = [], 0
-        held.append(piece)
-        size += piece["content"].nbytes
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
-
-
-def _by_repository(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    for table in tables:
-        names = table["repository"].to_numpy()
-        cuts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
-        for low, high in itertools.pairwise(cuts):
-            yield table.slice(low, high - low)

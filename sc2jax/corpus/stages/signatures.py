@@ -23,8 +23,11 @@ from sc2jax.records.dataset import write_part
 from sc2jax.records.manifest import Output
 from sc2jax.records.stage import Written
 
-_HELD_BYTES = 64 * MIB
+_HELD_BYTES = 32 * MIB
 """Signatures in memory while they are sorted by language."""
+
+_ROW_GROUP_BYTES = 8 * MIB
+"""Signatures that are read at a time."""
 
 _BATCH_CHARACTERS = MIB
 """Characters that are signed at a time."""
@@ -40,7 +43,9 @@ def write_signatures(folder: str, files: Committed, exact: Committed, near_confi
     def flush() -> None:
         for language in sorted(held):
             table = pa.concat_tables(held[language]).combine_chunks()
-            outputs.append(write_part(folder, _prefix(language), len(outputs), [table], schema))
+            step = max(1, _ROW_GROUP_BYTES * len(table) // table.nbytes)
+            groups = (table.slice(start, step) for start in range(0, len(table), step))
+            outputs.append(write_part(folder, _prefix(language), len(outputs), groups, schema))
         held.clear()
 
     with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), near_config, seed) as signed:

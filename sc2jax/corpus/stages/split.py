@@ -7,7 +7,7 @@ import numpy as np
 
 from sc2jax.corpus.config import PartsConfig, SplitConfig
 from sc2jax.corpus.dedup.across import across
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
 from sc2jax.corpus.outcomes import funnel_line, row_names, write_ids, write_rejects
 from sc2jax.corpus.stages.signatures import signature_batches
 from sc2jax.records.stage import Written
@@ -99,7 +99,7 @@ def _duplicates(heldout: np.ndarray, training: np.ndarray, signatures: Committed
     """Held-out file -> the training file that it resembles too much."""
     ids, rows = [np.zeros(0, np.int64)], []
     for batch_ids, signed in signature_batches(signatures):
-        mine = np.isin(batch_ids, heldout)
+        mine = among(batch_ids, heldout)
         if mine.any():
             ids.append(batch_ids[mine])
             rows.append(signed[mine])
@@ -109,7 +109,7 @@ def _duplicates(heldout: np.ndarray, training: np.ndarray, signatures: Committed
 
     def others() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch_ids, signed in signature_batches(signatures):
-            mine = np.isin(batch_ids, training)
+            mine = among(batch_ids, training)
             yield batch_ids[mine], signed[mine]
 
     found = across(np.concatenate(rows), others(), threshold)

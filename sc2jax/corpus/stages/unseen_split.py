@@ -13,7 +13,7 @@ import numpy as np
 from sc2jax import storage
 from sc2jax.corpus.config import LEAST_FOUND, NearConfig, PartsConfig, SplitConfig, share_found
 from sc2jax.corpus.dedup.across import resembling
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
 from sc2jax.corpus.outcomes import row_names
 from sc2jax.corpus.stages.signatures import signature_batches, signatures_of
 from sc2jax.corpus.stages.split import sides, write_sides
@@ -77,7 +77,7 @@ def write_unseen_split(
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch_ids, batch in signature_batches(signatures):
-            mine = np.isin(batch_ids, training)
+            mine = among(batch_ids, training)
             yield batch_ids[mine], batch[mine]
 
     similar = resembling(signed_rows, batches(), split_config.heldout_similarity)

@@ -1,7 +1,13 @@
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from sc2jax.corpus.dedup import across as across_module
+from sc2jax.corpus.dedup import candidates
 from sc2jax.corpus.dedup.across import across, resembling
 from sc2jax.corpus.dedup.signatures import signatures
 
@@ -91,3 +97,106 @@ def test_nothing_resembles_where_one_side_is_empty() -> None:
     none = np.zeros((0, 10), np.uint32)
     assert resembling(none, iter([(np.array([1]), of_numbers([1] * 10))]), 0.1) == {}
     assert resembling(of_numbers([1] * 10), iter([(np.zeros(0, np.int64), none)]), 0.1) == {}
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that few rows make every kind of block, of batch, and of list."""
+    for name, value in {"_BATCH_ROWS": 7, "_TILE": (2, 3), "_EXACT_PAIRS": 5}.items():
+        monkeypatch.setattr(across_module, name, value)
+    for name, value in {"_BLOCK_PAIRS": 4, "_LISTED_PAIRS": 6}.items():
+        monkeypatch.setattr(candidates, name, value)
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Held-out and training signatures of 12 numbers, the last two in no band, many equal and nearly equal; and ids.
+
+    Some numbers differ in what their lowest bytes do not tell.
+    """
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    bases = random.integers(0, 2**32, (draw(st.integers(1, 3)), 12))
+    size, heldout = draw(st.integers(0, 60)), draw(st.integers(0, 30))
+    rows = bases[random.integers(0, len(bases), size + heldout)]
+    changed = random.random(rows.shape) < draw(st.sampled_from([0, 0.02, 0.1, 0.3]))
+    rows = rows + changed * random.choice([1, 256, 2**31], rows.shape)
+    rows = (rows % 2**32).astype(np.uint32)
+    return rows[:heldout], rows[heldout:], random.permutation(1000)[:size]
+
+
+def by_brute_force(files: np.ndarray, others: np.ndarray, names: list[int], least: int) -> dict[int, tuple[int, float]]:
+    """Row of `files` -> what of the others agrees most with it, of at least so many numbers, in a band of five."""
+    best = {}
+    for row, file in enumerate(files.tolist()):
+        found = []
+        for name, other in zip(names, others.tolist(), strict=True):
+            agreeing = sum(one == two for one, two in zip(file, other, strict=True))
+            if agreeing >= least and (file[:5] == other[:5] or file[5:10] == other[5:10]):
+                found.append((-agreeing, name))
+        if found:
+            best[row] = min(found)[1], -min(found)[0] / 12
+    return best
+
+
+@given(alike(), st.integers(5, 12), st.integers(0, 60))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_both_ways_find_what_brute_force_finds(
+    small_bounds: None, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], least: int, cut: int
+) -> None:
+    heldout, training, ids = drawn
+    batches = [(ids[cut:], training[cut:]), (ids[:cut], training[:cut])]
+    expected = by_brute_force(heldout, training, ids.tolist(), least)
+    assert across(heldout, iter(batches), least / 12) == expected
+    expected = by_brute_force(training, heldout, list(range(len(heldout))), least)
+    found = resembling(heldout, iter(batches), least / 12)
+    assert found == {int(ids[row]): best for row, best in expected.items()}
+
+
+def test_the_ways_agree_at_the_sizes_of_real_blocks() -> None:
+    """Three families of files; in each all pairs agree in six of ten numbers on average, in some band or in none."""
+    random = np.random.default_rng(0)
+    bases = random.integers(0, 2**32, (3, 50), np.uint32)
+    rows = bases[random.integers(0, 3, 2300)]
+    own = random.integers(0, 2**32, rows.shape, np.uint32)
+    rows = np.where(random.random(rows.shape) < 0.22, own, rows)
+    heldout, training, ids = rows[:300], rows[300:], random.permutation(5000)[:2000]
+    agreeing = np.array([(row == training).sum(axis=1) for row in heldout])
+    in_band = np.array([(row == training).reshape(-1, 10, 5).all(axis=2).any(axis=1) for row in heldout])
+    agreeing[~in_band] = 0
+    assert not in_band.all()
+    expected = {}
+    for row, counts in enumerate(agreeing.tolist()):
+        best = min((-count, id_) for count, id_ in zip(counts, ids.tolist(), strict=True))
+        if -best[0] >= 40:
+            expected[row] = best[1], -best[0] / 50
+    assert 10 < len(expected) < 300
+    assert across(heldout, iter([(ids, training)]), 0.8) == expected
+
+
+def test_a_million_pairs_of_equal_files_are_one_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(
+        across_module, "cross_bands", lambda equal: compared.append(len(equal)) or candidates.cross_bands(equal)
+    )
+    same = np.tile(np.arange(250, dtype=np.uint32), (1000, 1))
+    assert across(same, iter([(np.arange(1000), same)]), 0.6) == dict.fromkeys(range(1000), (0, 1.0))
+    assert sum(compared) == 1
+
+
+def test_few_pairs_of_a_block_are_compared_exactly_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two million pairs share a band; listed they would be 16 MB, with what they agree in 500 MB."""
+    compared = []
+    monkeypatch.setattr(
+        across_module, "cross_bands", lambda equal: compared.append(len(equal)) or candidates.cross_bands(equal)
+    )
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 2**32, (5000, 250), np.uint32)
+    rows[:, :165] = np.where(random.random((5000, 165)) < 0.05, rows[:, :165], np.arange(165, dtype=np.uint32))
+    tracemalloc.start()
+    try:
+        across(rows[:500], iter([(np.arange(4500), rows[500:])]), 0.55)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(compared) < 2_250_000 / 50
+    assert peak < 40e6

@@ -14,9 +14,11 @@ from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.recipes.source_code import curate
 from sc2jax.corpus.stages import exact, files, licenses, signatures
 from sc2jax.errors import UserError
+from sc2jax.feed.units import Units
 from sc2jax.records import manifest as manifests
 from sc2jax.records.manifest import read_manifest
 from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE
+from sc2jax.records.statistics import corpus_statistics
 
 CONFIG = CorpusConfig(row_group_bytes=4000, part_bytes=20_000)
 
@@ -316,3 +318,29 @@ def test_a_single_repository_holds_nothing_out(
 def test_config_refuses_what_makes_no_sense(field: str, value: object) -> None:
     with pytest.raises(UserError, match=f"corpus.{field} is"):
         dataclasses.replace(CONFIG, **{field: value})
+
+
+def test_a_large_repository_becomes_documents_of_its_name_for_the_feed(
+    plant: Callable[..., str], program: Callable[..., str], tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]]
+) -> None:
+    """Read as the feed reads: in each row group the rows of one name, in a row, are a document."""
+    tree = {f"small{number}/a.py": program(number) for number in range(4)}
+    tree |= {f"large/{number:02d}.py": program(100 + number) for number in range(12)}
+    config = dataclasses.replace(CONFIG, heldout_fraction=0.2, max_document_bytes=4 * len(program(100)))
+    output = str(tmp_path / "corpus")
+    manifest = curate(config, [plant("mixed", tree)], output, 0)
+    documents = []
+    for side in ("train", "heldout"):
+        units = Units(output, side, ("repository", "path", "source_bytes"), "repository", "source_file")
+        documents += [unit[index] for _, unit in units.readable() for index in range(len(unit))]
+    cut = [document for document in documents if document[0]["repository"] == "large"]
+    assert len(cut) >= 3
+    assert all(sum(row["source_bytes"] for row in document) <= config.max_document_bytes for document in cut)
+    assert sorted(row["path"] for document in cut for row in document) == [f"{number:02d}.py" for number in range(12)]
+    assert len(documents) - len(cut) == 4
+    statistics = corpus_statistics(output, manifest)
+    assert statistics["cut"] == {"repositories": 1, "documents": len(cut)}
+    split = statistics["split"]
+    assert split["train"]["repositories"] + split["heldout"]["repositories"] == 5, "a cut one counts once"
+    whole = curate(CONFIG, [str(tmp_path / "mixed")], str(tmp_path / "whole"), 0)
+    assert corpus_statistics(str(tmp_path / "whole"), whole)["cut"] == {"repositories": 0, "documents": 0}

@@ -72,7 +72,7 @@ def test_every_setting_is_in_the_key_of_the_stages_that_read_it(
     deciding = [name for name, field in declared(CorpusConfig) if field.decides]
     assert len(deciding) > 15
     read_by_none = set(deciding) - set().union(*map(settings_of, STAGES))
-    assert read_by_none == {"row_group_bytes"}, "of the corpus itself"
+    assert read_by_none == {"row_group_bytes", "max_document_bytes"}, "of the corpus itself"
     for name in deciding:
         default = getattr(CorpusConfig(), name)
         smaller = default - 1 if isinstance(default, int) else default * 0.9 if isinstance(default, float) else default
