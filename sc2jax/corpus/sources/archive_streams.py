@@ -5,6 +5,7 @@ asked for, by one reader for all threads, which goes on where the last batch end
 those that ask late: read in the order of the archive (`contents.reading_order`), it is expanded once.
 """
 
+import atexit
 import bz2
 import contextlib
 import dataclasses
@@ -205,7 +206,15 @@ class _Streams:
                 _close(each)
 
 
+    def close(self) -> None:
+        """Closes all, when nobody reads any more."""
+        for each in self._open.values():
+            _close(each)
+        self._open.clear()
+
+
 _STREAMS = _Streams()
+atexit.register(_STREAMS.close)
 
 
 def _close(shared: _Shared) -> None:
