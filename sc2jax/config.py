@@ -42,7 +42,10 @@ class PathsConfig:
     """Where a run's inputs lie; each a local path or a URL; "" is a folder of the workdir."""
 
     source: str = setting(
-        "", 'Folders of repositories, separated by commas; "": this machine\'s Python standard library.', decides=False
+        "",
+        "Folders of repositories and archives, or archives, separated by commas; "
+        '"": this machine\'s Python standard library.',
+        decides=False,
     )
     corpus: str = setting("", "What `curate` wrote.", decides=False)
     heldout: str = setting(

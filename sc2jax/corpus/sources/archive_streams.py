@@ -205,7 +205,6 @@ class _Streams:
             for each in closing:
                 _close(each)
 
-
     def close(self) -> None:
         """Closes all, when nobody reads any more."""
         for each in self._open.values():

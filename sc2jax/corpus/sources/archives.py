@@ -31,6 +31,9 @@ _OF_TAR = (".tar", ".tar.gz", ".tgz", ".crate", ".tar.bz2", ".tbz2", ".tbz", ".t
 _OF_ZIP = (".zip", ".whl")
 """What names of archives end with; others, such as .docx and .jar, are files."""
 
+DESCRIPTION_SUFFIX = ".dsc"
+"""Of a file beside Debian's archives that says what they are, and is no source."""
+
 _MOST_NAMES = 256 << 20
 """Characters of all the paths of an archive."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
-from sc2jax.corpus.sources.archives import archive_repository, is_archive
+from sc2jax.corpus.sources.archives import DESCRIPTION_SUFFIX, archive_repository, is_archive
 from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import (
@@ -47,10 +47,11 @@ def packages_of(
     source: SourceFolder, root: str, entries: Sequence[os.DirEntry[str]], left_out: LeftOut
 ) -> list[FoundRepository]:
     """Each top-level entry is a repository of its own, and so is every working tree below."""
-    repositories, archives, trees = [], [], []
-    for entry, kind in top_level([entry for entry in entries if source.holds(entry.name)], left_out):
-        if kind == "file" and is_archive(entry.path):
-            archives.append(archive_repository(root, entry.path, left_out))
+    repositories, trees = [], []
+    found_entries = list(top_level([entry for entry in entries if source.holds(entry.name)], left_out))
+    packed = {entry.path for entry, kind in found_entries if kind == "file" and is_archive(entry.path)}
+    for entry, kind in found_entries:
+        if entry.path in packed or (packed and kind == "file" and entry.name.endswith(DESCRIPTION_SUFFIX)):
             continue
         missing: list[str] = []
         found = [entry.path] if kind == "file" else list(walk_files(entry.path, left_out, trees, missing))
@@ -61,7 +62,8 @@ def packages_of(
             repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
     _attach_licenses(entries, repositories, left_out)
     found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
-    return repositories + [found for found in (*archives, *found_trees) if found]
+    found_archives = (archive_repository(root, path, left_out) for path in sorted(packed))
+    return repositories + [found for found in (*found_archives, *found_trees) if found]
 
 
 def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:

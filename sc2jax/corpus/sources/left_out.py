@@ -175,7 +175,8 @@ class SourceError(Exception):
         """The same as an error that ends the work."""
         reason = REASONS[self.reason]
         detail = f" ({self.detail})" if self.detail else ""
-        return UserError(f"{as_text(self.location)} is a {reason.one}{detail}; {reason.remedy}")
+        article = "an" if reason.one[0] in "aeiou" else "a"
+        return UserError(f"{as_text(self.location)} is {article} {reason.one}{detail}; {reason.remedy}")
 
 
 class LeftOut:

@@ -175,6 +175,13 @@ def test_archives_of_a_folder_are_repositories(plant: Callable[..., str]) -> Non
     assert names(only) == [("pkg", "a.py"), ("two.whl", "a.py")]
 
 
+def test_a_description_of_archives_beside_it_is_no_source(plant: Callable[..., str]) -> None:
+    root = Path(plant("src", {"a.dsc": "Format: 3.0", "b.py": ""}))
+    assert names(listed(root)) == [("a.dsc", "a.dsc"), ("b.py", "b.py")]
+    tar_of(root / "a.orig.tar.gz", ("a/a.py", b"1"), mode="w:gz")
+    assert names(listed(root)) == [("a.orig.tar.gz", "a.py"), ("b.py", "b.py")]
+
+
 def test_name_and_content_both_make_an_archive(plant: Callable[..., str]) -> None:
     root = Path(
         plant("src", {"a.zip": "text", "b.tar.gz": "text", "c.tar": "x" * 512, "empty.tgz": "", "d.whl": b"BZh"})
