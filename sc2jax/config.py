@@ -43,7 +43,7 @@ class PathsConfig:
 
     source: str = setting(
         "",
-        "Git repositories and folders of repositories, separated by commas or given one by one; @FILE names one a "
+        "Git repositories, archives, and folders of them, separated by commas or given one by one; @FILE names one a "
         'line, whatever its path; "": this machine\'s Python standard library.',
         decides=False,
     )

@@ -1,10 +1,10 @@
 """Curates source trees into a deduplicated, documented corpus.
 
-Reads the folders of `paths.source` (this machine's Python where it is empty); writes `corpus/`. What cannot be read is
-left out, counted by reason and named at the end, unless `corpus.damaged` is "stop". A repository above
-`corpus.max_document_bytes` becomes several documents, which is said too. The held-out files of the corpus
-that `paths.heldout` names, and what resembles them, are left out of what is trained on, so that models of both corpora
-can be compared on them.
+Reads the repositories, folders and archives of `paths.source` (this machine's Python where it is empty); writes
+`corpus/`. What cannot be read is left out, counted by reason and named at the end, unless `corpus.damaged` is "stop". A
+repository above `corpus.max_document_bytes` becomes several documents, which is said too. The held-out files of the
+corpus that `paths.heldout` names, and what resembles them, are left out of what is trained on, so that models of both
+corpora can be compared on them.
 """
 
 from sc2jax.config import Settings

@@ -1,13 +1,19 @@
-"""Local folders: each top-level folder or file is a repository, such as the packages of a site-packages folder."""
+"""Local folders: each top-level folder, file or archive is a repository, such as the packages of site-packages."""
 
 import csv
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
+from sc2jax.corpus.sources.archives import DESCRIPTION_SUFFIX, archive_repository, is_archive
 from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
-from sc2jax.corpus.sources.license_files import is_license_file, licensed_folder, promises_license
+from sc2jax.corpus.sources.license_files import (
+    DISTRIBUTION_SUFFIXES,
+    is_license_file,
+    licensed_folder,
+    promises_license,
+)
 from sc2jax.corpus.sources.walk import (
     SKIPPED_FOLDERS,
     FoundFile,
@@ -18,13 +24,15 @@ from sc2jax.corpus.sources.walk import (
     walk_files,
 )
 
-_DISTRIBUTION_SUFFIXES = (".dist-info", ".egg-info")
 _RECORD_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceFolder:
-    """A folder to curate: the top-level entries in `only` (all if it is empty) that are not in `without`."""
+    """A folder to curate: the top-level entries in `only` (all if it is empty) that are not in `without`.
+
+    It may also be an archive, which is taken as a whole.
+    """
 
     root: str
     only: tuple[str, ...] = ()
@@ -40,7 +48,11 @@ def packages_of(
 ) -> list[FoundRepository]:
     """Each top-level entry is a repository of its own, and so is every working tree below."""
     repositories, trees = [], []
-    for entry, kind in top_level([entry for entry in entries if source.holds(entry.name)], left_out):
+    found_entries = list(top_level([entry for entry in entries if source.holds(entry.name)], left_out))
+    packed = {entry.path for entry, kind in found_entries if kind == "file" and is_archive(entry.path)}
+    for entry, kind in found_entries:
+        if entry.path in packed or (packed and kind == "file" and entry.name.endswith(DESCRIPTION_SUFFIX)):
+            continue
         missing: list[str] = []
         found = [entry.path] if kind == "file" else list(walk_files(entry.path, left_out, trees, missing))
         if found:
@@ -50,7 +62,8 @@ def packages_of(
             repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
     _attach_licenses(entries, repositories, left_out)
     found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
-    return repositories + [tree for tree in found_trees if tree]
+    found_archives = (archive_repository(root, path, left_out) for path in sorted(packed))
+    return repositories + [found for found in (*found_archives, *found_trees) if found]
 
 
 def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:
@@ -62,7 +75,7 @@ def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:
 def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterator[tuple[os.DirEntry[str], str]]:
     """What may be a package: folders and regular files (`kind_of`), without the metadata of distributions."""
     for entry in entries:
-        if entry.name not in SKIPPED_FOLDERS and not entry.name.endswith(_DISTRIBUTION_SUFFIXES):
+        if entry.name not in SKIPPED_FOLDERS and not entry.name.endswith(DISTRIBUTION_SUFFIXES):
             kind = kind_of(entry, left_out)
             if kind:
                 yield entry, kind
@@ -107,7 +120,7 @@ def _loose_licenses(entries: Sequence[os.DirEntry[str]]) -> dict[str, str]:
     loose = {}
     for entry in entries:
         kind = kind_of(entry, uncounted)
-        if kind == "file" and is_license_file(entry.name):
+        if kind == "file" and is_license_file(entry.name) and not is_archive(entry.path):  # such as mit-1.0.tar.gz
             loose[entry.name] = entry.path
         elif kind == "folder" and licensed_folder(f"{entry.name}/any") == "":
             loose |= {path: path for path in _texts_in(entry.path, uncounted)}
@@ -130,7 +143,7 @@ def _target(path: str, folder: str) -> str:
 
 
 def _is_distribution(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_DISTRIBUTION_SUFFIXES) and kind_of(entry, LeftOut()) == "folder"
+    return entry.name.endswith(DISTRIBUTION_SUFFIXES) and kind_of(entry, LeftOut()) == "folder"
 
 
 def _installed_names(distribution: str) -> set[str]:

@@ -91,6 +91,36 @@ REASONS: dict[str, Reason] = {
         "licences that were others when they were read again, and count as unknown",
         "run the same command again",
     ),
+    "damaged_archive": Reason(
+        "archive that is damaged",
+        "archives that are damaged",
+        "fetch it anew, or unpack what can be saved of it",
+    ),
+    "archive_bomb": Reason(
+        "archive that expands to more than it can honestly hold",
+        "archives that expand to more than they can honestly hold",
+        "remove it, or unpack it if you trust it",
+    ),
+    "damaged_member": Reason(
+        "file of an archive that cannot be expanded",
+        "files of archives that cannot be expanded",
+        "fetch the archive anew, or unpack it",
+    ),
+    "encrypted_member": Reason(
+        "encrypted file of an archive",
+        "encrypted files of archives",
+        "unpack the archive with its password",
+    ),
+    "sparse_member": Reason(
+        "file of an archive that is stored as pieces with holes",
+        "files of archives that are stored as pieces with holes",
+        "unpack the archive, or pack it anew without `--sparse`",
+    ),
+    "unsafe_member": Reason(
+        "path in an archive that leads out of it",
+        "paths in archives that lead out of them",
+        "pack the archive anew with paths relative to one folder",
+    ),
     "unsafe_path": Reason(
         "committed path that leads out of its repository",
         "committed paths that lead out of their repositories",
@@ -105,6 +135,10 @@ REASONS: dict[str, Reason] = {
     "special_file": Reason("pipe, socket or device", "pipes, sockets or devices"),
     "submodule": Reason("submodule", "submodules"),
     "not_sampled": Reason("repository outside of corpus.sample", "repositories outside of corpus.sample"),
+    "replaced_member": Reason(
+        "file of an archive that a later one of the same name replaces",
+        "files of archives that later ones of the same names replace",
+    ),
     "too_deep": Reason("folder below 64 others", "folders below 64 others"),
     "modified": Reason(
         "file that is not in the working tree as it was committed, which is how it is taken",
@@ -142,7 +176,8 @@ class SourceError(Exception):
         """The same as an error that ends the work."""
         reason = REASONS[self.reason]
         detail = f" ({self.detail})" if self.detail else ""
-        return UserError(f"{as_text(self.location)} is a {reason.one}{detail}; {reason.remedy}")
+        article = "an" if reason.one[0] in "aeiou" else "a"
+        return UserError(f"{as_text(self.location)} is {article} {reason.one}{detail}; {reason.remedy}")
 
 
 class LeftOut:

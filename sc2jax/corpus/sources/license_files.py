@@ -44,6 +44,9 @@ _PROSE = frozenset(
 _REUSE_FOLDER = "LICENSES"
 """Holds the licences of the folder that it lies in (https://reuse.software)."""
 
+DISTRIBUTION_SUFFIXES = (".dist-info", ".egg-info")
+"""Of folders with the metadata of what was installed beside them; a licence in there speaks for that."""
+
 
 def is_license_file(name: str) -> bool:
     """Whether a file with this base name may tell of a licence; README and ABOUT do."""

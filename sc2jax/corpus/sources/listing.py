@@ -1,9 +1,9 @@
 """The listing: which repositories and files the sources hold, by name and content, before anything is decided on them.
 
-A repository is one of git, else a top-level folder or file of a source. Of one of git the files are those of the commit
-that is checked out. Symbolic links are never followed, but for that of a licence to a file of its repository; nothing
-outside of a source is read but a git folder that names a working tree in it as its own. What is broken does not keep
-the rest from being listed, and is counted.
+A repository is one of git, else a top-level folder, archive or file of a source. Of one of git the files are those of
+the commit that is checked out. Symbolic links are never followed, but for that of a licence to a file of its
+repository; nothing outside of a source is read but a git folder that names a working tree in it as its own. What is
+broken does not keep the rest from being listed, and is counted.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sc2jax.corpus.sources.contents import Content, read_contents
+from sc2jax.corpus.sources.archives import archive_repository, is_archive
+from sc2jax.corpus.sources.contents import Content, begin_blob, blob_swhid, read_contents, reading_order
 from sc2jax.corpus.sources.folders import SourceFolder, packages_of
 from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_line
@@ -51,7 +52,10 @@ LICENSE_FILES = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What the sources hold, sorted by repository and path, and a digest of it that does not name its place on disk."""
+    """What the sources hold, and a digest of it that does not name its place on disk.
+
+    It is sorted by repository and path; files of a compressed archive are as they lie in it, to be read fast.
+    """
 
     files: pa.Table
     licenses: pa.Table
@@ -65,7 +69,7 @@ def list_sources(
     """Lists the files of all sources and digests their contents.
 
     Args:
-        sources: folders; one that is named twice counts once.
+        sources: folders or archives; one that is named twice counts once.
         max_file_bytes: files of this size and above are not read.
         output: a folder that must not lie among the files to list, for it would change them.
         damaged: `skip` leaves out what cannot be read, `stop` ends the work.
@@ -92,7 +96,7 @@ def list_sources(
         found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
         rows += found
         license_rows += licenses
-    license_rows.sort(key=lambda row: (row[0], row[1], row[3]))
+    license_rows.sort(key=lambda row: (row[0], reading_order(row[2]), row[1], row[3]))
     total = LeftOut()
     for part in left_out.values():
         total.absorb(part)
@@ -132,8 +136,11 @@ def _files_and_licenses(
     for location in repository.licenses:
         file = FoundFile(location, os.fsencode(location)) if location else None
         license_rows += _license_rows(repository.name, "", location, file, left_out)
+    for file in repository.own_licenses:
+        license_rows += _license_rows(repository.name, "", file.path, file, left_out)
     if repository.licenses_unknown:
         license_rows.append((repository.name, "", b"", "", True))
+    rows.sort(key=lambda row: reading_order(row[2]))
     return rows, license_rows
 
 
@@ -162,7 +169,9 @@ def _license_rows(repository: str, folder: str, path: str, file: FoundFile | Non
 
 def git_blob_id(content: bytes) -> str:
     """The Software Heritage identifier of a content: git's own sha1 of it."""
-    return "swh:1:cnt:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    whole = begin_blob(len(content))
+    whole.update(content)
+    return blob_swhid(whole)
 
 
 def read_listed(locations: Sequence[bytes], swhids: Sequence[str], limit: int) -> Iterator[Content]:
@@ -182,22 +191,32 @@ _OF_DISKS = ("unreadable_file", "unreadable_folder")
 
 
 def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
-    if not os.path.isdir(root):  # noqa: PTH112
-        what = "is not a folder" if os.path.exists(root) else "does not exist"  # noqa: PTH110
-        raise UserError(f"the source {source.root} {what}; name a folder of repositories or a git working tree")
+    if os.path.isdir(root):  # noqa: PTH112
+        found = _in_folder(source, root, output, left_out)
+    elif is_archive(root):
+        repository = archive_repository(root, root, left_out)
+        found = [repository] if repository else []
+    else:
+        what = "is not a folder, nor an archive" if os.path.exists(root) else "does not exist"  # noqa: PTH110
+        raise UserError(f"the source {source.root} {what}; name {_SOURCES}")
+    if not any(repository.files for repository in found) and not left_out:
+        raise UserError(f"the source {source.root} holds no files; name {_SOURCES}")
+    return found
+
+
+_SOURCES = "a folder of repositories or archives, an archive, or a git working tree"
+
+
+def _in_folder(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
     try:
         entries = folder_entries(root)
     except SourceError as fault:
         raise fault.as_user_error() from fault
     if is_git(entries):
         repository = git_repository(root, root, os.path.basename(root), left_out)  # noqa: PTH119
-        found = [repository] if repository else []
-    else:
-        _refuse_output_inside(source.root, root, output)
-        found = packages_of(source, root, entries, left_out)
-    if not any(repository.files for repository in found) and not left_out:
-        raise UserError(f"the source {source.root} holds no files; name a folder of repositories or a git working tree")
-    return found
+        return [repository] if repository else []
+    _refuse_output_inside(source.root, root, output)
+    return packages_of(source, root, entries, left_out)
 
 
 def _under_names_of_their_own(

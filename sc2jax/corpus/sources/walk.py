@@ -1,6 +1,7 @@
 """What the kinds of source share: walking through folders, reading files, and the repository that each kind finds."""
 
 import dataclasses
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,6 +62,7 @@ class FoundRepository:
         files: those that it holds.
         missing: the path of each thing whose name promises a licence, and that is no file which is taken, with the
             file that it leads to, if there is one.
+        own_licenses: those of its files, in the metadata of a distribution, that speak for all of it.
         licenses: locations on disk, outside of the repository, that speak for all of it.
         licenses_unknown: whether there may be others, which cannot be read.
         origin: where it comes from.
@@ -71,6 +73,7 @@ class FoundRepository:
     revision: str
     files: list[FoundFile]
     missing: list[tuple[str, FoundFile | None]] = dataclasses.field(default_factory=list)
+    own_licenses: list[FoundFile] = dataclasses.field(default_factory=list)
     licenses: list[str] = dataclasses.field(default_factory=list)
     licenses_unknown: bool = False
     origin: Origin = Origin()
@@ -82,17 +85,33 @@ def read_bytes(location: str, limit: int) -> bytes:
     Raises:
         SourceError: it cannot be read, is a link, no regular file, or larger.
     """
-    try:
-        _require_regular(os.lstat(location), location)  # opening a device or a pipe may be felt at its other end
-        with os.fdopen(os.open(location, _OPEN_FLAGS), "rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            _require_regular(found, location)
-            content = file.readall() if found.st_size <= limit else None
-    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
-        raise SourceError("unreadable_file", location, getattr(error, "strerror", None) or str(error)) from error
+    with open_regular(location) as file:
+        try:
+            content = file.readall() if os.fstat(file.fileno()).st_size <= limit else None
+        except OSError as error:
+            raise SourceError("unreadable_file", location, error.strerror or str(error)) from error
     if content is None or len(content) > limit:
         raise SourceError("unreadable_file", location, f"more than {limit:,} bytes")
     return content
+
+
+def open_regular(location: str) -> io.FileIO:
+    """A regular file, to read.
+
+    Raises:
+        SourceError: it cannot be read, is a link, or no regular file.
+    """
+    try:
+        _require_regular(os.lstat(location), location)  # opening a device or a pipe may be felt at its other end
+        file = io.FileIO(os.open(location, _OPEN_FLAGS), "rb")
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
+        raise SourceError("unreadable_file", location, getattr(error, "strerror", None) or str(error)) from error
+    try:
+        _require_regular(os.fstat(file.fileno()), location)
+    except SourceError:
+        file.close()
+        raise
+    return file
 
 
 def _require_regular(found: os.stat_result, location: str) -> None:
