@@ -6,6 +6,7 @@ near-deduplication there are no bands, and a signature is one column, which the 
 
 import contextlib
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
@@ -28,6 +29,9 @@ _HELD_BYTES = 32 * MIB
 
 _ROW_GROUP_BYTES = 8 * MIB
 """Signatures that are read at a time."""
+
+_UNIT_ROWS = 4096
+"""Texts that are signed by one worker at a time: of tiny ones the signatures are many times their size."""
 
 _BATCH_CHARACTERS = MIB
 """Characters that are signed at a time."""
@@ -74,7 +78,9 @@ def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[n
 @contextlib.contextmanager
 def _signed(files: NumberedRows, ids: np.ndarray, config: NearConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
     """The signatures of certain rows (ascending) and their languages, a table for each row group that holds some."""
-    units, cuts = files.units(ids)
+    units, groups = files.units(ids)
+    bounds = itertools.pairwise([*groups.tolist(), len(ids)])
+    cuts = [start for low, high in bounds for start in range(low, high, _UNIT_ROWS)]
     sign = functools.partial(_sign, files=files, config=config, seed=seed)
     schema = _schema(config).append(pa.field("language", pa.string()))
     with map_units(units, cuts, sign, schema) as signed:

@@ -152,6 +152,18 @@ def test_both_ways_find_what_brute_force_finds(
     assert found == {int(ids[row]): best for row, best in expected.items()}
 
 
+def test_files_of_one_block_that_agree_in_no_band_are_no_candidates(small_bounds: None) -> None:
+    """One held-out file has the second band of its block alone, one training file the first; they agree in 10 of 12."""
+    base = np.zeros((3, 12), np.uint32)
+    heldout, training = base + [[0] * 10 + [n, n] for n in (1, 2, 3)], base + [[0] * 10 + [n, n] for n in (4, 5, 6)]
+    heldout = np.vstack([heldout, [9] + [0] * 11]).astype(np.uint32)
+    training = np.vstack([training, [0] * 5 + [9] + [0] * 6]).astype(np.uint32)
+    batches = [(np.arange(4), training)]
+    expected = dict.fromkeys(range(3), (0, 10 / 12))
+    assert by_brute_force(heldout, training, [0, 1, 2, 3], 10) == expected
+    assert across(heldout, iter(batches), 10 / 12) == expected
+
+
 def test_the_ways_agree_at_the_sizes_of_real_blocks() -> None:
     """Three families of files; in each all pairs agree in six of ten numbers on average, in some band or in none."""
     random = np.random.default_rng(0)

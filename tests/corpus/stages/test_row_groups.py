@@ -70,10 +70,10 @@ def test_of_equal_hashes_the_first_file_comes_first() -> None:
 
 def test_the_hash_is_of_repository_and_path(tmp_path: Path) -> None:
     """So that the same files go together on any machine."""
-    table = table_of([("small", 3), *[("large", 1)] * 8, ("large too", 2), ("large too", 2)])
+    table = table_of([("small", 3), *[("large", 1)] * 8, ("large too", 2), ("large too", 2), ("one file", 9)])
     rows = numbered(tmp_path, [table], 1)
-    found = cut_repositories(rows, np.arange(11), 3)
-    assert list(found) == ["large", "large too"], "three bytes are not more than three"
+    found = cut_repositories(rows, np.arange(12), 3)
+    assert list(found) == ["large", "large too"], "three bytes are not more than three, and a file is never cut"
     paths = [f"{number:03d}.py" for number in range(1, 9)]
     ranked = sorted(paths, key=lambda path: hashlib.sha256(b"large\0" + path.encode()).hexdigest())
     assert found["large"].tolist() == [ranked.index(path) // 3 for path in paths]
