@@ -18,7 +18,7 @@ import pytest
 from archive_files import contents, licenses, link, listed, named, reasons, tar_of, zip_of
 from source_listings import LIMIT, names
 
-from sc2jax.corpus.sources import archive_members, archives
+from sc2jax.corpus.sources import archive_members, archive_streams, archives
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import REASONS, SourceError
 from sc2jax.corpus.sources.listing import Listing, list_sources, read_listed
@@ -174,6 +174,13 @@ def test_bombs_after_the_end_and_between_members(source: Path, monkeypatch: pyte
     assert reasons(beside(source)) == {"archive_bomb": 2}
 
 
+def test_memory_that_expanding_asks_for(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar_of(source / "a.tar.xz", GOOD, mode="w:xz")
+    assert files(beside(source)) == {"a.py"}
+    monkeypatch.setattr(archive_streams, "_MOST_MEMORY", 1 << 20)
+    assert reasons(beside(source)) == {"damaged_archive": 1}
+
+
 def test_hard_links_count_what_they_lead_to(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_members, "MOST_RATIO", 1)
     monkeypatch.setattr(archive_members, "SLACK", 100_000)
@@ -254,10 +261,11 @@ def record(key: str, value: str) -> bytes:
 
 END = bytes(1024)
 MEMBER = tarfile.TarInfo("x.py").tobuf(tarfile.USTAR_FORMAT)
-NEGATIVE = tarfile.TarInfo("n.py")
-NEGATIVE.size = -512
+NEGATIVE, SLIGHTLY = tarfile.TarInfo("n.py"), tarfile.TarInfo("n.py")
+NEGATIVE.size, SLIGHTLY.size = -512, -5
 HEADERS = {
     "negative size": NEGATIVE.tobuf(tarfile.GNU_FORMAT) + END,
+    "size of a little below zero": SLIGHTLY.tobuf(tarfile.GNU_FORMAT) + END,
     "negative pax size": pax(record("size", "-512")) + MEMBER + END,
     "zero length": pax(b"0 size=1\n") + MEMBER + END,
     "digits": pax(b"1" * 1_000_000) + MEMBER + END,
