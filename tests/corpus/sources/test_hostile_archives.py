@@ -493,3 +493,19 @@ def test_flipped_bits(source: Path) -> None:
             outcomes.add(tuple(reasons(listing)))
             (source / name).unlink()
     assert {(), ("damaged_archive",), ("damaged_member",)} <= outcomes
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_zipfile_expands_without_bound(source: Path, method: int) -> None:
+    zip_of(source / "a.zip", ("b.py", b"1" * 1000), method=method)
+    assert (files(beside(source)), reasons(beside(source))) == (set(), {"damaged_member": 1})
+
+
+def test_what_is_no_link_leads_nowhere(source: Path) -> None:
+    tar_of(source / "a.tar", GOOD, ("LICENSE", {"type": tarfile.FIFOTYPE, "linkname": "a.py"}))
+    assert licenses(beside(source)) == {("", "", True)}
+
+
+def test_an_archive_named_like_a_license_is_none_of_its_neighbours(source: Path) -> None:
+    tar_of(source / "mit-1.0.tar", GOOD)
+    assert licenses(beside(source)) == set()
