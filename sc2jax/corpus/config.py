@@ -60,8 +60,8 @@ class SourceConfig:
     )
     damaged: str = setting(
         "skip",
-        'Whether a repository, archive, folder or file of a source that cannot be read is left out and counted ("skip") or '
-        'ends the run with a message ("stop").',
+        "Whether a repository, archive, folder or file of a source that cannot be read is left out and counted "
+        '("skip") or ends the run with a message ("stop").',
         choices=DAMAGED,
         decides=False,  # what is left out is an input of its own
     )

@@ -6,13 +6,15 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from source_listings import LIMIT
+from source_listings import LIMIT, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.listing import Listing, git_blob_id, list_sources, read_listed
 
 Entry = tuple[str, bytes | str | dict]
 """The name of a member, and the bytes of a file, or what else its header says."""
+
+GOOD = ("a.py", b"good\n")
 
 
 def tar_of(path: Path, *entries: Entry, mode: str = "w", format_: int = tarfile.PAX_FORMAT) -> Path:
@@ -65,3 +67,15 @@ def reasons(listing: Listing) -> dict[str, int]:
 
 def named(listing: Listing) -> list[str]:
     return [name for share in listing.left_out.statistics.values() for name in share["named"]]
+
+
+def beside(source: Path) -> Listing:
+    """The listing, in which the neighbour must be; whatever is listed can be read."""
+    listing = listed(source)
+    assert ("neighbour", "n.py") in names(listing)
+    contents(listing)
+    return listing
+
+
+def files(listing: Listing) -> set[str]:
+    return {path for repository, path in names(listing) if repository != "neighbour"}

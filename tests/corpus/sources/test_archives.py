@@ -309,6 +309,42 @@ def test_an_archive_is_expanded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert right == [True] * 300 and len(begun) == 1
 
 
+def test_a_batch_is_read_in_the_order_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_streams, "_KEPT", 1)
+    monkeypatch.setattr(archive_streams, "CHUNK", 10_000)
+    listing = listed(shuffled_archive(tmp_path / "a.tar.gz", 60))
+    begun = []
+    make = archive_streams._Stream
+    monkeypatch.setattr(archive_streams, "_Stream", lambda path: begun.append(path) or make(path))
+    locations, swhids = (listing.files[name].to_pylist()[::-1] for name in ("location", "swhid"))
+    assert all(isinstance(each, bytes) for each in read_listed(locations, swhids, LIMIT)) and len(begun) == 1
+
+
+def test_a_file_larger_than_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_streams, "_KEPT", 100_000)
+    monkeypatch.setattr(archive_streams, "CHUNK", 10_000)
+    entries = [("a.py", b"1"), ("b.py", random.Random(6).randbytes(900_000)), ("c.py", b"2")]
+    assert contents(listed(tar_of(tmp_path / "a.tgz", *entries, mode="w:gz"))) == dict(entries)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_no_more_is_expanded_or_read_than_is_asked_for(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "zeros").write_bytes(compress(bytes(100 << 20)) + compress(random.Random(0).randbytes(1 << 20)))
+    with archive_streams.open_archive(str(tmp_path / "zeros")) as file:
+        source = archive_streams.expanding(file)
+        assert source is not None
+        assert all(0 < len(source.read(100_000)) <= 100_000 for _ in range(30))
+        assert file.tell() <= 65_536
+
+
+def test_an_archive_that_took_the_place_of_one_that_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.tgz"
+    for content in (b"1" * 300, b"2" * 300):
+        made = gzip.compress(tar_of(tmp_path / "made.tar", ("a.py", content)).read_bytes(), 0, mtime=0)
+        path.write_bytes(made)
+        assert contents(listed(path)) == {"a.py": content}
+
+
 def test_what_is_kept_is_bounded_and_the_rest_expanded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_streams, "_KEPT", 100_000)
     monkeypatch.setattr(archive_streams, "CHUNK", 10_000)
