@@ -102,7 +102,8 @@ def _at(source: str, git: GitFolder, head: Head, objects: GitObjects, name: str,
         if entry.kind != _FILE:
             left_out.add(SourceError(entry.kind, _place(git.root, entry.path)))
     if git.root != git.own:
-        committed = {os.fsdecode(entry.path): (entry.name, file.size) for entry, file in found.items()}
+        sizes = {file.path: file.size for file in found.values()}
+        committed = {os.fsdecode(entry.path): (entry.name, sizes.get(_text(entry.path))) for entry in files}
         count_differences(git.root, committed, head.hash, left_out)
     return FoundRepository(source, as_text(name), revision, list(found.values()), missing, origin=origin)
 

@@ -14,12 +14,12 @@ _MOST_BYTES = 64 << 20
 """Larger files are compared by their sizes."""
 
 
-def count_differences(root: str, committed: Mapping[str, tuple[str, int]], hash_: str, left_out: LeftOut) -> None:
+def count_differences(root: str, committed: Mapping[str, tuple[str, int | None]], hash_: str, left_out: LeftOut) -> None:
     """Counts files that are not as they were committed, and files and whole folders that are not committed at all.
 
     Args:
         root: the working tree.
-        committed: path of each file -> the name of its object, and its size.
+        committed: path of each file -> the name of its object, and its size, if that can be told.
         hash_: `sha1` or `sha256`, by which objects are named.
         left_out: counts the differences.
     """
@@ -66,8 +66,10 @@ def _is_loose(folder: os.DirEntry[str]) -> bool:
     return bool(entries) and not is_git(entries)
 
 
-def _is_same(location: str, name: str, size: int, hash_: str) -> bool:
-    """Whether a file is what was committed, or that with the line ends of Windows."""
+def _is_same(location: str, name: str, size: int | None, hash_: str) -> bool:
+    """Whether a file is what was committed, or that with the line ends of Windows, as far as that can be told."""
+    if size is None:
+        return True
     try:
         found = os.lstat(location).st_size
         if max(found, size) > _MOST_BYTES:

@@ -48,6 +48,7 @@ def put_object(git: Path, kind: str, content: bytes, hash_: str = "sha1") -> str
     name = hashlib.new(hash_, whole).hexdigest()
     path = git / "objects" / name[:2] / name[2:]
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # it may be a pipe
     path.write_bytes(zlib.compress(whole))
     return name
 
@@ -64,6 +65,7 @@ def check_out(
     """Makes a commit of a tree the one that is checked out; returns it."""
     people = "".join(f"{who} Ada <a@b> {date}\n" for who, date in zip(("author", "committer"), dates, strict=True))
     commit = put_object(git, "commit", f"tree {tree}\n{people}\nsubject\n".encode(), hash_)
+    (git / "HEAD").unlink(missing_ok=True)
     (git / "HEAD").write_text(f"{commit}\n")
     return commit
 

@@ -48,7 +48,7 @@ def test_only_what_should_be_mended_ends_the_work() -> None:
         left_out = LeftOut("/src", stop=True)
         if words.remedy and not words.harmless:
             with pytest.raises(
-                UserError, match=f"^/src/a is a {re.escape(words.one)} \\(so\\); {re.escape(words.remedy)}$"
+                UserError, match=f"^/src/a is an? {re.escape(words.one)} \\(so\\); {re.escape(words.remedy)}$"
             ):
                 left_out.add(SourceError(reason, "/src/a", "so"))
         else:
