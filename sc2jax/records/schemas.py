@@ -87,6 +87,39 @@ REJECTED_FILE = pa.schema(
 )
 """A file that was left out: who it is, which stage dropped it by which rule, and the figure or file that decided."""
 
+KEPT_OF_REPOSITORY = ("train_files", "heldout_files", "kept_bytes")
+"""The columns of a repository that are known when its files have been decided on."""
+
+REPOSITORY = pa.schema(
+    [
+        *(
+            pa.field(name, pa.string(), nullable=False)
+            for name in (
+                "repository",
+                "source",
+                "found",
+                "url",
+                "branch",
+                "revision",
+                "directory",
+                "revision_date",
+                "committer_date",
+            )
+        ),
+        *(pa.field(name, pa.int64(), nullable=False) for name in ("files", "bytes", *KEPT_OF_REPOSITORY)),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""A repository that a source holds: one line for each, whatever became of it.
+
+`source` is the base name of the source and `found` the name within it. `url` is where it was cloned from, `branch` what
+is checked out, `revision` and `directory` the Software Heritage identifiers of the commit and its tree, the dates those
+of the commit in UTC; all of these are "" where they are unknown. `files` and `bytes` are those listed; `kept_bytes`
+those of `train_files` and `heldout_files`. Where nothing is kept, `reason` says why: what is wrong with the
+repository, or for what most of its files were left out.
+"""
+
 ISSUE = _schema(
     {
         "repository": pa.string(),

@@ -43,6 +43,14 @@ class Split(TypedDict):
     heldout: SplitShare
 
 
+class RepositoryShare(TypedDict):
+    """The repositories found, those of which something is kept, and the others by reason."""
+
+    found: Count
+    kept: Count
+    without: Mapping[str, Count]
+
+
 class CutShare(TypedDict):
     """The repositories that were too large for one document, on both sides, and the documents that they became."""
 
@@ -67,6 +75,7 @@ class CorpusStatistics(TypedDict):
     languages: Mapping[str, LanguageShare]
     licenses: Mapping[str, Count]
     split: Split
+    repositories: RepositoryShare
     cut: CutShare
     left_out: Mapping[str, LeftOutShare]
 

@@ -20,7 +20,7 @@ from sc2jax.runs.unseen import caveat, sampled_split
 from sc2jax.storage import absolute, join
 from sc2jax.training.metrics import METRICS, Row, metrics_of
 
-VERSION = 8
+VERSION = 9
 PAGE = "index.html"
 
 

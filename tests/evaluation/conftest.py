@@ -91,6 +91,7 @@ def corpus() -> dict[str, Any]:
             "train": {"repositories": 131, "files": 9_411, "bytes": 40_120_448},
             "heldout": {"repositories": 8, "files": 540, "bytes": 2_011_003},
         },
+        "repositories": {"found": 12, "kept": 9, "without": {"no_commit": 1, "non_permissive_license": 2}},
         "cut": {"repositories": 2, "documents": 1_007},
     }
 

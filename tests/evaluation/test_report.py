@@ -229,6 +229,16 @@ def test_what_the_sources_hold_besides_is_listed(run: dict[str, Any]) -> None:
     assert "Left out of the sources" not in render_report(**run)
 
 
+def test_what_became_of_the_repositories_is_said(run: dict[str, Any]) -> None:
+    said = (
+        "12 repositories were found, and files are kept of 9. Of the others nothing is: 1 no commit, 2 non permissive"
+    )
+    assert said in words(Page(render_report(**run)))
+    run["corpus"]["repositories"] = {"found": 1, "kept": 1, "without": {}}
+    text = words(Page(render_report(**run)))
+    assert "1 repository was found, and files are kept of 1. The corpus' repositories/ has" in text
+
+
 def test_samples_of_what_was_trained_on_are_said_to_be(run: dict[str, Any]) -> None:
     run["samples_are_unseen"] = False
     text = words(Page(render_report(**run)))

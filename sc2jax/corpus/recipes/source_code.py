@@ -47,7 +47,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import absolute, join
 
-VERSION = 6
+VERSION = 7
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"
@@ -82,7 +82,12 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
     unseen = _open_heldout(heldout, output, config) if heldout else None
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
     listing = list_sources(chosen, config.max_file_bytes, output, config.damaged, config.sample)
-    inputs = {"listing": listing.digest, "left_out": listing.left_out.digest, "tables": _tables_digest()}
+    inputs = {
+        "listing": listing.digest,
+        "repositories": listing.account_digest,
+        "left_out": listing.left_out.digest,
+        "tables": _tables_digest(),
+    }
     if unseen is not None:
         inputs["heldout"] = unseen.digest
 
@@ -144,7 +149,8 @@ def _run_stages(
     _refuse_empty(split, deciding)
     changed = (stage.manifest.statistics["left_out"] for stage in (found, files))
     left_out = together(listing.left_out.statistics, *changed)
-    return write_corpus(unfinished, files, split, deciding, left_out, part(config, RowGroupConfig), **parts)
+    found = listing.repositories
+    return write_corpus(unfinished, files, split, deciding, found, left_out, part(config, RowGroupConfig), **parts)
 
 
 def _run(

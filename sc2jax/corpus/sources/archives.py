@@ -64,7 +64,7 @@ def _begins_tar(begin: bytes) -> bool:
     return True
 
 
-def archive_repository(source: str, path: str, left_out: LeftOut) -> FoundRepository | None:
+def archive_repository(source: str, path: str, left_out: LeftOut) -> FoundRepository:
     """The files of an archive; links, devices, damaged and unsafe members are left out.
 
     Args:
@@ -73,14 +73,15 @@ def archive_repository(source: str, path: str, left_out: LeftOut) -> FoundReposi
         left_out: counts what is left out.
 
     Returns:
-        The repository, named after the archive's file; None if the archive is damaged, or expands without end.
+        The repository, named after the archive's file; without files if that is damaged, or expands without end.
     """
     contents = _Contents(path)
     try:
         contents.collect()
     except SourceError as fault:
-        left_out.add(SourceError(fault.reason, path, fault.detail))
-        return None
+        whole = SourceError(fault.reason, path, fault.detail)
+        left_out.add(whole)
+        return FoundRepository(source, as_text(os.path.basename(path)), "", [], fault=whole)  # noqa: PTH119
     for fault in contents.faults:
         left_out.add(fault)
     return contents.repository(source, left_out)

@@ -63,7 +63,7 @@ def packages_of(
     _attach_licenses(entries, repositories, left_out)
     found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
     found_archives = (archive_repository(root, path, left_out) for path in sorted(packed))
-    return repositories + [found for found in (*found_archives, *found_trees) if found]
+    return [*repositories, *found_archives, *found_trees]
 
 
 def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:

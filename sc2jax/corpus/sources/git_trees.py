@@ -52,7 +52,7 @@ class _Entry:
     """Of the object."""
 
 
-def git_repository(source: str, root: str, name: str, left_out: LeftOut) -> FoundRepository | None:
+def git_repository(source: str, root: str, name: str, left_out: LeftOut) -> FoundRepository:
     """The files of a repository's commit; links, submodules and what cannot be read are left out.
 
     Args:
@@ -62,7 +62,7 @@ def git_repository(source: str, root: str, name: str, left_out: LeftOut) -> Foun
         left_out: counts what is left out.
 
     Returns:
-        The repository, or None where git's own files cannot be read.
+        The repository, without files where git's own cannot be read.
 
     Raises:
         UserError: git is not installed.
@@ -73,8 +73,9 @@ def git_repository(source: str, root: str, name: str, left_out: LeftOut) -> Foun
         with opened(object_store(git, head.hash)) as objects:
             return _at(source, git, head, objects, name, left_out)
     except SourceError as fault:
-        left_out.add(SourceError(fault.reason, root, fault.detail))
-        return None
+        at_root = SourceError(fault.reason, root, fault.detail)
+        left_out.add(at_root)
+        return FoundRepository(source, as_text(name), "", [], fault=at_root)
 
 
 def _git_folder(source: str, root: str) -> GitFolder:

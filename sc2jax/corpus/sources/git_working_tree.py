@@ -14,7 +14,9 @@ _MOST_BYTES = 64 << 20
 """Larger files are compared by their sizes."""
 
 
-def count_differences(root: str, committed: Mapping[str, tuple[str, int | None]], hash_: str, left_out: LeftOut) -> None:
+def count_differences(
+    root: str, committed: Mapping[str, tuple[str, int | None]], hash_: str, left_out: LeftOut
+) -> None:
     """Counts files that are not as they were committed, and files and whole folders that are not committed at all.
 
     Args:

@@ -23,6 +23,7 @@ from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_l
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, folder_entries, is_git
 from sc2jax.errors import UserError
+from sc2jax.records.schemas import KEPT_OF_REPOSITORY, REPOSITORY
 from sc2jax.storage import is_url
 
 FILES = pa.schema(
@@ -50,6 +51,10 @@ LICENSE_FILES = pa.schema(
 `swhid`, and one whose name promises a licence is `promised`."""
 
 
+FOUND_REPOSITORIES = pa.schema([field for field in REPOSITORY if field.name not in KEPT_OF_REPOSITORY])
+"""A repository as found; one of which nothing can be read has a reason."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """What the sources hold, and a digest of it that does not name its place on disk.
@@ -59,8 +64,14 @@ class Listing:
 
     files: pa.Table
     licenses: pa.Table
+    repositories: pa.Table
     digest: str
     left_out: LeftOut
+
+    @property
+    def account_digest(self) -> str:
+        """A digest of the table of repositories."""
+        return hashlib.sha256(repr(self.repositories.to_pylist()).encode()).hexdigest()
 
 
 def list_sources(
@@ -86,23 +97,48 @@ def list_sources(
         for root, source in unique.items()
         for repository in _repositories(source, root, output, left_out[root])
     ]
-    repositories = _under_names_of_their_own(repositories, left_out)
+    named, put_aside = _under_names_of_their_own(repositories, left_out)
     rows: list[tuple] = []
     license_rows: list[tuple] = []
-    for repository in repositories:
-        if not _in_sample(repository.name, sample):
-            left_out[repository.source].add(SourceError("not_sampled", f"{repository.source}/{repository.name}"))
-            continue
-        found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
+    accounts = [_account(repository, []) for repository in put_aside]
+    for repository in named:
+        found, licenses = [], []
+        if _in_sample(repository.name, sample):
+            found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
+        else:
+            repository.fault = SourceError("not_sampled", f"{repository.source}/{repository.name}")
+            left_out[repository.source].add(repository.fault)
         rows += found
         license_rows += licenses
+        accounts.append(_account(repository, found))
     license_rows.sort(key=lambda row: (row[0], reading_order(row[2]), row[1], row[3]))
     total = LeftOut()
     for part in left_out.values():
         total.absorb(part)
     if not rows:
         raise UserError(f"no file of the sources can be read: {in_a_line(total.statistics)}")
-    return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), _digest(rows, license_rows), total)
+    digest, repositories = _digest(rows, license_rows), _table(sorted(accounts), FOUND_REPOSITORIES)
+    return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), repositories, digest, total)
+
+
+def _account(repository: FoundRepository, rows: Sequence[tuple]) -> tuple:
+    """The row of a repository, given those of its files."""
+    origin, fault = repository.origin, repository.fault
+    return (
+        repository.name,
+        as_text(os.path.basename(repository.source)),  # noqa: PTH119
+        repository.found,
+        origin.url,
+        origin.branch,
+        repository.revision,
+        origin.directory,
+        origin.revision_date,
+        origin.committer_date,
+        len(rows),
+        sum(size for *_, size, _ in rows),
+        fault.reason if fault else "",
+        fault.detail if fault and "/" not in fault.detail else "",  # no place on this disk
+    )
 
 
 def _in_sample(name: str, share: float) -> bool:
@@ -194,8 +230,7 @@ def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOu
     if os.path.isdir(root):  # noqa: PTH112
         found = _in_folder(source, root, output, left_out)
     elif is_archive(root):
-        repository = archive_repository(root, root, left_out)
-        found = [repository] if repository else []
+        found = [archive_repository(root, root, left_out)]
     else:
         what = "is not a folder, nor an archive" if os.path.exists(root) else "does not exist"  # noqa: PTH110
         raise UserError(f"the source {source.root} {what}; name {_SOURCES}")
@@ -213,26 +248,34 @@ def _in_folder(source: SourceFolder, root: str, output: str, left_out: LeftOut) 
     except SourceError as fault:
         raise fault.as_user_error() from fault
     if is_git(entries):
-        repository = git_repository(root, root, os.path.basename(root), left_out)  # noqa: PTH119
-        return [repository] if repository else []
+        return [git_repository(root, root, os.path.basename(root), left_out)]  # noqa: PTH119
     _refuse_output_inside(source.root, root, output)
     return packages_of(source, root, entries, left_out)
 
 
 def _under_names_of_their_own(
     repositories: Iterable[FoundRepository], left_out: Mapping[str, LeftOut]
-) -> list[FoundRepository]:
-    """The repositories by name; of several that have the same after all, the first is taken."""
+) -> tuple[list[FoundRepository], list[FoundRepository]]:
+    """The repositories by name, and those put aside: of several that have the same after all, the first is taken."""
     within: dict[tuple[str, str], FoundRepository] = {}
+    put_aside: list[FoundRepository] = []
+
+    def put(repository: FoundRepository) -> None:
+        repository.fault = SourceError("same_name", f"{repository.source}/{repository.name}")
+        left_out[repository.source].add(repository.fault)
+        put_aside.append(repository)
+
     for repository in repositories:
-        if within.setdefault((repository.source, repository.name), repository) is not repository:
-            left_out[repository.source].add(SourceError("same_name", f"{repository.source}/{repository.name}"))
+        if repository.fault:
+            put_aside.append(repository)
+        elif within.setdefault((repository.source, repository.name), repository) is not repository:
+            put(repository)
     _separate_names(within.values())
     named: dict[str, FoundRepository] = {}
     for repository in sorted(within.values(), key=lambda repository: (repository.name, repository.source)):
         if named.setdefault(repository.name, repository) is not repository:
-            left_out[repository.source].add(SourceError("same_name", f"{repository.source}/{repository.name}"))
-    return list(named.values())
+            put(repository)
+    return list(named.values()), put_aside
 
 
 def _separate_names(repositories: Iterable[FoundRepository]) -> None:

@@ -66,6 +66,8 @@ class FoundRepository:
         licenses: locations on disk, outside of the repository, that speak for all of it.
         licenses_unknown: whether there may be others, which cannot be read.
         origin: where it comes from.
+        fault: why nothing of it can be read, or None.
+        found: its name, before that of its source may be put before it.
     """
 
     source: str
@@ -77,6 +79,12 @@ class FoundRepository:
     licenses: list[str] = dataclasses.field(default_factory=list)
     licenses_unknown: bool = False
     origin: Origin = Origin()
+    fault: SourceError | None = None
+    found: str = ""
+
+    def __post_init__(self) -> None:
+        """Keeps the name within the source."""
+        self.found = self.found or self.name
 
 
 def read_bytes(location: str, limit: int) -> bytes:

@@ -1,17 +1,19 @@
 """The corpus itself: each side of the split as row groups, all rejects, and the figures."""
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from sc2jax.corpus.config import PartsConfig, RowGroupConfig
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.stages.repositories import Account, repository_share
 from sc2jax.corpus.stages.row_groups import cut_repositories, row_groups
 from sc2jax.records.dataset import PartWriter, read_tables
 from sc2jax.records.manifest import Output
-from sc2jax.records.schemas import REJECTED_FILE, SOURCE_FILE, SPLITS
+from sc2jax.records.schemas import REJECTED_FILE, REPOSITORY, SOURCE_FILE, SPLITS
 from sc2jax.records.stage import Written
 from sc2jax.records.statistics import CorpusStatistics, CutShare, LeftOutShare, SplitShare
 
@@ -21,12 +23,13 @@ def write_corpus(
     files: Committed,
     split: Committed,
     stages: Sequence[Committed],
+    repositories: pa.Table,
     left_out: Mapping[str, LeftOutShare],
     row_group_config: RowGroupConfig,
     parts_config: PartsConfig,
 ) -> Written:
-    """Writes both sides and the rejects of all stages, and adds up the figures of the stages."""
-    rows, contents = NumberedRows.of(files, "kept"), _Contents()
+    """Writes both sides, the rejects of all stages and the account of the repositories, and adds up the figures."""
+    rows, contents, account = NumberedRows.of(files, "kept"), _Contents(), Account()
     outputs, shares = [], {}
     documents: CutShare = {"repositories": 0, "documents": 0}
     for side in SPLITS:
@@ -34,11 +37,16 @@ def write_corpus(
         ids = read_ids(split, side)
         cut = cut_repositories(rows, ids, row_group_config.max_document_bytes)
         tables = row_groups(rows.take(ids, SOURCE_FILE.names), row_group_config.row_group_bytes, cut)
-        shares[side] = _write_side(writer, tables, contents)
+        shares[side] = _write_side(writer, tables, contents, functools.partial(account.keep, side))
         outputs += writer.finish()
         documents["repositories"] += len(cut)
         documents["documents"] += sum(int(numbers.max()) + 1 for numbers in cut.values())
-    outputs += _write_rejects(folder, stages, parts_config.part_bytes)
+    outputs += _write_rejects(folder, stages, parts_config.part_bytes, account)
+    writer = PartWriter(folder, "repositories", REPOSITORY, parts_config.part_bytes)
+    for table in account.tables(repositories):
+        writer.add(table)
+    # Nothing later depends on the account: a corpus is the same beside a repository that cannot be read.
+    outputs += [dataclasses.replace(output, result=False) for output in writer.finish()]
     statistics: CorpusStatistics = {
         "funnel": [line for stage in stages for line in stage.manifest.statistics["funnel"]],
         "languages": {
@@ -47,6 +55,7 @@ def write_corpus(
         },
         "licenses": dict(contents.license_files),
         "split": {"train": shares["train"], "heldout": shares["heldout"]},
+        "repositories": repository_share(account.tables(repositories)),
         "cut": documents,
         "left_out": left_out,
     }
@@ -70,12 +79,15 @@ class _Contents:
             self.license_files.update(licenses or [kind])
 
 
-def _write_side(writer: PartWriter, tables: Iterator[pa.Table], contents: _Contents) -> SplitShare:
+def _write_side(
+    writer: PartWriter, tables: Iterator[pa.Table], contents: _Contents, keep: Callable[[pa.Table], None]
+) -> SplitShare:
     share: SplitShare = {"repositories": 0, "files": 0, "bytes": 0}
     last = None
     for table in tables:
         writer.add(table)
         contents.add(table)
+        keep(table)
         share["repositories"] += len(table["repository"].unique()) - (table["repository"][0] == last)
         last = table["repository"][-1]
         share["files"] += table.num_rows
@@ -83,9 +95,10 @@ def _write_side(writer: PartWriter, tables: Iterator[pa.Table], contents: _Conte
     return share
 
 
-def _write_rejects(folder: str, stages: Sequence[Committed], part_bytes: int) -> list[Output]:
+def _write_rejects(folder: str, stages: Sequence[Committed], part_bytes: int, account: Account) -> list[Output]:
     writer = PartWriter(folder, "rejects", REJECTED_FILE, part_bytes)
     for stage in stages:
         for table in read_tables(stage.folder, stage.manifest, "rejects"):
             writer.add(table)
+            account.reject(table)
     return writer.finish()

@@ -201,7 +201,7 @@ def test_the_other_corpus_is_part_of_what_a_corpus_is_and_none_changes_nothing(
     output = str(tmp_path / "corpus")
     plain = curate(CONFIG, [source], output, 0)
     inner = read_manifest(f"{output}/stages/split")
-    assert set(plain.inputs) == {"listing", "left_out", "tables"}
+    assert set(plain.inputs) == {"listing", "repositories", "left_out", "tables"}
     assert (set(inner.inputs), set(inner.config)) == ({"files", "near", "signatures"}, {"split_config", "parts_config"})
     named = curate(CONFIG, [source], output, 0, base[0])
     inner = read_manifest(f"{output}/stages/split")
