@@ -181,6 +181,8 @@ def test_what_is_not_committed_is_counted_once_a_folder(project: Path) -> None:
     (project / "inner/i.py").write_text("another repository")
     make_repository(str(project / "inner"))
     assert listed(project).left_out.statistics == {"untracked": {"count": 2, "named": ["new", "sub/z.py"]}}
+    make_repository(str(project / "sub"))
+    assert listed(project).left_out.statistics == {"untracked": {"count": 1, "named": ["new"]}}, "not ours to compare"
 
 
 @pytest.mark.parametrize("pack", [False, True])
