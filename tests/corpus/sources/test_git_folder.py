@@ -218,6 +218,16 @@ def test_worktrees(source: Path, tmp_path: Path, relative: bool, together: bool)
         assert reasons(listing) == {"git_elsewhere": [f"copy: to {own}"]}
 
 
+def test_a_worktree_has_a_commit_of_its_own(source: Path) -> None:
+    run_git(source / "tree", "worktree", "add", "-q", "-b", "other", str(source / "branch"))
+    run_git(source / "branch", "commit", "-q", "--allow-empty", "-m", "second")
+    listing = listed(source)
+    revisions = dict(zip(listing.files["repository"].to_pylist(), listing.files["revision"].to_pylist(), strict=True))
+    for name in ("tree", "branch"):
+        assert revisions[name] == f"swh:1:rev:{run_git(source / name, 'rev-parse', 'HEAD')}"
+    assert revisions["tree"] != revisions["branch"]
+
+
 def test_a_commondir_does_not_lead_out(source: Path, tmp_path: Path) -> None:
     shutil.copytree(source / "tree/.git", tmp_path / "outside")
     for note in ("../../../outside", str(tmp_path / "outside"), "/"):
