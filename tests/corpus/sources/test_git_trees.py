@@ -25,6 +25,7 @@ from source_listings import LIMIT, names
 
 from sc2jax.corpus.sources.contents import read_contents
 from sc2jax.corpus.sources.folders import SourceFolder
+from sc2jax.corpus.sources.git_objects import close_stores
 from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 from sc2jax.corpus.sources.listing import Listing, git_blob_id, list_sources, read_listed
@@ -360,7 +361,14 @@ def test_a_damaged_pack_gives_what_is_sound(project: Path) -> None:
     sound = {path: content for path, content in found.items() if not isinstance(content, SourceError)}
     assert 30 < len(sound) < 44
     assert all(expected[path] == content for path, content in sound.items())
-    assert {fault.reason for fault in found.values() if isinstance(fault, SourceError)} <= {"damaged_object"}
+    swhids, locations = (listing.files[name].to_pylist() for name in ("swhid", "location"))
+    again = list(read_listed(locations, swhids, LIMIT))
+    assert {fault.reason for fault in again if isinstance(fault, SourceError)} == {"damaged_object"}
+    assert [content for content in again if isinstance(content, bytes)] == list(sound.values())
+    (project / ".git/objects").rename(project / "gone")
+    close_stores()
+    gone = [each.reason if isinstance(each, SourceError) else "" for each in read_listed(locations, swhids, LIMIT)]
+    assert gone == ["unreadable_git"] * len(locations)
 
 
 def test_where_a_repository_comes_from(project: Path) -> None:
