@@ -36,7 +36,7 @@ _SHA1_HEX_DIGITS = 40
 _USUAL_BRANCHES = ("refs/heads/main", "refs/heads/master")
 """Taken where HEAD names a branch without a commit (The Stack v2's rule where a repository's default is unknown)."""
 
-_PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/]*@")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,6 +150,7 @@ def test_refs_in_tables(source: Path) -> None:
         ("https://example.org/a/b.git", "https://example.org/a/b.git"),
         ("https://me:secret@example.org/a", "https://example.org/a"),
         ("https://token@example.org/a", "https://example.org/a"),
+        ("https://me:se@cret@example.org/a", "https://example.org/a"),
         ("git@example.org:a/b", "git@example.org:a/b"),
         ("ssh://git@example.org/a@b", "ssh://example.org/a@b"),
     ],
