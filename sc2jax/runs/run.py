@@ -167,9 +167,10 @@ def source_folders(settings: Settings) -> list[str]:
 
 def absolute_sources(settings: Settings) -> str:
     """`paths.source` for use from another working directory."""
-    lists = [name.startswith(_LIST) for name in _names(settings)]
-    absolute = [storage.absolute(name.removeprefix(_LIST)) for name in _names(settings)]
-    return ",".join(f"{_LIST}{path}" if is_list else path for path, is_list in zip(absolute, lists, strict=True))
+    return ",".join(
+        _LIST + storage.absolute(name.removeprefix(_LIST)) if name.startswith(_LIST) else storage.absolute(name)
+        for name in _names(settings)
+    )
 
 
 def _names(settings: Settings) -> list[str]:

@@ -58,18 +58,15 @@ def packages_of(
         if found:
             base = root if kind == "file" else entry.path
             files = [FoundFile(as_text(os.path.relpath(path, base)), os.fsencode(path)) for path in found]
-            not_taken = [(as_text(os.path.relpath(path, base)), _linked(path, files)) for path in missing]
+            at = {file.location: file for file in files} if missing else {}
+            not_taken = [
+                (as_text(os.path.relpath(path, base)), at.get(os.fsencode(os.path.realpath(path)))) for path in missing
+            ]
             repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
     _attach_licenses(entries, repositories, left_out)
     found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
     found_archives = (archive_repository(root, path, left_out) for path in sorted(packed))
     return [*repositories, *found_archives, *found_trees]
-
-
-def _linked(link: str, files: Sequence[FoundFile]) -> FoundFile | None:
-    """The file of a repository that a link leads to."""
-    target = os.fsencode(os.path.realpath(link))
-    return next((file for file in files if file.location == target), None)
 
 
 def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterator[tuple[os.DirEntry[str], str]]:

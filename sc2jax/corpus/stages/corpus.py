@@ -42,9 +42,10 @@ def write_corpus(
         documents["repositories"] += len(cut)
         documents["documents"] += sum(int(numbers.max()) + 1 for numbers in cut.values())
     outputs += _write_rejects(folder, stages, parts_config.part_bytes, account)
-    writer = PartWriter(folder, "repositories", REPOSITORY, parts_config.part_bytes)
+    writer, reasons = PartWriter(folder, "repositories", REPOSITORY, parts_config.part_bytes), Counter()
     for table in account.tables(repositories):
         writer.add(table)
+        reasons.update(table["reason"].to_pylist())
     # Nothing later depends on the account: a corpus is the same beside a repository that cannot be read.
     outputs += [dataclasses.replace(output, result=False) for output in writer.finish()]
     statistics: CorpusStatistics = {
@@ -55,7 +56,7 @@ def write_corpus(
         },
         "licenses": dict(contents.license_files),
         "split": {"train": shares["train"], "heldout": shares["heldout"]},
-        "repositories": repository_share(account.tables(repositories)),
+        "repositories": repository_share(reasons),
         "cut": documents,
         "left_out": left_out,
     }

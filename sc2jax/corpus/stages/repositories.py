@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
@@ -60,10 +60,8 @@ class Account:
         return {"reason": reason, "detail": f"{count} of {files} files"}
 
 
-def repository_share(tables: Iterator[pa.Table]) -> RepositoryShare:
-    """How many repositories were found, and of how many nothing is kept for which reason."""
-    reasons: Counter[str] = Counter()
-    for table in tables:
-        reasons.update(table["reason"].to_pylist())
-    kept = reasons.pop("", 0)
-    return {"found": kept + reasons.total(), "kept": kept, "without": dict(sorted(reasons.items()))}
+def repository_share(reasons: Mapping[str, int]) -> RepositoryShare:
+    """The repositories by why nothing is kept of them, "" for those of which something is, as the statistics say it."""
+    without = {reason: count for reason, count in sorted(reasons.items()) if reason}
+    kept = reasons.get("", 0)
+    return {"found": kept + sum(without.values()), "kept": kept, "without": without}
