@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 import re
@@ -162,32 +163,42 @@ class GitObjects:
 
     def _process(self, how: str) -> subprocess.Popen[bytes]:
         if how not in self._processes:
-            environment = {
-                "PATH": os.environ.get("PATH", os.defpath),
-                "LC_ALL": "C",
-                "HOME": "/nonexistent",
-                "GIT_DIR": git_folder_of_our_own(self._store.hash),
-                "GIT_OBJECT_DIRECTORY": self._store.folder,
-                "GIT_CONFIG_NOSYSTEM": "1",
-                "GIT_CONFIG_GLOBAL": os.devnull,
-                "GIT_NO_REPLACE_OBJECTS": "1",
-                "GIT_NO_LAZY_FETCH": "1",
-                "GIT_TERMINAL_PROMPT": "0",
-            }
-            process = subprocess.Popen(
-                [git_program(), "cat-file", how],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                bufsize=1 << 17,
-                start_new_session=True,  # Ctrl-C is for us
-            )
-            if sys.platform == "linux":
-                resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
-            self._processes[how] = process
+            # Git looks at its folder before it answers the first time; gone by then, it is left behind by no kill.
+            with _git_folder(self._store.hash) as folder:
+                process = self._processes[how] = self._begin(how, folder)
+                assert process.stdin is not None and process.stdout is not None
+                with contextlib.suppress(OSError):  # whoever asks next is told that it ended
+                    process.stdin.write(b"%s\n" % (b"0" * hashlib.new(self._store.hash).digest_size * 2))
+                    process.stdin.flush()
+                    process.stdout.readline()
         return self._processes[how]
+
+    def _begin(self, how: str, git_folder: str) -> subprocess.Popen[bytes]:
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C",
+            "HOME": "/nonexistent",
+            "GIT_DIR": git_folder,
+            "GIT_OBJECT_DIRECTORY": self._store.folder,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        process = subprocess.Popen(
+            [git_program(), "cat-file", how],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            bufsize=1 << 17,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        if sys.platform == "linux":
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
+        return process
 
     def _end(self, how: str) -> None:
         process = self._processes.pop(how)
@@ -265,16 +276,24 @@ def git_program() -> str:
     return program
 
 
-@functools.cache
-def git_folder_of_our_own(hash_: str) -> str:
-    """A git folder without objects, refs or settings but the hash; it is removed when the process ends."""
+@contextlib.contextmanager
+def _git_folder(hash_: str) -> Iterator[str]:
+    """A git folder without objects, refs or settings but the hash, until the context is left."""
     folder = Path(tempfile.mkdtemp(prefix="sc2jax-git-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / "refs").mkdir()
-    (folder / "objects").mkdir()
-    (folder / "HEAD").write_text("ref: refs/heads/main\n", encoding="ascii")
-    (folder / "config").write_text(_CONFIGS[hash_], encoding="ascii")
-    return str(folder)
+    folders = [folder / "refs", folder / "objects"]
+    files = {folder / "HEAD": "ref: refs/heads/main\n", folder / "config": _CONFIGS[hash_]}
+    try:
+        for inner in folders:
+            inner.mkdir()
+        for file, content in files.items():
+            file.write_text(content, encoding="ascii")
+        yield str(folder)
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for inner in [*folders, folder]:
+            with contextlib.suppress(FileNotFoundError):
+                inner.rmdir()
 
 
 def _check_folder(folder: str, bound: str, depth: int) -> None:
