@@ -12,6 +12,9 @@ import scipy.integrate
 
 from sc2jax.corpus.dedup.signatures import MIX, scramble
 
+_HASHED_ROWS = 1024
+"""Signatures that are hashed at a time, so that they stay in a core's cache."""
+
 
 @functools.cache
 def optimal_bands(threshold: float, permutations: int) -> tuple[int, int]:
@@ -34,6 +37,35 @@ def band_keys(bands: np.ndarray) -> np.ndarray:
     for column in range(bands.shape[1]):
         keys = scramble((keys + bands[:, column]) * MIX + np.uint64(1))
     return keys
+
+
+def band_hashes(signatures: np.ndarray, bands: int, rows: int, among: np.ndarray | None = None) -> np.ndarray:
+    """A 64-bit key for each band of each signature, (bands, texts): equal for equal rows of the same band.
+
+    Keys of different bands or rows practically never are equal: the rows are coefficients of odd numbers drawn by
+    chance, and the sum is scrambled.
+
+    Args:
+        signatures: (texts, permutations) of uint32, of which the first bands * rows are used.
+        bands: how many.
+        rows: permutations in each.
+        among: a 64-bit number for each text; only where it is equal are keys.
+    """
+    pairs = rows % 2 == 0 and signatures.shape[1] % 2 == 0
+    width = rows // 2 if pairs else rows
+    factors = scramble(np.arange(1, bands * width + 1, dtype=np.uint64) * MIX) | np.uint64(1)
+    salts = np.arange(bands, dtype=np.uint64)[:, None] * MIX
+    found = np.empty((bands, len(signatures)), np.uint64)
+    for start in range(0, len(signatures), _HASHED_ROWS):
+        block = np.ascontiguousarray(signatures[start : start + _HASHED_ROWS])
+        words = np.ascontiguousarray((block.view(np.uint64) if pairs else block)[:, : bands * width].T, np.uint64)
+        words *= factors[:, None]
+        keys = words.reshape(bands, width, -1).sum(axis=1)
+        keys += salts
+        if among is not None:
+            keys ^= scramble(among[start : start + _HASHED_ROWS])
+        found[:, start : start + _HASHED_ROWS] = scramble(keys)
+    return found
 
 
 def _area(curve, low: float, high: float) -> float:
