@@ -102,6 +102,13 @@ class Held:
     def __init__(self) -> None:
         self._stacks: dict[str, contextlib.ExitStack] = {}
 
+    def __enter__(self) -> "Held":
+        """Left as a context, no table lies there any more."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def put(self, name: str, context: contextlib.AbstractContextManager[Buckets]) -> Buckets:
         """Makes a table, and drops the one of that name."""
         stack = contextlib.ExitStack()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sc2jax.corpus.dedup.keyed import ascending, openings
+from sc2jax.corpus.dedup.keyed import ascending, numbered, openings
 from sc2jax.corpus.dedup.plain import UNDECIDED
 from sc2jax.corpus.dedup.signed import Signed, Stretches, chosen_files, matrix
 from sc2jax.corpus.dedup.similar import agreeing
@@ -67,38 +67,53 @@ Judge = Callable[[Iterator[Pairs]], tuple[pa.Table, np.ndarray]]
 """What was compared in a stretch of members -> rows, and the bucket of each."""
 
 
+class Hosts(NamedTuple):
+    """Where members of groups lie, sorted by key: each group and stretch once.
+
+    `limits` says for each below which order a visitor must be to matter to some member of the group there.
+    """
+
+    keys: np.ndarray
+    stretches: np.ndarray
+    limits: np.ndarray
+
+
+def hosts_of(keys: np.ndarray, members: np.ndarray, limits: np.ndarray, hosts: Stretches) -> Hosts:
+    """Where members lie, given each one's group (sorted), its number, and below which order a visitor matters to it."""
+    codes = numbered(keys) * len(hosts) + hosts.of(members)
+    order = ascending(codes)
+    first = openings(codes[order])
+    if not len(first):
+        return Hosts(keys[:0], codes[:0], limits[:0])
+    chosen = order[first]
+    return Hosts(keys[chosen], codes[chosen] % len(hosts), np.maximum.reduceat(limits[order], first))
+
+
 def invitations(
-    keys: np.ndarray, limits: np.ndarray, members: np.ndarray, visitors: pa.Table, hosts: Stretches, guests: Stretches
+    hosts: Hosts, visitors: pa.Table, stretches: Stretches, guests: Stretches
 ) -> tuple[pa.Table, np.ndarray]:
     """Who visits which stretch, and whom to send there, of `MEETING`, with the bucket of each row.
 
     Args:
-        keys: of members, sorted: the group that each is in.
-        limits: for each member the order that a visitor must stay below to matter to it.
-        members: their numbers.
+        hosts: where members lie.
         visitors: (key, id, order) of those that are to be compared with all members of a key, sorted by key.
-        hosts: the stretches of members.
-        guests: those of visitors.
+        stretches: of members.
+        guests: the stretches of visitors.
     """
-    size = len(hosts)
-    groups, group_of = np.unique(keys, return_inverse=True)
-    found = visitors["key"].to_numpy()
-    low, high = np.searchsorted(found, groups), np.searchsorted(found, groups, side="right")
-    visited = np.flatnonzero((high > low)[group_of])
-    codes = group_of[visited] * size + hosts.of(members[visited])
-    order = ascending(codes)
-    first = openings(codes[order])
-    most = np.maximum.reduceat(limits[visited][order], first) if len(first) else np.zeros(0, np.uint64)
-    group, host = np.divmod(codes[order][first], size)
-    times = (high - low)[group]
-    rows = np.repeat(low[group] + times - np.cumsum(times), times) + np.arange(times.sum())
+    size, found = len(stretches), visitors["key"].to_numpy()
+    low, high = np.searchsorted(found, hosts.keys), np.searchsorted(found, hosts.keys, side="right")
+    times = high - low
+    rows = np.repeat(low + times - np.cumsum(times), times) + np.arange(times.sum())
+    host = np.repeat(np.arange(len(times)), times)
     orders, ids = visitors["order"].to_numpy()[rows], visitors["id"].to_numpy()[rows]
-    matters = orders < np.repeat(most, times)
-    orders, ids, host = orders[matters], ids[matters], np.repeat(host, times)[matters]
-    come = meeting_rows(np.repeat(groups[group], times)[matters], ids, orders, visits=True)
-    sent = np.unique(ids * size + host)
+    matters = orders < hosts.limits[host]
+    orders, ids, host = orders[matters], ids[matters], host[matters]
+    come = meeting_rows(hosts.keys[host], ids, orders, visits=True)
+    sent = ids * size + hosts.stretches[host]
+    sent = sent[ascending(sent)]
+    sent = sent[openings(sent)]
     send = meeting_rows((sent % size).astype(np.uint64), sent // size, np.zeros(len(sent), np.uint64))
-    places = [host, size + guests.of(sent // size).astype(np.int64)]
+    places = [hosts.stretches[host], size + guests.of(sent // size).astype(np.int64)]
     return pa.concat_tables([come, send]), np.concatenate(places).astype(np.uint16)
 
 
@@ -144,9 +159,10 @@ def judged(
         partition_bytes: of signatures in memory at a time; 64 times as many lie on disk.
     """
     size, width = len(hosts.stretches), 4 * guests.signed.permutations
+    asked = meetings.counts[:, size : size + len(guests.stretches)].sum(axis=0)
     work = _Work(meetings, hosts, guests, judge)
-    sending = _sending(meetings.counts[:, size:].sum(axis=0), max(1, partition_bytes // width))
-    turns = max(1, -(-int(meetings.counts[:, size:].sum()) * width // (_PARTITIONS_SENT * partition_bytes)))
+    sending = _sending(asked, max(1, partition_bytes // width))
+    turns = max(1, -(-int(asked.sum()) * width // (_PARTITIONS_SENT * partition_bytes)))
     with contextlib.ExitStack() as stack:
         found = []
         for stretches in np.array_split(np.arange(size), min(turns, size)):

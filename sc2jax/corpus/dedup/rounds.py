@@ -33,10 +33,19 @@ from sc2jax.corpus.dedup.keyed import (
     openings,
     place,
 )
-from sc2jax.corpus.dedup.meeting import MEETING, Pairs, Side, invitations, judged, meeting_rows
+from sc2jax.corpus.dedup.meeting import MEETING, Pairs, Side, hosts_of, invitations, judged, meeting_rows
 from sc2jax.corpus.dedup.plain import UNDECIDED, Grouped, decide
 from sc2jax.corpus.dedup.signatures import scramble
-from sc2jax.corpus.dedup.signed import KEPT, PARTITION_BYTES, Signed, Stretches, chosen_files, each_unit, matrix
+from sc2jax.corpus.dedup.signed import (
+    KEPT,
+    PARTITION_BYTES,
+    Signed,
+    Stretches,
+    chosen_files,
+    each_unit,
+    matrix,
+    no_results,
+)
 from sc2jax.corpus.dedup.similar import least_agreeing
 from sc2jax.corpus.shuffle import Buckets, dealt
 
@@ -105,6 +114,9 @@ def greedy(
     Yields:
         Rows of `KEPT` by `Stretches.of_results`; each file at most once.
     """
+    if not len(signed.units()):
+        yield no_results(folder)
+        return
     bands, rows = optimal_bands(threshold, signed.permutations)
     least = least_agreeing(threshold, signed.permutations)
     work = _Work(Side.of(signed, partition_bytes), bands, rows, least, most_survivors, partition_bytes)
@@ -399,7 +411,8 @@ def _meet(piece: pa.Table, groups: Keyed, work: _Work) -> tuple[pa.Table, np.nda
     counts = counts + np.searchsorted(found, keys, side="right") - np.searchsorted(found, keys)
     members = meeting_rows(keys, ids, orders, bounds, counts)
     stretches = work.stretches
-    come, places = invitations(keys, np.minimum(orders, bounds), ids, staying, stretches, stretches)
+    hosts = hosts_of(keys, ids, np.minimum(orders, bounds), stretches)
+    come, places = invitations(hosts, staying, stretches, stretches)
     return pa.concat_tables([members, come]), np.concatenate([stretches.of(ids), places])
 
 
@@ -446,7 +459,7 @@ def _collect(unit: pa.Table, found: list[Buckets], results: Stretches) -> tuple[
 def _last(unit: pa.Table, fallen: list[Buckets]) -> tuple[pa.Table, np.ndarray]:
     """Of what was found of a file in some rounds the last, which is the most preferred."""
     stretch = unit["stretch"][0].as_py()
-    table = _best(pa.concat_tables([table.read(stretch) for table in fallen]))
+    table = _best(pa.concat_tables([_FALLEN.empty_table(), *(table.read(stretch) for table in fallen)]))
     table = table.filter(pa.array(table["id"].to_numpy() != table["kept"].to_numpy())).select(KEPT.names)
     return table, np.full(len(table), stretch, np.uint16)
 

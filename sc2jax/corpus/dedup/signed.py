@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sc2jax.corpus.config import MIB
+from sc2jax.corpus.shuffle import Buckets
 
 PARTITION_BYTES = 64 * MIB
 """What a partition of a table may take, unless told otherwise; one that is worked on takes a few times as much."""
@@ -112,6 +113,11 @@ class Files:
     def column(self) -> pa.Array:
         """The signatures as a column."""
         return signature_column(self.signatures)
+
+
+def no_results(folder: str) -> Buckets:
+    """What comes out of no unit: no bucket."""
+    return Buckets(folder, KEPT, (), np.zeros((0, 0), np.int64))
 
 
 def files_of(table: pa.Table) -> Files:
