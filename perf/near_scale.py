@@ -3,8 +3,9 @@
     python perf/near_scale.py --files=2000000 [--shared=0.1] [--alike=0.1] [--folder=/tmp/near_scale] [--only=greedy]
 
 Makes signatures directly, in units of Arrow files: a tenth of the files are like another (at 0.8 to 0.95), and a tenth
-share one band and are otherwise unlike. Then runs the greedy rule, the paper's (components by stars), and the comparison
-across the split with a twentieth held out, each in a process of its own. Everything lies below the folder and is deleted.
+share one band and are otherwise unlike. Then runs the greedy rule, the paper's (components by stars), and the
+comparison across the split with a twentieth held out, each in a process of its own. All that lies below the folder is
+deleted.
 """
 
 import argparse

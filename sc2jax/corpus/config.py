@@ -15,6 +15,9 @@ LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
 DAMAGED = ("skip", "stop")
 """What a repository, folder or file of a source that cannot be read may do."""
 
+NEAR_RULES = ("greedy", "transitive")
+"""How survivors are chosen among near-duplicates."""
+
 MIB = 1 << 20
 TIB = 1 << 40
 MOST_CHARACTERS = 256 * MIB
@@ -115,8 +118,8 @@ class FilterConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NearConfig:
-    """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
+class SignatureConfig:
+    """What the MinHash signature of a file is."""
 
     near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1, at_most=100)
     near_permutations: int = setting(
@@ -125,6 +128,19 @@ class NearConfig:
         "many as find 9 of 10 pairs at near_threshold, or where that is 0, at heldout_similarity.",
         at_least=CROSS_ROWS,
         at_most=1024,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NearConfig(SignatureConfig):
+    """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
+
+    near_rule: str = setting(
+        "greedy",
+        'Which near-duplicates are dropped. "greedy": a file falls if one that is kept, and preferred to it, shares a '
+        'band with it and their estimated similarity reaches near_threshold. "transitive", as in the paper: of files '
+        "that a chain of shared bands joins one is kept, however unlike its ends are.",
+        choices=NEAR_RULES,
     )
     near_threshold: float = setting(
         0.7,

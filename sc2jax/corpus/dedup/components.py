@@ -2,10 +2,10 @@
 
 Files that share a band are joined, unverified, and so are those that another joins (StarCoder2 paper, section 3); of
 each connected component the most preferred file stays. They are found by the iterated star algorithm of Kiveris,
-Lattanzi, Mirrokni, Rastogi and Vassilvitskii (2014), "Connected Components in MapReduce and Beyond", section 3: in turns
-each file joins its neighbours that are less preferred (large star), or those that are more preferred and itself (small
-star), to the most preferred file that it knows, until every component is a star around its most preferred file. A step
-reads each edge once; in practice the number of steps is logarithmic in the size of the largest component.
+Lattanzi, Mirrokni, Rastogi and Vassilvitskii (2014), "Connected Components in MapReduce and Beyond", section 3: in
+turns each file joins its neighbours that are less preferred (large star), or those that are more preferred and itself
+(small star), to the most preferred file that it knows, until every component is a star around its most preferred file.
+A step reads each edge once; in practice their number is logarithmic in the size of the largest component.
 """
 
 import contextlib

@@ -9,8 +9,6 @@ also counts stars and forks, which local folders do not have).
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 
 from sc2jax.corpus.config import LICENSE_TYPES
 from sc2jax.corpus.numbered_rows import NumberedRows
@@ -40,27 +38,3 @@ def first_copies(digests: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     kept = np.empty(len(order), np.int64)
     kept[order] = order[np.flatnonzero(opens)][np.cumsum(opens) - 1]
     return kept
-
-
-class Groups:
-    """Joins texts that share a band, band by band, and finds the groups that they form."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._edges: list[np.ndarray] = []
-
-    def add_band(self, keys: np.ndarray) -> None:
-        """Joins all texts with equal keys."""
-        order = np.argsort(keys, kind="stable")
-        opens = np.ones(len(order), bool)
-        opens[1:] = keys[order][1:] != keys[order][:-1]
-        heads = order[np.flatnonzero(opens)][np.cumsum(opens) - 1]
-        self._edges.append(np.stack([heads[~opens], order[~opens]]))
-
-    def representatives(self, ranks: np.ndarray) -> np.ndarray:
-        """For each text the one that is kept in its place: the first of the lowest rank in its group."""
-        edges = np.concatenate([np.zeros((2, 0), np.int64), *self._edges], axis=1)
-        ones = np.ones(edges.shape[1], np.int8)
-        graph = scipy.sparse.coo_matrix((ones, (edges[0], edges[1])), shape=(self._size, self._size)).tocsr()
-        _, labels = connected_components(graph, directed=False)
-        return first_copies(labels, ranks)

@@ -23,6 +23,7 @@ from sc2jax.corpus.config import (
     NearConfig,
     PartsConfig,
     RowGroupConfig,
+    SignatureConfig,
     SourceConfig,
     SplitConfig,
 )
@@ -47,7 +48,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import absolute, join
 
-VERSION = 7
+VERSION = 8
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"
@@ -108,7 +109,7 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
 def _open_heldout(folder: str, output: str, config: CorpusConfig) -> Committed:
     if absolute(folder) == absolute(output):
         raise UserError(f"paths.heldout is {folder}, the very corpus that is curated; name another one")
-    return open_heldout(absolute(folder), part(config, NearConfig), part(config, SplitConfig))
+    return open_heldout(absolute(folder), part(config, SignatureConfig), part(config, SplitConfig))
 
 
 def _run_stages(
@@ -118,7 +119,8 @@ def _run_stages(
     run = functools.partial(_run, output)
     parts = {"parts_config": part(config, PartsConfig)}
     reading = {"source_config": part(config, SourceConfig)}
-    signing = {"near_config": part(config, NearConfig), "seed": seed}
+    signature = {"signature_config": part(config, SignatureConfig)}
+    signing = {**signature, "seed": seed}
     found = run(
         "licenses",
         write_licenses,
@@ -138,9 +140,14 @@ def _run_stages(
         {"files": files, "exact": exact},
         signing,
     )
-    near = run("near", write_near, {"files": files, "exact": exact, "signatures": signatures}, parts)
+    near = run(
+        "near",
+        write_near,
+        {"files": files, "exact": exact, "signatures": signatures},
+        {"near_config": part(config, NearConfig), **parts},
+    )
     divided = {"files": files, "near": near, "signatures": signatures}
-    dividing = {"split_config": part(config, SplitConfig), **parts}
+    dividing = {"split_config": part(config, SplitConfig), **signature, **parts}
     if unseen is None:
         split = run("split", write_split, divided, dividing)
     else:

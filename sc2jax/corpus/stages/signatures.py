@@ -1,34 +1,33 @@
 """Signatures: the MinHash signature of every text, on which near-deduplication and the split decide.
 
-The parts are sorted by language; a row is the number of a file and its signature, a column for each band. Without
-near-deduplication there are no bands, and a signature is one column, which the split compares.
+A row is the number of a file, its preference (the most welcome license type first, then the first by repository and
+path; the paper also counts stars and forks, which local folders do not have), a hash of its language, its signature.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
 
-from sc2jax.corpus.config import MIB, NearConfig
-from sc2jax.corpus.dedup.bands import optimal_bands
+from sc2jax.corpus.config import LICENSE_TYPES, MIB, SignatureConfig
 from sc2jax.corpus.dedup.signatures import signatures
+from sc2jax.corpus.dedup.signed import signature_column, signed_schema
 from sc2jax.corpus.engine import map_units
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
+from sc2jax.corpus.shuffle import text_keys
 from sc2jax.progress import progress
-from sc2jax.records.dataset import write_part
-from sc2jax.records.manifest import Output
+from sc2jax.records.dataset import PartWriter, read_row_group
 from sc2jax.records.stage import Written
-
-_HELD_BYTES = 32 * MIB
-"""Signatures in memory while they are sorted by language."""
 
 _ROW_GROUP_BYTES = 8 * MIB
 """Signatures that are read at a time."""
+
+_PART_BYTES = 64 * MIB
+"""Signatures of a part."""
 
 _UNIT_ROWS = 4096
 """Texts that are signed by one worker at a time: of tiny ones the signatures are many times their size."""
@@ -36,113 +35,103 @@ _UNIT_ROWS = 4096
 _BATCH_CHARACTERS = MIB
 """Characters that are signed at a time."""
 
+_RANK_SHIFT = 56
+"""Bits of a preference that the number of a file takes; above it is the rank of its license type."""
 
-def write_signatures(folder: str, files: Committed, exact: Committed, near_config: NearConfig, seed: int) -> Written:
+
+def write_signatures(
+    folder: str, files: Committed, exact: Committed, signature_config: SignatureConfig, seed: int
+) -> Written:
     """Signs the texts that exact deduplication kept."""
-    schema = _schema(near_config)
-    outputs: list[Output] = []
-    held: dict[str, list[pa.Table]] = defaultdict(list)
-    held_bytes = 0
-
-    def flush() -> None:
-        for language in sorted(held):
-            table = pa.concat_tables(held[language]).combine_chunks()
-            step = max(1, _ROW_GROUP_BYTES * len(table) // table.nbytes)
-            groups = (table.slice(start, step) for start in range(0, len(table), step))
-            outputs.append(write_part(folder, _prefix(language), len(outputs), groups, schema))
-        held.clear()
-
-    with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), near_config, seed) as signed:
-        for table in signed:
-            languages = table["language"].to_numpy()
-            for language in sorted(set(languages)):
-                held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
-            held_bytes += table.nbytes
-            if held_bytes > _HELD_BYTES:
-                flush()
-                held_bytes = 0
-    flush()
-    return outputs, {}
+    writer = PartWriter(folder, "signatures", signed_schema(signature_config.near_permutations), _PART_BYTES)
+    with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), signature_config, seed) as signed:
+        for group in _row_groups(signed):
+            writer.add(group)
+    return writer.finish(), {}
 
 
-def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the rows that have n-grams, ascending, and their signatures, all in memory."""
-    schema = _schema(config)
-    tables = [schema.empty_table()]
+@dataclasses.dataclass(frozen=True)
+class SignedFiles:
+    """The signatures of certain files of the stage: a unit is a row group."""
+
+    rows: NumberedRows
+    chosen: np.ndarray
+    starts: np.ndarray
+    permutations: int
+
+    @classmethod
+    def of(cls, stage: Committed, chosen: np.ndarray, config: SignatureConfig) -> "SignedFiles":
+        """Those of the files `chosen`, ascending."""
+        rows = NumberedRows.of(stage, "signatures")
+        found = [table["id"].to_numpy() for _, table in rows.groups(["id"])]
+        ends = [int(found[-1][-1]) + 1] if found else [0]
+        return cls(rows, chosen, np.array([*(int(ids[0]) for ids in found), *ends]), config.near_permutations)
+
+    def units(self) -> pa.Table:
+        """A row for each row group."""
+        return pa.table({"unit": np.arange(len(self.starts) - 1)})
+
+    def read(self, unit: int) -> pa.Table:
+        """The chosen files of a row group."""
+        rows = self.rows
+        part = rows.parts[int(rows.part_of_group[unit])]
+        table = read_row_group(rows.folder, part, int(rows.group_in_part[unit]), rows.schema.names)
+        return table.filter(pa.array(among(table["id"].to_numpy(), self.chosen)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SignedTables:
+    """Signatures in memory; a unit is a table."""
+
+    tables: tuple[pa.Table, ...]
+    starts: np.ndarray
+    permutations: int
+
+    def units(self) -> pa.Table:
+        """A row for each table."""
+        return pa.table({"unit": np.arange(len(self.tables))})
+
+    def read(self, unit: int) -> pa.Table:
+        """One table."""
+        return self.tables[unit]
+
+
+def signatures_of(files: NumberedRows, config: SignatureConfig, seed: int) -> SignedTables:
+    """The signatures of all rows that have n-grams, in memory."""
     with _signed(files, np.arange(len(files)), config, seed) as signed:
-        tables += [table.select(schema.names) for table in signed]
-    table = pa.concat_tables(tables)
-    return table["id"].to_numpy(), _whole(table)
+        tables = tuple(_row_groups(signed))
+    starts = [int(table["id"][0].as_py()) for table in tables]
+    return SignedTables(tables, np.array([*starts, len(files)]), config.near_permutations)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables, as many at a time as are read at once."""
+    held: list[pa.Table] = []
+    for table in tables:
+        if len(table):
+            held.append(table)
+        if sum(some.nbytes for some in held) >= _ROW_GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
 @contextlib.contextmanager
-def _signed(files: NumberedRows, ids: np.ndarray, config: NearConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
-    """The signatures of certain rows (ascending) and their languages, a table for each row group that holds some."""
+def _signed(files: NumberedRows, ids: np.ndarray, config: SignatureConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
+    """The signatures of certain rows (ascending), a table for each row group that holds some."""
     units, groups = files.units(ids)
     bounds = itertools.pairwise([*groups.tolist(), len(ids)])
     cuts = [start for low, high in bounds for start in range(low, high, _UNIT_ROWS)]
     sign = functools.partial(_sign, files=files, config=config, seed=seed)
-    schema = _schema(config).append(pa.field("language", pa.string()))
-    with map_units(units, cuts, sign, schema) as signed:
+    with map_units(units, cuts, sign, signed_schema(config.near_permutations)) as signed:
         yield progress(signed, total=len(cuts), desc="near-duplicates", unit="batch")
 
 
-def signed_languages(stage: Committed) -> list[str]:
-    """The languages that have signatures."""
-    return sorted({unquote(output.path.split("/")[1]) for output in stage.manifest.outputs})
-
-
-def signed_rows(stage: Committed, language: str) -> NumberedRows:
-    """The signatures of one language."""
-    return NumberedRows.of(stage, _prefix(language))
-
-
-def band_columns(signed: NumberedRows) -> list[str]:
-    """The columns that hold the bands of a signature, in their order."""
-    return [name for name in signed.schema.names if name.startswith("band_")]
-
-
-def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers and whole signatures of all languages, a row group at a time."""
-    for language in signed_languages(stage):
-        signed = signed_rows(stage, language)
-        for _, table in signed.groups(signed.schema.names):
-            yield table["id"].to_numpy(), _whole(table)
-
-
-def _whole(table: pa.Table) -> np.ndarray:
-    """Whole signatures, of the columns that hold their parts."""
-    return np.concatenate([as_integers(column) for column in table.columns[1:]], axis=1)
-
-
-def as_integers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of fixed-width bytes as rows of uint32."""
-    width = column.type.byte_width
-    chunks = [
-        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :][: len(chunk) * width]
-        for chunk in column.chunks
-    ]
-    return np.concatenate(chunks).view(np.uint32).reshape(-1, width // 4)
-
-
-def _schema(config: NearConfig) -> pa.Schema:
-    if config.near_threshold:
-        bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
-        columns = [pa.field(f"band_{band:03d}", pa.binary(4 * rows)) for band in range(bands)]
-    else:
-        columns = [pa.field("signature", pa.binary(4 * config.near_permutations))]
-    return pa.schema([pa.field("id", pa.int64()), *columns])
-
-
-def _prefix(language: str) -> str:
-    return f"signatures/{quote(language, safe='')}"
-
-
-def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) -> pa.Table:
+def _sign(unit: pa.Table, files: NumberedRows, config: SignatureConfig, seed: int) -> pa.Table:
     """The signatures of the texts of a unit that have n-grams."""
     ids = unit["id"].to_numpy()
-    table = files.take_unit(ids, ["language", "content"])
-    schema = _schema(config)
+    table = files.take_unit(ids, ["language", "license_type", "content"])
     texts = table["content"].to_pylist()
     ends = np.cumsum([len(text) for text in texts])
     cuts = np.flatnonzero(np.diff(ends // _BATCH_CHARACTERS, prepend=-1))
@@ -151,10 +140,10 @@ def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) ->
         rows, signed = signatures(texts[low:high], config.near_ngram, config.near_permutations, seed)
         found.append(low + rows)
         parts.append(signed)
-    rows, signed = np.concatenate(found), np.concatenate(parts)
-    width = schema.field(1).type.byte_width // 4
-    columns = [pa.array(ids[rows])]
-    for band in range(len(schema) - 1):
-        values = np.ascontiguousarray(signed[:, band * width : (band + 1) * width])
-        columns.append(pa.Array.from_buffers(pa.binary(4 * width), len(rows), [None, pa.py_buffer(values)]))
-    return pa.table(columns, schema).append_column("language", table["language"].take(pa.array(rows)))
+    rows = np.concatenate(found)
+    ranks = np.array([LICENSE_TYPES.index(name) for name in table["license_type"].to_pylist()], np.uint64)
+    orders = (ranks << np.uint64(_RANK_SHIFT)) | ids.astype(np.uint64)
+    languages = text_keys(table["language"].to_pylist())
+    columns = [pa.array(ids[rows]), pa.array(orders[rows]), pa.array(languages[rows])]
+    schema = signed_schema(config.near_permutations)
+    return pa.Table.from_arrays([*columns, signature_column(np.concatenate(parts))], schema=schema)

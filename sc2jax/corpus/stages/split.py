@@ -1,18 +1,21 @@
 """The split: which repositories are held out, and which held-out files are dropped as too like a training file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sc2jax.corpus.config import PartsConfig, SplitConfig
-from sc2jax.corpus.dedup.across import across
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
+from sc2jax.corpus.config import PartsConfig, SignatureConfig, SplitConfig
+from sc2jax.corpus.dedup.across import UNVERIFIED, across
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
 from sc2jax.corpus.outcomes import funnel_line, row_names, write_ids, write_rejects
-from sc2jax.corpus.stages.signatures import signature_batches
+from sc2jax.corpus.stages.near import kept_of
+from sc2jax.corpus.stages.signatures import SignedFiles
 from sc2jax.records.stage import Written
 
 _REASON = "near_duplicate_across_split"
+_COMMON = "common_bands_across_split"
+_COMMON_DETAIL = "so many files on both sides share its bands that none was compared"
 
 
 def write_split(
@@ -20,13 +23,14 @@ def write_split(
     files: Committed,
     near: Committed,
     signatures: Committed,
+    signature_config: SignatureConfig,
     split_config: SplitConfig,
     parts_config: PartsConfig,
 ) -> Written:
     """Holds repositories out, and drops held-out files that are near-duplicates of training files."""
     rows, ids = NumberedRows.of(files, "kept"), read_ids(near, "kept")
     heldout, training = sides(rows, ids, split_config)
-    return write_sides(folder, rows, heldout, training, {}, signatures, split_config, parts_config)
+    return write_sides(folder, rows, heldout, training, {}, signatures, signature_config, split_config, parts_config)
 
 
 def sides(rows: NumberedRows, ids: np.ndarray, config: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +46,7 @@ def write_sides(
     training: np.ndarray,
     unwanted: Mapping[int, tuple[str, str]],
     signatures: Committed,
+    signature_config: SignatureConfig,
     split_config: SplitConfig,
     parts_config: PartsConfig,
 ) -> Written:
@@ -54,14 +59,20 @@ def write_sides(
         training: the others, ascending.
         unwanted: training files that are dropped, each with the reason and the detail of its reject.
         signatures: the stage.
+        signature_config: what a signature is.
         split_config: from which similarity a held-out file is dropped.
         parts_config: size of a Parquet part.
     """
     ids, size = np.union1d(heldout, training), rows.column("source_bytes").astype(np.int64)
     training = np.setdiff1d(training, np.array(sorted(unwanted), np.int64))
-    duplicates = _duplicates(heldout, training, signatures, split_config.heldout_similarity)
-    resembled = row_names(rows, np.array(list(duplicates.values()), np.int64))
-    rejects = {row: (_REASON, f"kept {name}") for row, name in zip(duplicates, resembled, strict=True)} | dict(unwanted)
+    losing, staying = (SignedFiles.of(signatures, side, signature_config) for side in (heldout, training))
+    with across(folder, losing, staying, split_config.heldout_similarity) as found:
+        duplicates = dict(zip(*(column.tolist() for column in kept_of(found)), strict=True))
+    unverified = [row for row, other in duplicates.items() if other == UNVERIFIED]
+    named = [row for row, other in duplicates.items() if other != UNVERIFIED]
+    resembled = row_names(rows, np.array([duplicates[row] for row in named], np.int64))
+    rejects = {row: (_REASON, f"kept {name}") for row, name in zip(named, resembled, strict=True)}
+    rejects |= dict.fromkeys(unverified, (_COMMON, _COMMON_DETAIL)) | dict(unwanted)
     dropped = np.array(sorted(rejects), np.int64)
     reasons, details = ([rejects[row][place] for row in dropped.tolist()] for place in (0, 1))
     outputs = write_ids(folder, "train", training) + write_ids(folder, "heldout", np.setdiff1d(heldout, dropped))
@@ -93,27 +104,6 @@ def _heldout_mask(files: NumberedRows, ids: np.ndarray, fraction: float) -> np.n
     names = np.concatenate(found) if found else np.zeros(0, object)
     chosen = heldout_repositories(set(names.tolist()), fraction)
     return np.array([name in chosen for name in names.tolist()], bool)
-
-
-def _duplicates(heldout: np.ndarray, training: np.ndarray, signatures: Committed, threshold: float) -> dict[int, int]:
-    """Held-out file -> the training file that it resembles too much."""
-    ids, rows = [np.zeros(0, np.int64)], []
-    for batch_ids, signed in signature_batches(signatures):
-        mine = among(batch_ids, heldout)
-        if mine.any():
-            ids.append(batch_ids[mine])
-            rows.append(signed[mine])
-    if not rows:
-        return {}
-    known = np.concatenate(ids)
-
-    def others() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch_ids, signed in signature_batches(signatures):
-            mine = among(batch_ids, training)
-            yield batch_ids[mine], signed[mine]
-
-    found = across(np.concatenate(rows), others(), threshold)
-    return {int(known[row]): other for row, (other, _) in found.items()}
 
 
 def _unit_hash(name: str) -> float:

@@ -6,25 +6,26 @@ trains on, whatever its own thresholds let through (StarCoder2 paper, section 3,
 """
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
 from sc2jax import storage
-from sc2jax.corpus.config import LEAST_FOUND, NearConfig, PartsConfig, SplitConfig, share_found
-from sc2jax.corpus.dedup.across import resembling
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
+from sc2jax.corpus.config import LEAST_FOUND, PartsConfig, SignatureConfig, SplitConfig, share_found
+from sc2jax.corpus.dedup.across import UNVERIFIED, across
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
 from sc2jax.corpus.outcomes import row_names
-from sc2jax.corpus.stages.signatures import signature_batches, signatures_of
+from sc2jax.corpus.stages.near import kept_of
+from sc2jax.corpus.stages.signatures import SignedFiles, signatures_of
 from sc2jax.corpus.stages.split import sides, write_sides
 from sc2jax.errors import UserError
 from sc2jax.records.manifest import is_finished, read_manifest
 from sc2jax.records.stage import Written
 
 _REASON = "duplicate_of_heldout"
+_COMMON_DETAIL = "shares its bands with so many held-out files that none was compared"
 
 
-def open_heldout(folder: str, near_config: NearConfig, split_config: SplitConfig) -> Committed:
+def open_heldout(folder: str, signature_config: SignatureConfig, split_config: SplitConfig) -> Committed:
     """The corpus in a folder, whose held-out files may not be trained on.
 
     Raises:
@@ -45,10 +46,10 @@ def open_heldout(folder: str, near_config: NearConfig, split_config: SplitConfig
             f"paths.heldout is {folder}, a corpus that holds no file out; curate it of more than one repository, with "
             'corpus.heldout_fraction above 0, or leave paths.heldout ""'
         )
-    found = share_found(split_config.heldout_similarity, near_config.near_permutations)
+    found = share_found(split_config.heldout_similarity, signature_config.near_permutations)
     if found < LEAST_FOUND:
         raise UserError(
-            f"corpus.near_permutations is {near_config.near_permutations}: {found:.0%} of the files that are as "
+            f"corpus.near_permutations is {signature_config.near_permutations}: {found:.0%} of the files that are as "
             f"similar as corpus.heldout_similarity ({split_config.heldout_similarity}) to a held-out file of "
             f"paths.heldout would be found, and {LEAST_FOUND:.0%} must be; raise either"
         )
@@ -61,7 +62,7 @@ def write_unseen_split(
     near: Committed,
     signatures: Committed,
     heldout: Committed,
-    near_config: NearConfig,
+    signature_config: SignatureConfig,
     seed: int,
     split_config: SplitConfig,
     parts_config: PartsConfig,
@@ -73,21 +74,16 @@ def write_unseen_split(
     rows, ids = NumberedRows.of(files, "kept"), read_ids(near, "kept")
     own, training = sides(rows, ids, split_config)
     others = NumberedRows.of(heldout, "heldout")
-    signed, signed_rows = signatures_of(others, near_config, seed)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch_ids, batch in signature_batches(signatures):
-            mine = among(batch_ids, training)
-            yield batch_ids[mine], batch[mine]
-
-    similar = resembling(signed_rows, batches(), split_config.heldout_similarity)
-    found = {row: int(signed[other]) for row, (other, _) in similar.items()}
+    losing = SignedFiles.of(signatures, training, signature_config)
+    with across(folder, losing, signatures_of(others, signature_config, seed), split_config.heldout_similarity) as some:
+        found = dict(zip(*(column.tolist() for column in kept_of(some)), strict=True))
     copies = _copies(rows, training, others)
-    unwanted = {
+    named = {row: other for row, other in found.items() if other != UNVERIFIED} | copies
+    unwanted = dict.fromkeys(found, (_REASON, _COMMON_DETAIL)) | {
         row: (_REASON, f"{'has the text of' if row in copies else 'resembles'} {name}")
-        for row, name in _named(found | copies, others).items()
+        for row, name in _named(named, others).items()
     }
-    return write_sides(folder, rows, own, training, unwanted, signatures, split_config, parts_config)
+    return write_sides(folder, rows, own, training, unwanted, signatures, signature_config, split_config, parts_config)
 
 
 def _copies(rows: NumberedRows, training: np.ndarray, others: NumberedRows) -> dict[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from signed_tables import InMemory, in_memory, kept_of
 
-from sc2jax.corpus.dedup import meeting, rounds
+from sc2jax.corpus.dedup import meeting, round_steps, rounds
 from sc2jax.corpus.dedup.bands import optimal_bands
 from sc2jax.corpus.dedup.rounds import MOST_SURVIVORS, greedy
 
@@ -163,7 +163,7 @@ def test_tables_are_gone_where_it_fails(tmp_path: Path, monkeypatch: pytest.Monk
     def broken(*_: object) -> np.ndarray:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(rounds, "decide", broken)
+    monkeypatch.setattr(round_steps, "decide", broken)
     with pytest.raises(RuntimeError, match="no room"):
         in_rounds(small_graphs(0, 30), tmp_path, 2000)
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.recipes.source_code import curate
-from sc2jax.corpus.stages import exact, files, licenses, signatures
+from sc2jax.corpus.stages import exact, files, licenses, signatures, split
 from sc2jax.errors import UserError
 from sc2jax.feed.units import Units
 from sc2jax.records import manifest as manifests
@@ -51,7 +52,8 @@ def test_corpus_on_disk(
     source: str, tmp_path: Path, rows_of: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_UNIT_BYTES", 3000)  # so that repositories are read in several pieces
-    monkeypatch.setattr(signatures, "_HELD_BYTES", 20_000)  # so that signatures are written in several parts
+    monkeypatch.setattr(signatures, "_ROW_GROUP_BYTES", 5_000)  # so that signatures lie in several row groups
+    monkeypatch.setattr(signatures, "_PART_BYTES", 20_000)  # and parts
     output = str(tmp_path / "corpus")
     manifest = curate(CONFIG, [source], output, 3)
     sides = {side: rows_of(output, manifest, side) for side in ("train", "heldout", "rejects")}
@@ -182,6 +184,50 @@ def test_of_duplicates_the_one_with_the_most_welcome_license_is_kept(
         for number in range(6)
         for kind, reason in (("copy", "exact_duplicate"), ("near", "near_duplicate"))
     }
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("greedy", 3), ("transitive", 1)])
+def test_of_a_chain_of_near_duplicates_one_is_kept_by_the_rule_of_the_paper_and_by_the_default_those_unlike_it(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    edited: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+    rule: str,
+    kept: int,
+) -> None:
+    texts = [program(0)]
+    for seed in range(8):
+        texts.append(edited(texts[-1], seed, 3))
+    source = plant("source", {f"a/{number}.py": text for number, text in enumerate(texts)})
+    output = str(tmp_path / "corpus")
+    manifest = curate(dataclasses.replace(CONFIG, near_rule=rule), [source], output, 0)
+    names = {row["path"] for row in rows_of(output, manifest, "train")}
+    rejects = rows_of(output, manifest, "rejects")
+    assert "0.py" in names
+    assert len(names) == kept
+    assert len(rejects) == 9 - kept
+    assert {row["detail"].removeprefix("kept a: ") for row in rejects} <= names
+
+
+def test_held_out_files_whose_bands_are_common_are_dropped_unseen(
+    plant: Callable[..., str],
+    program: Callable[..., str],
+    tmp_path: Path,
+    rows_of: Callable[..., list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fifty files that have four fifths of what they hold in common: more pairs under a key than are formed."""
+    monkeypatch.setattr(split, "across", functools.partial(split.across, most_pairs=20))
+    core = program(0, 160)
+    tree = {f"{number:02d}/a.py": core + program(number + 1, 40) for number in range(50)}
+    output = str(tmp_path / "corpus")
+    config = dataclasses.replace(CONFIG, heldout_fraction=0.2, near_threshold=0.0, heldout_similarity=0.9)
+    manifest = curate(config, [plant("source", tree)], output, 0)
+    rejects = rows_of(output, manifest, "rejects")
+    assert {row["reason"] for row in rejects} == {"common_bands_across_split"}
+    assert {row["detail"] for row in rejects} == {"so many files on both sides share its bands that none was compared"}
+    assert len(rejects) > 3
 
 
 def test_the_same_bytes_whatever_the_order_of_sources(
