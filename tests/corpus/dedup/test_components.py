@@ -76,7 +76,7 @@ def many_graphs(seed: int, graphs: int) -> tuple[int, np.ndarray]:
     return at, draw.permutation(at)[np.concatenate(found)]
 
 
-@pytest.mark.parametrize(("partition_bytes", "graphs"), [(1000, 12), (50_000, 300), (1 << 26, 3000)])
+@pytest.mark.parametrize(("partition_bytes", "graphs"), [(2000, 12), (60_000, 200), (1 << 26, 3000)])
 def test_components_are_those_of_scipy(tmp_path: Path, partition_bytes: int, graphs: int) -> None:
     size, edges = many_graphs(graphs, graphs)
     assert by_stars(edges, tmp_path, partition_bytes) == lowest_of(size, edges)
