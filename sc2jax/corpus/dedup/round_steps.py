@@ -148,7 +148,7 @@ def lead(piece: pa.Table, groups: Keyed, work: Work, one_in: int) -> tuple[pa.Ta
     bounds, orders, ids = _bounds(rows), rows["order"].to_numpy(), rows["id"].to_numpy()
     waits = (undecided > 1) | (farthest > lead)
     chosen = np.flatnonzero(waits[group] & (bounds > lead[group]))
-    leads = (orders == lead[group]) & (bounds == UNDECIDED)
+    leads = orders == lead[group]
     counts = rows["count"].to_numpy() if "count" in rows.column_names else np.zeros(len(rows), np.uint8)
     columns = [column[chosen] for column in (rows["key"].to_numpy(), ids, orders, bounds, counts, leads)]
     table = pa.Table.from_arrays([pa.array(column) for column in columns], schema=LED)
