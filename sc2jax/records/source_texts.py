@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from sc2jax.errors import UserError
 from sc2jax.records.edits import edits_sha256, inconsistent
 from sc2jax.records.faults import Fault, shown
+from sc2jax.records.schemas import SOURCE_FILE
 
 _CHECKED = ("content", "text_sha256", "edits", "edits_sha256")
 _SPAN = ("start", "end", "source_start", "source_end")
@@ -27,11 +28,11 @@ def columns_to_check(names: Sequence[str], wanted: Sequence[str] | None, path: s
         path: of the part, for the error.
 
     Raises:
-        UserError: the part has no record of edits.
+        UserError: the part lacks columns of a source file, such as the record of edits.
     """
     if "text_sha256" not in names:
         return []
-    if not set(_CHECKED) <= set(names):
+    if not set(SOURCE_FILE.names) <= set(names):
         raise UserError(f"{path} was written by an earlier version; run curate again")
     return list(_CHECKED) if not wanted or "content" in wanted else []
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sc2jax.assets import asset_path
-from sc2jax.corpus import language
+from sc2jax.corpus import language, vendored
 from sc2jax.corpus.config import (
     CorpusConfig,
     FilterConfig,
@@ -47,7 +47,7 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import absolute, join
 
-VERSION = 7
+VERSION = 8
 """Raised whenever the code changes what comes out."""
 
 STAGE = "curate"
@@ -190,6 +190,6 @@ def _refuse_empty(split: Committed, stages: Sequence[Committed]) -> None:
 def _tables_digest() -> str:
     """A digest of the tables in `data/` that decisions depend on."""
     digest = hashlib.sha256()
-    for name in (*language.TABLES, *licenses.TABLES):
+    for name in (*language.TABLES, *vendored.TABLES, *licenses.TABLES):
         digest.update(asset_path("data", name).read_bytes())
     return digest.hexdigest()

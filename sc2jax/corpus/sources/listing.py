@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """The listing: which repositories and files the sources hold, by name and content, before anything is decided on them.
 
 A repository is one of git, else a top-level folder, archive or file of a source. Of one of git the files are those of
@@ -8,12 +10,14 @@ broken does not keep the rest from being listed, and is counted.
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sc2jax.corpus.sources.archives import archive_repository, is_archive
 from sc2jax.corpus.sources.contents import Content, begin_blob, blob_swhid, read_contents, reading_order
@@ -23,7 +27,7 @@ from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_l
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, folder_entries, is_git
 from sc2jax.errors import UserError
-from sc2jax.records.schemas import KEPT_OF_REPOSITORY, REPOSITORY
+from sc2jax.records.schemas import KEPT_OF_REPOSITORY, ORIGIN, REPOSITORY
 from sc2jax.storage import is_url
 
 FILES = pa.schema(
@@ -117,28 +121,31 @@ def list_sources(
         total.absorb(part)
     if not rows:
         raise UserError(f"no file of the sources can be read: {in_a_line(total.statistics)}")
-    digest, repositories = _digest(rows, license_rows), _table(sorted(accounts), FOUND_REPOSITORIES)
+    accounts.sort(key=lambda row: [(value is not None, value) for value in row])
+    repositories = _table(accounts, FOUND_REPOSITORIES)
+    digest = _digest(rows, license_rows, origins(repositories))
     return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), repositories, digest, total)
 
 
 def _account(repository: FoundRepository, rows: Sequence[tuple]) -> tuple:
     """The row of a repository, given those of its files."""
-    origin, fault = repository.origin, repository.fault
+    fault = repository.fault
+    origin = dataclasses.asdict(repository.origin) | {"revision": repository.revision}
     return (
         repository.name,
         as_text(os.path.basename(repository.source)),  # noqa: PTH119
         repository.found,
-        origin.url,
-        origin.branch,
-        repository.revision,
-        origin.directory,
-        origin.revision_date,
-        origin.committer_date,
+        *(None if origin[name] == "" else origin[name] for name in ORIGIN.names),
         len(rows),
         sum(size for *_, size, _ in rows),
         fault.reason if fault else "",
         fault.detail if fault and "/" not in fault.detail else "",  # no place on this disk
     )
+
+
+def origins(repositories: pa.Table) -> pa.Table:
+    """Where the repositories come from that files were found in, by their names, which are unique."""
+    return repositories.filter(pc.greater(repositories["files"], 0)).select(["repository", *ORIGIN.names])
 
 
 def _in_sample(name: str, share: float) -> bool:
@@ -327,8 +334,10 @@ def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
 
 
-def _digest(rows: list[tuple], license_rows: list[tuple]) -> str:
+def _digest(rows: list[tuple], license_rows: list[tuple], known: pa.Table) -> str:
     digest = hashlib.sha256()
+    for origin in known.to_pylist():
+        digest.update(f"origin\0{json.dumps(origin)}\n".encode())
     for repository, path, _, revision, size, swhid in rows:
         digest.update(f"{repository}\0{path}\0{revision}\0{size}\0{swhid}\n".encode())
     for repository, folder, _, swhid, promised in license_rows:

@@ -42,6 +42,11 @@ class Origin:
         directory: the Software Heritage identifier of the tree of its commit.
         revision_date: when its commit was written, in UTC, such as 2023-07-26T10:00:00Z.
         committer_date: when it was committed.
+        snapshot: the Software Heritage identifier of all branches, as the archive found them.
+        visit_date: when the archive did so.
+        stars: that it has on GitHub, or None.
+        forks: of it on GitHub, or None.
+        gha_license: its licence, as GHArchive says.
     """
 
     url: str = ""
@@ -49,6 +54,11 @@ class Origin:
     directory: str = ""
     revision_date: str = ""
     committer_date: str = ""
+    snapshot: str = ""
+    visit_date: str = ""
+    stars: int | None = None
+    forks: int | None = None
+    gha_license: str = ""
 
 
 @dataclasses.dataclass
