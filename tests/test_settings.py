@@ -151,7 +151,7 @@ def test_what_says_only_how_the_work_is_done():
         "paths.benchmarks", "evaluation.heldout", "evaluation.benchmarks", "evaluation.samples_file",
         "evaluation.sandbox", "evaluation.unsafe", "evaluation.compare", "evaluation.generation_batch",
         "evaluation.judge_workers",
-        "paths.start", "paths.heldout", "training.model_of_start",
+        "paths.start", "paths.heldout", "paths.manifest", "training.model_of_start",
         "corpus.max_distribution_bytes", "corpus.damaged", "corpus.sample",
         "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",

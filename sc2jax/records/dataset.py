@@ -22,6 +22,9 @@ from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 from sc2jax.records.source_texts import columns_to_check
 from sc2jax.storage import join
 
+CODEC = "zstd"
+"""What the pages of all parts are compressed with."""
+
 
 def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Table], schema: pa.Schema) -> Output:
     """Writes one Parquet part, a row group for each table that has rows, named by its place and its content.
@@ -33,7 +36,7 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     """
     buffer = io.BytesIO()
     sizes = []
-    with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(buffer, schema, compression=CODEC, write_page_checksum=True) as writer:
         for table in row_groups:
             if table.num_rows:
                 where = f"part {index} of {join(folder, prefix)}, row group {len(sizes)}"
@@ -65,6 +68,11 @@ class PartWriter:
         self._tables: list[pa.Table] = []
         self._bytes = 0
         self._outputs: list[Output] = []
+
+    @property
+    def part(self) -> int:
+        """The number of the part that the next row group goes into."""
+        return len(self._outputs)
 
     def add(self, table: pa.Table) -> None:
         """Adds a row group; an empty one is skipped."""

@@ -97,6 +97,21 @@ is the digest of `content` as it is now, in UTF-8, and `edits` says what was cha
 `permissive`, `no_license`, `non_permissive`.
 """
 
+IDENTITY = pa.schema(
+    [
+        *(field for field in SOURCE_FILE if field.name != "content"),
+        pa.field("replacements", _TEXTS, nullable=False),
+        pa.field("part", pa.int64(), nullable=False),
+        pa.field("row_group", pa.int64(), nullable=False),
+    ]
+)
+"""A file of the curated corpus without its content, from which and the archive that content follows.
+
+For each of its `edits`, `replacements` holds what stands in the place of the source's characters: a placeholder, and
+nothing of what was replaced. `part` is the number of the part that it is in, of those of its side of the split, and
+`row_group` that of the row group within it.
+"""
+
 REJECTED_FILE = pa.schema(
     [
         pa.field("repository", pa.string(), nullable=False),

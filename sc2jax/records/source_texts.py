@@ -23,14 +23,14 @@ def columns_to_check(names: Sequence[str], wanted: Sequence[str] | None, path: s
     """The columns to read so that the texts of source files can be checked; none where no such text is wanted.
 
     Args:
-        names: the columns of the part; a part of source files is one with digests of their texts.
+        names: the columns of the part; a part of source files is one with texts and digests of them.
         wanted: those to read; None means all.
         path: of the part, for the error.
 
     Raises:
         UserError: the part lacks columns of a source file, such as the record of edits.
     """
-    if "text_sha256" not in names:
+    if not {"content", "text_sha256"} <= set(names):
         return []
     if not set(SOURCE_FILE.names) <= set(names):
         raise UserError(f"{path} was written by an earlier version; run curate again")

@@ -7,11 +7,12 @@ key is made of: the stages before it that it reads, and its own part of the conf
 goes on after the last stage that was complete, and the outputs are the same bytes.
 """
 
+import contextlib
 import errno
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sc2jax.assets import asset_path
@@ -35,6 +36,7 @@ from sc2jax.corpus.stages import licenses
 from sc2jax.corpus.stages.corpus import write_corpus
 from sc2jax.corpus.stages.exact import write_exact
 from sc2jax.corpus.stages.files import write_files
+from sc2jax.corpus.stages.identities import CORPUS
 from sc2jax.corpus.stages.licenses import write_licenses
 from sc2jax.corpus.stages.near import write_near
 from sc2jax.corpus.stages.signatures import write_signatures
@@ -47,11 +49,11 @@ from sc2jax.records.stage_folder import refuse_foreign
 from sc2jax.settings import part
 from sc2jax.storage import absolute, join
 
-VERSION = 8
+VERSION = 9
 """Raised whenever the code changes what comes out."""
 
-STAGE = "curate"
-_STAGES = "stages"
+STAGE = CORPUS
+STAGES = "stages"
 """The folder of the stages, within that of the corpus."""
 
 
@@ -92,17 +94,28 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
         inputs["heldout"] = unseen.digest
 
     def write(folder: str) -> Written:
-        try:
+        with explained_full_disk(output, "finished stages stay"):
             return _run_stages(output, folder, listing, config, seed, unseen)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(
-                f"the disk that holds {output} is full; make room and run the same command again (finished stages stay)"
-            ) from error
 
     intact = _found_what_was_listed
-    return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, intact, keeps=(_STAGES,))
+    return Stage(STAGE, VERSION, {"corpus": config, "seed": seed}, inputs, write, intact, keeps=(STAGES,))
+
+
+@contextlib.contextmanager
+def explained_full_disk(output: str, stays: str) -> Iterator[None]:
+    """Says in one message that a disk is full, and what stays of the work.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk that holds {output} is full; make room and run the same command again ({stays})"
+        ) from error
 
 
 def _open_heldout(folder: str, output: str, config: CorpusConfig) -> Committed:
@@ -166,7 +179,7 @@ def _run(
         digests["tables"] = _tables_digest()
     work = functools.partial(write, **inputs, **settings)
     stage = Stage(name, VERSION, settings, digests, work, _found_what_was_listed)
-    folder = join(output, f"{_STAGES}/{name}")
+    folder = join(output, f"{STAGES}/{name}")
     return Committed(folder, stage.run(folder))
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sc2jax.corpus.config import PartsConfig, RowGroupConfig
 from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
+from sc2jax.corpus.stages.identities import Identities
 from sc2jax.corpus.stages.repositories import Account, repository_share
 from sc2jax.corpus.stages.row_groups import cut_repositories, row_groups
 from sc2jax.records.dataset import PartWriter, read_tables
@@ -28,8 +29,9 @@ def write_corpus(
     row_group_config: RowGroupConfig,
     parts_config: PartsConfig,
 ) -> Written:
-    """Writes both sides, the rejects of all stages and the account of the repositories, and adds up the figures."""
+    """Writes both sides, who their files are, all rejects and the account of the repositories; adds up the figures."""
     rows, contents, account = NumberedRows.of(files, "kept"), _Contents(), Account()
+    identities = Identities(folder)
     outputs, shares = [], {}
     documents: CutShare = {"repositories": 0, "documents": 0}
     for side in SPLITS:
@@ -37,10 +39,12 @@ def write_corpus(
         ids = read_ids(split, side)
         cut = cut_repositories(rows, ids, row_group_config.max_document_bytes)
         tables = row_groups(rows.take(ids, SOURCE_FILE.names), row_group_config.row_group_bytes, cut)
+        tables = identities.of(tables, side, writer)
         shares[side] = _write_side(writer, tables, contents, functools.partial(account.keep, side))
         outputs += writer.finish()
         documents["repositories"] += len(cut)
         documents["documents"] += sum(int(numbers.max()) + 1 for numbers in cut.values())
+    sides = list(outputs)
     outputs += _write_rejects(folder, stages, parts_config.part_bytes, account)
     writer, reasons = PartWriter(folder, "repositories", REPOSITORY, parts_config.part_bytes), Counter()
     for table in account.tables(repositories):
@@ -60,7 +64,7 @@ def write_corpus(
         "cut": documents,
         "left_out": left_out,
     }
-    return outputs, dict(statistics)
+    return outputs + identities.finish(sides, statistics), dict(statistics)
 
 
 @dataclasses.dataclass(frozen=True)
