@@ -93,14 +93,13 @@ def write_rebuilt(folder: str, corpus: Corpus, listing: Listing) -> Written:
     """
     parts, files = len(corpus.parts), _listed_files(listing)
     buckets = buckets_for((corpus.files + len(listing.files)) * _ROW_BYTES, _BUCKET_BYTES)
-    stride = -(-parts // _GROUPS)
-    groups = -(-parts // stride)
+    groups = min(parts, _GROUPS)
     with contextlib.ExitStack() as held:
         want, find = (functools.partial(function, buckets=buckets) for function in (_want, _find))
         numbers = pa.table({"part": np.arange(parts)})
         wanted = held.enter_context(dealt(folder, numbers, functools.partial(want, corpus=corpus), _WANTED, buckets))
         found = held.enter_context(dealt(folder, files, find, _FOUND, buckets))
-        place = functools.partial(_place, wanted=wanted, found=found, stride=stride, groups=groups)
+        place = functools.partial(_place, wanted=wanted, found=found, groups=groups)
         placed = held.enter_context(dealt(folder, wanted.units(), place, _PLACED, groups + 1))
         _refuse_missing(placed, corpus, listing)
         rebuild = functools.partial(_rebuild, folder=folder, placed=placed, corpus=corpus)
@@ -118,7 +117,7 @@ def _moved(identities: Output) -> Output:
 
 def _listed_files(listing: Listing) -> pa.Table:
     """Work for the engine: some of the files that the sources hold in each row, as `_find` reads them."""
-    files = listing.files.select(_FOUND.names).filter(pc.not_equal(listing.files["swhid"], ""))
+    files = listing.files.select(_FOUND.names)
     offsets = pa.array([*range(0, len(files), _LISTED_ROWS), len(files)], pa.int64())
     structs = pa.StructArray.from_arrays([_flat(column) for column in files.columns], fields=list(_FOUND))
     return pa.table({"files": pa.LargeListArray.from_arrays(offsets, structs)})
@@ -140,13 +139,13 @@ def _buckets(swhids: pa.ChunkedArray, buckets: int) -> np.ndarray:
     return by_hash(text_keys(swhids.to_pylist()), buckets)
 
 
-def _place(unit: pa.Table, wanted: Buckets, found: Buckets, stride: int, groups: int) -> tuple[pa.Table, np.ndarray]:
+def _place(unit: pa.Table, wanted: Buckets, found: Buckets, groups: int) -> tuple[pa.Table, np.ndarray]:
     """The files of a bucket with where their contents lie, dealt by part; those without behind all others."""
     bucket = unit["bucket"][0].as_py()
     files, contents = wanted.read(bucket), found.read(bucket)
     at = pc.index_in(files["swhid"], _flat(contents["swhid"]))
     rows = pa.table({"part": files["part"], "row": files["row"], "location": contents["location"].take(at)})
-    return rows, np.where(at.is_null().to_numpy(), groups, files["part"].to_numpy() // stride)
+    return rows, np.where(at.is_null().to_numpy(), groups, files["part"].to_numpy() % groups)
 
 
 def _refuse_missing(placed: Buckets, corpus: Corpus, listing: Listing) -> None:
@@ -185,24 +184,25 @@ def _rebuild(unit: pa.Table, folder: str, placed: Buckets, corpus: Corpus) -> pa
 
 
 def _rebuild_part(folder: str, corpus: Corpus, part: int, locations: Sequence[bytes]) -> dict[str, Any]:
-    content, known = _identities(corpus.folder, corpus.identities[part])
+    written, known = _identities(corpus.folder, corpus.identities[part])
     swhids = [swhid for table in known for swhid in table["swhid"].to_pylist()]
-    contents = iter(_contents(locations, swhids, corpus.statistics["largest_file"] + 1))
-    tables, named, faults = [], [], 0
+    contents = _contents(locations, swhids, corpus.statistics["largest_file"])
+    tables, named, faults, at = [], [], 0, 0
     for table in known:
         texts = []
-        for row in table.select(_OF_TEXT).to_pylist():
-            text, fault = _text(next(contents), row)
+        for content, row in zip(contents[at : at + len(table)], table.select(_OF_TEXT).to_pylist(), strict=True):
+            text, fault = _text(content, row)
             texts.append(text)
             if fault:
                 faults += 1
                 named.append(f"{row['repository']}: {row['path']}, {fault}")
+        at += len(table)
         tables.append(table.append_column(SOURCE_FILE.field("content"), pa.array(texts, pa.large_string())))
     if faults:
         return {"faults": faults, "named": named[:_NAMED], "same": False}
     side, index = corpus.places[part]
     made = write_part(folder, side, index, (table.select(SOURCE_FILE.names) for table in tables), SOURCE_FILE)
-    write_output(folder, _moved(corpus.identities[part]).path, content)
+    write_output(folder, _moved(corpus.identities[part]).path, written)
     return {"faults": 0, "named": [], "same": made == corpus.parts[part]}
 
 
