@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sc2jax.corpus.recipes import source_code
 from sc2jax.corpus.tables import table_rows
 from sc2jax.corpus.vendored import vendored
 
@@ -72,3 +73,10 @@ def test_as_ruby_searches(path: str) -> None:
 )
 def test_edges(path: str, answer: bool) -> None:
     assert of(path) == [answer]
+
+
+def test_the_table_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another table is another key of the stages."""
+    before = source_code._tables_digest()
+    monkeypatch.setattr(source_code.vendored, "TABLES", ())
+    assert source_code._tables_digest() != before

@@ -16,6 +16,7 @@ import pytest
 from dulwich import porcelain
 
 from sc2jax.cli import main
+from sc2jax.config import default_config, to_settings
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.recipes import rebuild as recipe
 from sc2jax.corpus.recipes.rebuild import rebuilding
@@ -29,6 +30,7 @@ from sc2jax.records.edits import Replacement, edit_text, edits_sha256
 from sc2jax.records.manifest import MANIFEST, Manifest, manifest_json, read_manifest
 from sc2jax.records.schemas import IDENTITY, SOURCE_FILE
 from sc2jax.records.statistics import corpus_statistics
+from sc2jax.runs.sharing import stage_sections
 
 CONFIG = CorpusConfig(row_group_bytes=4000, part_bytes=10_000, heldout_fraction=0.3, sample=0.9)
 WHO = b"Ada <ada@example.org>"
@@ -524,3 +526,9 @@ def test_the_samples_by_the_command_line(samples: str, tmp_path: Path, capsys: p
     assert len(set(said)) == 1
     assert curate_into("c", manifest=str(tmp_path / "a/corpus"), heldout=str(tmp_path / "a/corpus")) == 2
     assert "paths.manifest and paths.heldout are both set" in capsys.readouterr().err
+
+
+def test_runs_of_other_manifests_share_no_corpus() -> None:
+    config = default_config()
+    config.paths.manifest = "/identities"
+    assert stage_sections(to_settings(config), "corpus")["manifest"] == "/identities"
