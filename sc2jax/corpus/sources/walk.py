@@ -42,6 +42,12 @@ class Origin:
         directory: the Software Heritage identifier of the tree of its commit.
         revision_date: when its commit was written, in UTC, such as 2023-07-26T10:00:00Z.
         committer_date: when it was committed.
+        snapshot: the Software Heritage identifier of what a visit found of the repository.
+        visit_date: when that was.
+        stars: events of GitHub that starred it; None where they are not known, as forks are.
+        forks: events that forked it.
+        gha_license: the SPDX identifier of its licence as GitHub had it.
+        github_id: its number there, or None.
     """
 
     url: str = ""
@@ -49,6 +55,12 @@ class Origin:
     directory: str = ""
     revision_date: str = ""
     committer_date: str = ""
+    snapshot: str = ""
+    visit_date: str = ""
+    stars: int | None = None
+    forks: int | None = None
+    gha_license: str = ""
+    github_id: int | None = None
 
 
 @dataclasses.dataclass
