@@ -1,6 +1,7 @@
 """Reaching an object store: whatever its package raises ends in one message, and nothing is taken from a cache."""
 
 import contextlib
+import errno
 import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -90,10 +91,13 @@ def fetched(paths: Sequence[str], most: Sequence[int]) -> list[bytes | Exception
         found = fs.cat_ranges(names, [0] * len(names), list(most), on_error="return")
     except Exception as error:  # a list of the errors of its package would be too short
         found = [error] * len(paths)
-    return [
-        each if isinstance(each, bytes | FileNotFoundError) else unreachable(path, each)
-        for path, each in zip(paths, found, strict=True)
-    ]
+    return [_fetched(path, each) for path, each in zip(paths, found, strict=True)]
+
+
+def _fetched(path: str, found: bytes | Exception) -> bytes | Exception:
+    if isinstance(found, OSError) and found.errno == errno.EINVAL:
+        return b""  # S3 knows no first bytes of an empty object
+    return found if isinstance(found, bytes | FileNotFoundError) else unreachable(path, found)
 
 
 class _RemoteFile(io.RawIOBase):

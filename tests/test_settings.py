@@ -153,6 +153,7 @@ def test_what_says_only_how_the_work_is_done():
         "evaluation.judge_workers",
         "paths.start", "paths.heldout", "training.model_of_start",
         "corpus.max_distribution_bytes", "corpus.damaged", "corpus.sample",
+        "corpus.heritage_contents", "corpus.github_archive", "corpus.max_failed_share",
         "feed.damaged", "feed.prefetch",
         "model.attention", "model.rematerialization", "model.scan_unroll",
         "mesh.data", "mesh.fsdp", "mesh.sequence", "mesh.tensor",

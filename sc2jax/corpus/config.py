@@ -66,6 +66,31 @@ class SourceConfig:
         decides=False,  # what is left out is an input of its own
     )
 
+    max_failed_share: float = setting(
+        0.01,
+        "Share of the contents of Software Heritage that may be absent, damaged or not fetched; more stop the run.",
+        at_least=0,
+        at_most=1,
+        decides=False,  # what is left out is counted, whatever its share
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HeritageConfig:
+    """What is read beside an export of Software Heritage."""
+
+    heritage_contents: str = setting(
+        "s3://softwareheritage",
+        "Bucket or folder that holds content/SHA1 for the contents of Software Heritage, packed by gzip.",
+        decides=False,  # contents are named by their hashes
+    )
+    github_archive: str = setting(
+        "",
+        "Bucket or folder of hourly files of GHArchive (.json.gz), for stars, forks, licences and default branches; "
+        '"": all of these are unknown.',
+        decides=False,  # the digest of the sources says which repositories there are
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class LicenseConfig:
@@ -189,7 +214,15 @@ class RowGroupConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig(
-    RowGroupConfig, PartsConfig, SplitConfig, NearConfig, FilterConfig, LicenseConfig, SourceConfig, MachineConfig
+    RowGroupConfig,
+    PartsConfig,
+    SplitConfig,
+    NearConfig,
+    FilterConfig,
+    LicenseConfig,
+    HeritageConfig,
+    SourceConfig,
+    MachineConfig,
 ):
     """How source trees become a corpus."""
 

@@ -57,6 +57,24 @@ class Archive:
     events: str = ""
 
 
+def open_archived(
+    source: str, left_out: LeftOut, archive: Archive, folder: str
+) -> contextlib.AbstractContextManager[Iterator[FoundRepository]] | None:
+    """The repositories of a source of either kind, while the context is not left; None for one that is neither.
+
+    Args:
+        source: a folder or URL.
+        left_out: counts what is left out.
+        archive: what is read beside it.
+        folder: for what lies on disk meanwhile.
+    """
+    if heritage_tables.export_folder(source):
+        return exported_repositories(source, archive, folder, left_out)
+    if stack_v2.published_files(source):
+        return published_repositories(source, archive, folder, left_out)
+    return None
+
+
 @contextlib.contextmanager
 def exported_repositories(
     export: str, archive: Archive, folder: str, left_out: LeftOut

@@ -26,6 +26,7 @@ from sc2jax.corpus.config import (
     SourceConfig,
     SplitConfig,
 )
+from sc2jax.corpus.heritage import Archive, open_archived
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import CHANGED, together
@@ -81,7 +82,9 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
     refuse_foreign(output, STAGE)
     unseen = _open_heldout(heldout, output, config) if heldout else None
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
-    listing = list_sources(chosen, config.max_file_bytes, output, config.damaged, config.sample)
+    archive = Archive(absolute(config.heritage_contents), config.github_archive and absolute(config.github_archive))
+    archived = functools.partial(open_archived, archive=archive, folder=join(output, _STAGES))
+    listing = list_sources(chosen, config.max_file_bytes, output, config.damaged, config.sample, archived)
     inputs = {
         "listing": listing.digest,
         "repositories": listing.account_digest,

@@ -111,7 +111,7 @@ def read_stripe(path: str, stripe: int, columns: Sequence[str]) -> pa.Table:
 def _with_wild_dates(path: str, stripe: int, columns: Sequence[str]) -> pa.Table:
     """The same by the library that swh.export writes with, which is slow, and knows any date."""
     try:
-        import pyorc
+        import pyorc  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             f"{path} holds dates before 1677 or after 2262, for which the package pyorc is needed; "

@@ -6,11 +6,12 @@ repository; nothing outside of a source is read but a git folder that names a wo
 broken does not keep the rest from being listed, and is counted.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,8 +75,21 @@ class Listing:
         return hashlib.sha256(repr(self.repositories.to_pylist()).encode()).hexdigest()
 
 
+Archived = Callable[[str, LeftOut], contextlib.AbstractContextManager[Iterator[FoundRepository]] | None]
+"""Opens a source that needs the engine, which this room does not know; None for one that is none of that kind."""
+
+
+def _no_archive(source: str, left_out: LeftOut) -> None:
+    del source, left_out
+
+
 def list_sources(
-    sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "", damaged: str = "skip", sample: float = 1.0
+    sources: Sequence[SourceFolder],
+    max_file_bytes: int,
+    output: str = "",
+    damaged: str = "skip",
+    sample: float = 1.0,
+    archived: Archived = _no_archive,
 ) -> Listing:
     """Lists the files of all sources and digests their contents.
 
@@ -85,17 +99,18 @@ def list_sources(
         output: a folder that must not lie among the files to list, for it would change them.
         damaged: `skip` leaves out what cannot be read, `stop` ends the work.
         sample: share of the repositories, by a hash of their names.
+        archived: opens a source of Software Heritage.
 
     Raises:
         UserError: a source is missing, cannot be read or is empty; nothing of any can be read; something in one cannot
             be read, and that ends the work.
     """
-    unique = {os.path.realpath(source.root): source for source in sources}
+    unique = {source.root if is_url(source.root) else os.path.realpath(source.root): source for source in sources}
     left_out = {root: LeftOut(root, damaged == "stop") for root in unique}
     repositories = [
         repository
         for root, source in unique.items()
-        for repository in _repositories(source, root, output, left_out[root])
+        for repository in _repositories(source, root, output, left_out[root], archived)
     ]
     named, put_aside = _under_names_of_their_own(repositories, left_out)
     rows: list[tuple] = []
@@ -226,8 +241,15 @@ _OF_DISKS = ("unreadable_file", "unreadable_folder")
 """What a file that could be read when it was listed has become."""
 
 
-def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
-    if os.path.isdir(root):  # noqa: PTH112
+def _repositories(
+    source: SourceFolder, root: str, output: str, left_out: LeftOut, archived: Archived
+) -> list[FoundRepository]:
+    if opened := archived(root, left_out):
+        with opened as repositories:
+            found = list(repositories)
+    elif is_url(root):
+        raise UserError(f"the source {root} is no export of Software Heritage, nor The Stack v2; name {_SOURCES}")
+    elif os.path.isdir(root):  # noqa: PTH112
         found = _in_folder(source, root, output, left_out)
     elif is_archive(root):
         found = [archive_repository(root, root, left_out)]

@@ -39,12 +39,23 @@ ROW_GROUPS = pa.schema([("path", pa.string()), ("group", pa.int64()), ("rows", p
 
 
 def published_files(path: str) -> list[str]:
-    """The Parquet files in a folder, at any depth, or the one that is named; none unless the first has the columns."""
+    """The Parquet files in a folder, at any depth, or the one that is named; none if they are not The Stack v2's.
+
+    To tell, the folder, `data` in it, and the first folder in either are looked into: a source may hold millions more.
+    """
     if path.endswith(SUFFIX):
-        names = [path]
-    else:
-        names = [join(path, name) for name in storage.files_below(path) if name.endswith(SUFFIX)]
-    return names if names and set(_NEEDED) <= set(_columns(names[0])) else []
+        return [path] if _is_published(path) else []
+    for folder in (path, join(path, "data")):
+        names = storage.names(folder)
+        for place in (folder, join(folder, names[0])) if names else ():
+            first = next((name for name in storage.names(place) if name.endswith(SUFFIX)), "")
+            if first and _is_published(join(place, first)):
+                return [join(path, name) for name in storage.files_below(path) if name.endswith(SUFFIX)]
+    return []
+
+
+def _is_published(path: str) -> bool:
+    return set(_NEEDED) <= set(_columns(path))
 
 
 def _columns(path: str) -> list[str]:

@@ -17,6 +17,7 @@ from sc2jax.corpus.language import is_excluded, language_of_interpreter, languag
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.outcomes import funnel_line
 from sc2jax.corpus.sources.contents import Content
+from sc2jax.corpus.sources.heritage_contents import KIND, refuse_too_many_failed
 from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError
 from sc2jax.corpus.sources.listing import FILES, Listing, read_listed
 from sc2jax.corpus.stages.filters import FILTERS, FileBatch
@@ -55,13 +56,16 @@ def write_files(
     """Reads all files and keeps those that pass every filter."""
     listed = _with_licenses(listing.files, licenses)
     size = listed["source_bytes"].to_numpy()
-    readable = np.where(size < source_config.max_file_bytes, size, 0)
+    limit = source_config.max_file_bytes
+    readable = np.where(size < limit, size, 0)
     unit = (np.cumsum(readable) - readable) // _UNIT_BYTES
     cuts = np.flatnonzero(np.diff(unit, prepend=-1))
     kept = PartWriter(folder, "kept", SOURCE_FILE, parts_config.part_bytes)
     rejects = PartWriter(folder, "rejects", REJECTED_FILE, parts_config.part_bytes)
     dropped: dict[tuple[str, str], tuple[int, int]] = {}
     unread = LeftOut()
+    archived = pc.and_(pc.starts_with(listed["location"], KIND), pc.less(listed["source_bytes"], limit))
+    asked = pc.sum(archived).as_py() or 0
     decide = functools.partial(decide_files, source_config=source_config, filter_config=filter_config)
     with map_units(listed, cuts, decide, DECIDED) as decided:
         for table in progress(decided, total=len(cuts), desc="files", unit="batch"):
@@ -74,6 +78,7 @@ def write_files(
                 files, total = dropped.get((stage, reason), (0, 0))
                 dropped[stage, reason] = files + 1, total + lost_bytes
             _count_unread(lost.filter(pc.is_in(lost["reason"], pa.array(REASONS))), unread)
+            refuse_too_many_failed(unread.statistics, asked, source_config.max_failed_share)
     funnel = _file_funnel(len(size), int(size.sum()), dropped)
     return kept.finish() + rejects.finish(), {"funnel": funnel, "left_out": unread.statistics}
 

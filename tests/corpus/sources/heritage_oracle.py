@@ -194,7 +194,8 @@ class Draw:
 
     def identifier(self, kind: int, number: int) -> str:
         # Their order is drawn too: what is taken first must not be what was made first.
-        return f"{(number * 2654435761 + kind * 40503 + self._group * 97) % 2**32:08x}{kind:08x}{self._group:012x}{number:012x}"
+        order = (number * 2654435761 + kind * 40503 + self._group * 97) % 2**32
+        return f"{order:08x}{kind:08x}{self._group:012x}{number:012x}"
 
     def group(self, group: int) -> None:
         """A few origins, with all that lies below."""

@@ -1,5 +1,4 @@
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from heritage_oracle import Draw, named, roots, walk
 
 from sc2jax.corpus import heritage
 from sc2jax.corpus.heritage import Archive, exported_repositories
-from sc2jax.corpus.shuffle import Buckets
 from sc2jax.corpus.sources import github_archive, heritage_trees
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 from sc2jax.corpus.sources.walk import FoundRepository
