@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import os
 import posixpath
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +59,7 @@ class Archive:
 
 
 def open_archived(
-    source: str, left_out: LeftOut, archive: Archive, folder: str
+    source: str, left_out: LeftOut, archive: Archive, folder: str = ""
 ) -> contextlib.AbstractContextManager[Iterator[FoundRepository]] | None:
     """The repositories of a source of either kind, while the context is not left; None for one that is neither.
 
@@ -66,7 +67,7 @@ def open_archived(
         source: a folder or URL.
         left_out: counts what is left out.
         archive: what is read beside it.
-        folder: for what lies on disk meanwhile.
+        folder: for what lies on disk meanwhile; "" is a new one where the system has such ($TMPDIR).
     """
     if heritage_tables.export_folder(source):
         return exported_repositories(source, archive, folder, left_out)
@@ -84,7 +85,7 @@ def exported_repositories(
     Args:
         export: the folder of its tables, or the one above.
         archive: what is read beside it.
-        folder: of the stage that is at work, for what lies on disk meanwhile.
+        folder: for what lies on disk meanwhile.
         left_out: counts what is left out.
 
     Raises:
@@ -140,7 +141,7 @@ class _Steps:
 @contextlib.contextmanager
 def _steps(folder: str) -> Iterator[_Steps]:
     with contextlib.ExitStack() as stack:
-        yield _Steps(folder, stack)
+        yield _Steps(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="sc2jax-")), stack)
 
 
 def _roots(steps: _Steps, tables: str, archive: Archive, left_out: LeftOut) -> Buckets:
@@ -318,7 +319,7 @@ def _cuts(rows: pa.Table, keys: Sequence[str]) -> dict[tuple, tuple[int, int]]:
     """Where the rows of each key begin and end, of rows that lie together."""
     starts = np.flatnonzero(heritage_graph.is_first(rows, keys))
     found = zip(*(rows[key].take(pa.array(starts)).to_pylist() for key in keys), strict=True)
-    ends = [*starts[1:].tolist(), len(rows)]
+    ends = [*starts[1:].tolist(), len(rows)][: len(starts)]
     return dict(zip(found, zip(starts.tolist(), ends, strict=True), strict=True))
 
 

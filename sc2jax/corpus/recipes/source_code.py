@@ -83,7 +83,7 @@ def curation(config: CorpusConfig, sources: Sequence[str], output: str, seed: in
     unseen = _open_heldout(heldout, output, config) if heldout else None
     chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
     archive = Archive(absolute(config.heritage_contents), config.github_archive and absolute(config.github_archive))
-    archived = functools.partial(open_archived, archive=archive, folder=join(output, _STAGES))
+    archived = functools.partial(open_archived, archive=archive)
     listing = list_sources(chosen, config.max_file_bytes, output, config.damaged, config.sample, archived)
     inputs = {
         "listing": listing.digest,

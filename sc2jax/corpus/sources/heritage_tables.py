@@ -149,7 +149,8 @@ def _opened(path: str) -> orc.ORCFile:
 
 
 def _damaged(path: str, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be read as a table in ORC ({error}); fetch that file of the export anew")
+    said = " ".join(str(error).split())
+    return UserError(f"{path} cannot be read as a table in ORC ({said}); fetch that file of the export anew")
 
 
 def packed(texts: pa.ChunkedArray, where: str) -> pa.Array:

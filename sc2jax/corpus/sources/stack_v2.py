@@ -99,7 +99,7 @@ def published_rows(path: str, group: int) -> pa.Table:
             names = [*_NEEDED, *_ABOUT, *_COUNTS, *_LENGTHS, *_LICENSES]
             table = part.read_row_group(group, columns=[name for name in names if name in present])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); fetch it anew") from error
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); fetch it anew") from error
     table = table.append_column("row", pa.array(np.arange(len(table))))
     table = table.filter(pc.and_(pc.is_valid(table["repo_name"]), pc.is_valid(table["path"])))
     inside = "content" in present
