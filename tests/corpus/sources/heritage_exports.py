@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 from dulwich.objects import Blob, Commit, Tree
+from dulwich.refs import HEADREF
 from dulwich.repo import Repo
 from pyarrow import orc
-from swh.model.model import Snapshot, SnapshotBranch, SnapshotTargetType
+from swh.model.model import Snapshot
 
 SCHEMAS = {
     "origin_visit_status": [
@@ -130,14 +131,16 @@ def add_git(tables: Tables, store: Path, repository: str, url: str, visit: int =
             tables["directory_entry"] += [_entry(found.id, item) for item in found.items()]
         elif isinstance(found, Commit):
             tables["revision"].append(_revision(found))
-    branches = {name: SnapshotBranch(target, SnapshotTargetType.REVISION) for name, target in _refs(repo).items()}
-    following = repo.refs.read_ref(b"HEAD") or b""
+    branches: dict[bytes, Any] = {
+        name: {"target": target, "target_type": "revision"} for name, target in _refs(repo).items()
+    }
+    following = repo.refs.read_ref(HEADREF) or b""
     if following.startswith(b"ref: "):
-        branches[b"HEAD"] = SnapshotBranch(following.removeprefix(b"ref: "), SnapshotTargetType.ALIAS)
-    snapshot = Snapshot(branches).id.hex()
+        branches[b"HEAD"] = {"target": following.removeprefix(b"ref: "), "target_type": "alias"}
+    snapshot = Snapshot.from_dict({"branches": branches}).id.hex()
     for name, branch in branches.items():
-        row = {"snapshot_id": snapshot, "name": name, "target": branch.target.hex()}
-        tables["snapshot_branch"].append(row | {"target_type": branch.target_type.value})
+        row = {"snapshot_id": snapshot, "name": name, "target": branch["target"].hex()}
+        tables["snapshot_branch"].append(row | {"target_type": branch["target_type"]})
     row = {"origin": url, "visit": visit, "date": date, "status": "full", "snapshot": snapshot, "type": "git"}
     tables["origin_visit_status"].append(row)
     repo.close()

@@ -16,7 +16,7 @@ from heritage_exports import (
     write_export,
 )
 from source_listings import LIMIT
-from swh.model.model import Content, Directory, DirectoryEntry
+from swh.model.model import Content, Directory
 
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.heritage import Archive, open_archived
@@ -143,13 +143,14 @@ def test_identifiers_are_those_of_software_heritage(trees: Any, tmp_path: Path) 
         )
         assert content.sha256.hex() == row["sha256"]
         assert content.blake2s256.hex() == row["blake2s256"]
-    folders: dict[str, list[DirectoryEntry]] = {}
+    folders: dict[str, list[dict[str, Any]]] = {}
     for row in tables["directory_entry"]:
-        entry = DirectoryEntry(row["name"], row["type"], bytes.fromhex(row["target"]), row["perms"])
+        target = bytes.fromhex(row["target"])
+        entry = {"name": row["name"], "type": row["type"], "target": target, "perms": row["perms"]}
         folders.setdefault(row["directory_id"], []).append(entry)
     assert len(folders) >= 8
     for identifier, entries in folders.items():
-        assert Directory(tuple(entries)).id.hex() == identifier
+        assert Directory.from_dict({"entries": entries}).id.hex() == identifier
 
 
 def _content(archive: Archive, sha1: str) -> bytes:
