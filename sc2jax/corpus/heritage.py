@@ -16,6 +16,7 @@ import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +25,15 @@ import pyarrow.compute as pc
 from sc2jax.corpus.shuffle import Buckets, Deal, buckets_for, by_hash, dealt, text_keys
 from sc2jax.corpus.sources import github_archive, heritage_graph, heritage_tables, heritage_trees, stack_v2
 from sc2jax.corpus.sources.contents import read_contents
-from sc2jax.corpus.sources.heritage_contents import heritage_location
-from sc2jax.corpus.sources.heritage_tables import COLUMNS, NOTHING, id_keys, read_stripe, stripes
+from sc2jax.corpus.sources.heritage_contents import heritage_locations
+from sc2jax.corpus.sources.heritage_tables import COLUMNS, NOTHING, hexed, id_keys, read_stripe, stripes
 from sc2jax.corpus.sources.heritage_trees import FILE, FOLDER, FOUND, KINDS, LINK, WALK
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import promises_license
 from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, Origin
 
-_BUCKET_ROWS = 1 << 18
-"""Rows of a table that are joined together: they, what they are joined with and what is made of them take 200 MB."""
+_BUCKET_ROWS = 1 << 17
+"""Rows of a table that are joined together: they, what they are joined with and what is made of them take 100 MB."""
 
 _BUCKET_HOURS = 16
 """Files of GHArchive, of about 500,000 events each at their largest, whose repositories are counted together."""
@@ -298,21 +299,46 @@ def _descended(level: Buckets, tree: Buckets, number: int, bucket: int, part: in
 def _each(roots: Buckets, files: Buckets, source: str, store: str, left_out: LeftOut) -> Iterator[FoundRepository]:
     for bucket in range(len(roots)):
         found = files.read(bucket).sort_by([("root", "ascending"), ("path", "ascending"), ("kind", "ascending")])
-        cuts = _cuts(found, ["root"])
+        below = _Below(found, ("root",), store)
         for root in roots.read(bucket).sort_by("name").to_pylist():
-            low, high = cuts.get((root["directory"],), (0, 0))
-            yield _repository(root, found.slice(low, high - low), source, store, left_out)
+            yield _repository(root, *below.of(root["directory"]), source, left_out)
 
 
 def _each_published(rows: Buckets, source: str, store: str, left_out: LeftOut) -> Iterator[FoundRepository]:
     for bucket in range(len(rows)):
         found = rows.read(bucket).sort_by([("name", "ascending"), ("directory", "ascending"), ("path", "ascending")])
-        cuts = _cuts(found, ["name", "directory"])
+        below = _Below(found, ("name", "directory"), store)
         roots = stack_v2.published_roots(found)
         roots = roots.append_column("found", roots["name"])
         for root in heritage_graph.under_names_of_their_own(roots).to_pylist():
-            low, high = cuts[root["found"], root["directory"]]
-            yield _repository(root, found.slice(low, high - low), source, store, left_out)
+            yield _repository(root, *below.of(root["found"], root["directory"]), source, left_out)
+
+
+class _Below:
+    """What lies below the root directories of a bucket: rows of schema FOUND, sorted by some keys and their paths."""
+
+    def __init__(self, rows: pa.Table, keys: Sequence[str], store: str):
+        nodes = rows["node"].combine_chunks()
+        stored = heritage_locations(store, *(rows[name].combine_chunks() for name in ("sha1", "node", "size")))
+        location = pc.coalesce(rows["location"], stored) if "location" in rows.column_names else stored
+        swhids = pc.binary_join_element_wise("swh:1:cnt:", hexed(nodes), "")
+        columns = [rows["path"], location, rows["size"], swhids]
+        table = rows.select([*keys, "kind"])
+        for name, column in zip(_FILE, columns, strict=True):
+            table = table.append_column(name, column)
+        is_file = pc.equal(table["kind"], FILE)
+        self._parts = [table.filter(is_file), table.filter(pc.invert(is_file))]
+        self._cuts = [_cuts(part, keys) for part in self._parts]
+
+    def of(self, *key: Any) -> tuple[pa.Table, pa.Table]:
+        """The files below a root directory, and all else."""
+        cuts = [cuts.get(key, (0, 0)) for cuts in self._cuts]
+        files, others = (part.slice(low, high - low) for part, (low, high) in zip(self._parts, cuts, strict=True))
+        return files, others
+
+
+_FILE = ("path", "location", "size", "swhid")
+"""The fields of a file as it was found."""
 
 
 def _cuts(rows: pa.Table, keys: Sequence[str]) -> dict[tuple, tuple[int, int]]:
@@ -323,8 +349,8 @@ def _cuts(rows: pa.Table, keys: Sequence[str]) -> dict[tuple, tuple[int, int]]:
     return dict(zip(found, zip(starts.tolist(), ends, strict=True), strict=True))
 
 
-def _repository(root: dict, rows: pa.Table, source: str, store: str, left_out: LeftOut) -> FoundRepository:
-    """A repository, given its root directory (schema ROOTS) and what lies below it (schema FOUND)."""
+def _repository(root: dict, files: pa.Table, others: pa.Table, source: str, left_out: LeftOut) -> FoundRepository:
+    """A repository, given its root directory (schema ROOTS) and what lies below it."""
     origin = Origin(
         url=root["url"] or "",
         branch=as_text(os.fsdecode(root["branch"])),
@@ -340,24 +366,26 @@ def _repository(root: dict, rows: pa.Table, source: str, store: str, left_out: L
     )
     repository = FoundRepository(source, root["name"], _swhid("rev", root["revision"]), [], origin=origin)
     place = f"{source}/{root['name']}"
-    if len(rows) > _MOST_PATHS:
+    if len(files) + len(others) > _MOST_PATHS:
         repository.fault = SourceError("too_many_paths", place)
         left_out.add(repository.fault)
         return repository
+    repository.files = [FoundFile(*values) for values in _values(files)]
     links = []
-    for row in rows.to_pylist():
-        kind, path = row["kind"], row["path"]
-        if kind in (FILE, LINK) and row["sha1"] is not None:
-            file = FoundFile(path, _location(row, store), row["size"], _swhid("cnt", row["node"]))
-            (repository.files if kind == FILE else links).append(file)
-        if kind != FILE:
-            fault = SourceError(KINDS[kind], f"{place}/{path}" if path else place)
-            left_out.add(fault)
-            repository.fault = repository.fault if path else fault
-            if promises_license(path) and kind in _OF_A_FILE:
-                repository.missing.append((path, None))
+    for kind, values in zip(others["kind"].to_pylist(), _values(others), strict=True):
+        path = values[0]
+        fault = SourceError(KINDS[kind], f"{place}/{path}" if path else place)
+        left_out.add(fault)
+        repository.fault = repository.fault if path else fault
+        if promises_license(path) and kind in _OF_A_FILE:
+            repository.missing.append((path, None))
+            links += [FoundFile(*values)] if kind == LINK and values[1] is not None else []
     _follow(repository, links)
     return repository
+
+
+def _values(files: pa.Table) -> Iterator[tuple]:
+    return zip(*(files[name].to_pylist() for name in _FILE), strict=True)
 
 
 _MOST_PATHS = 4_000_000
@@ -367,21 +395,16 @@ _OF_A_FILE = (LINK, heritage_trees.SUBMODULE, heritage_trees.NOT_ARCHIVED)
 
 
 def _follow(repository: FoundRepository, links: Sequence[FoundFile]) -> None:
-    """Finds the files that links lead to whose names promise a licence."""
-    promising = [link for link in links if promises_license(link.path)]
+    """Finds the files that links lead to, whose names promise a licence."""
+    if not links:
+        return
     files = {file.path: file for file in repository.files}
     targets = {}
-    for link, target in zip(promising, read_contents([link.location for link in promising], _LINK_BYTES), strict=True):
+    for link, target in zip(links, read_contents([link.location for link in links], _LINK_BYTES), strict=True):
         if isinstance(target, bytes):
             path = posixpath.join(posixpath.dirname(link.path), as_text(os.fsdecode(target)))
             targets[link.path] = files.get(posixpath.normpath(path))
     repository.missing = [(path, targets.get(path)) for path, _ in repository.missing]
-
-
-def _location(row: dict, store: str) -> bytes:
-    if row.get("location") is not None:
-        return row["location"]
-    return heritage_location(store, row["sha1"].hex(), row["node"].hex(), row["size"])
 
 
 def _swhid(kind: str, identifier: bytes) -> str:

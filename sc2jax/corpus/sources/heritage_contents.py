@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """Contents of Software Heritage: objects named by their plain sha1, packed by gzip, in its bucket or a copy of it.
 
 As in bigcode-project/the-stack-v2 (`2_download_files/get_file_contents.py`), the object of a content is
@@ -11,7 +13,11 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from sc2jax import storage
+from sc2jax.corpus.sources.heritage_tables import NOTHING, hexed
 from sc2jax.corpus.sources.left_out import SourceError
 from sc2jax.errors import UserError
 from sc2jax.records.statistics import LeftOutShare
@@ -29,9 +35,19 @@ _AT_ONCE = 256
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-def heritage_location(store: str, sha1: str, sha1_git: str, size: int) -> bytes:
-    """Where a content lies: the bucket or folder that holds `content/`, its two hashes and its bytes."""
-    return b"%b\0%b\0%b %b %d" % (KIND, os.fsencode(store), sha1.encode(), sha1_git.encode(), size)
+def heritage_locations(store: str, sha1: pa.Array, sha1_git: pa.Array, sizes: pa.Array) -> pa.Array:
+    """Where contents lie: the bucket or folder that holds `content/`, their hashes and their bytes; null without these.
+
+    Args:
+        store: the bucket or folder.
+        sha1: 20 bytes each, by which objects are named; null for what has no content.
+        sha1_git: 20 bytes each.
+        sizes: in bytes.
+    """
+    begin = pa.scalar(b"%b\0%b\0" % (KIND, os.fsencode(store)), pa.binary())
+    named = hexed(pc.fill_null(sha1, NOTHING))
+    member = pc.binary_join_element_wise(named, hexed(sha1_git), sizes.cast(pa.string()), " ").cast(pa.binary())
+    return pc.if_else(pc.is_valid(sha1), pc.binary_join_element_wise(begin, member, b""), None)
 
 
 def read_objects(container: bytes, members: Sequence[bytes], limit: int) -> Iterator[bytes | SourceError]:

@@ -42,8 +42,9 @@ _OPENED_AT_ONCE = 16
 _WILD = "out of range for nanosecond"
 """What pyarrow says of a date before 1677 or after 2262: commits may have any."""
 
+_LETTERS = np.frombuffer(b"0123456789abcdef", np.uint8)
 _DIGITS = np.full(256, 255, np.uint8)
-_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_DIGITS[_LETTERS] = np.arange(16)
 
 
 def export_folder(path: str) -> str:
@@ -192,6 +193,15 @@ def bytes_of(ids: pa.ChunkedArray | pa.Array) -> np.ndarray:
     flat = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     found = np.frombuffer(flat.buffers()[1] or b"", np.uint8)[20 * flat.offset :][: 20 * len(flat)]
     return found.reshape(-1, 20)
+
+
+def hexed(ids: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Identifiers without nulls as hexadecimal digits."""
+    found = bytes_of(ids)
+    digits = np.empty((len(found), 40), np.uint8)
+    digits[:, 0::2], digits[:, 1::2] = _LETTERS[found >> 4], _LETTERS[found & 15]
+    offsets = (np.arange(len(found) + 1) * 40).astype(np.int32)
+    return pa.StringArray.from_buffers(len(found), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def id_keys(ids: pa.ChunkedArray | pa.Array) -> np.ndarray:

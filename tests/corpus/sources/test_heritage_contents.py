@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pytest
 from dulwich.objects import Blob
 from heritage_exports import put_content
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sc2jax import stores
 from sc2jax.corpus.sources import heritage_contents
 from sc2jax.corpus.sources.contents import read_contents
-from sc2jax.corpus.sources.heritage_contents import heritage_location, refuse_too_many_failed
+from sc2jax.corpus.sources.heritage_contents import heritage_locations, refuse_too_many_failed
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 from sc2jax.corpus.sources.listing import read_listed
 from sc2jax.errors import UserError
@@ -28,7 +29,8 @@ CONTENT = b"print('one')\n"
 def location(store: object, content: bytes, **other: object) -> bytes:
     row = {"sha1": hashlib.sha1(content).hexdigest(), "sha1_git": Blob.from_string(content).id.decode()}
     row |= {"size": len(content)} | other
-    return heritage_location(str(store), str(row["sha1"]), str(row["sha1_git"]), int(str(row["size"])))
+    sha1, sha1_git = (pa.array([bytes.fromhex(str(row[name]))], pa.binary(20)) for name in ("sha1", "sha1_git"))
+    return heritage_locations(str(store), sha1, sha1_git, pa.array([row["size"]], pa.int64()))[0].as_py()
 
 
 def put(store: Path, content: bytes, packed: bytes) -> bytes:
