@@ -31,6 +31,7 @@ from sc2jax.corpus.sources.heritage_trees import FILE, FOLDER, FOUND, KINDS, LIN
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import promises_license
 from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, Origin
+from sc2jax.storage import is_url
 
 _BUCKET_ROWS = 1 << 17
 """Rows of a table that are joined together: they, what they are joined with and what is made of them take 100 MB."""
@@ -70,10 +71,15 @@ def open_archived(
         archive: what is read beside it.
         folder: for what lies on disk meanwhile; "" is a new one where the system has such ($TMPDIR).
     """
-    if heritage_tables.export_folder(source):
-        return exported_repositories(source, archive, folder, left_out)
-    if stack_v2.published_files(source):
-        return published_repositories(source, archive, folder, left_out)
+    try:
+        if heritage_tables.export_folder(source):
+            return exported_repositories(source, archive, folder, left_out)
+        if stack_v2.published_files(source):
+            return published_repositories(source, archive, folder, left_out)
+    except (OSError, ValueError):
+        if is_url(source):
+            raise
+        # A folder that cannot be read, or one with `::` in its name: what reads other folders says so, or reads it.
     return None
 
 

@@ -95,6 +95,7 @@ def read_stripe(path: str, stripe: int, columns: Sequence[str]) -> pa.Table:
     """
     try:
         found = _opened(path).read_stripe(stripe, columns=list(columns))
+        found.validate(full=True)  # texts are UTF-8 from here on
     except pa.ArrowInvalid as error:
         if _WILD not in str(error):
             raise _damaged(path, error) from error

@@ -54,7 +54,8 @@ _LEADING = r"^(\.\.?|\.[gG][iI][tT]|)$"
 
 def entries_of(table: pa.Table, where: str) -> pa.Table:
     """The entries of directories, of rows of `directory_entry` (schema ENTRIES)."""
-    table = table.filter(pc.is_valid(table["target"]))
+    for name in ("name", "type", "target"):
+        table = table.filter(pc.is_valid(table[name]))
     is_file = pc.equal(table["type"], "file")
     is_link = pc.fill_null(pc.equal(pc.bit_wise_and(table["perms"], _MODE_KINDS), _LINK_MODE), False)
     kinds = pc.if_else(

@@ -245,6 +245,8 @@ def _repositories(
     source: SourceFolder, root: str, output: str, left_out: LeftOut, archived: Archived
 ) -> list[FoundRepository]:
     if opened := archived(root, left_out):
+        if not is_url(root):
+            _refuse_output_inside(source.root, root, output)
         with opened as repositories:
             found = list(repositories)
     elif is_url(root):

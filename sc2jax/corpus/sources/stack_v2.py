@@ -8,6 +8,7 @@ licences, whether it is vendored) is not read: it is judged here.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,7 @@ def published_files(path: str) -> list[str]:
 
 
 def _is_published(path: str) -> bool:
-    return set(_NEEDED) <= set(_columns(path))
+    return (storage.is_url(path) or Path(path).is_file()) and set(_NEEDED) <= set(_columns(path))
 
 
 def _columns(path: str) -> list[str]:

@@ -140,6 +140,8 @@ def walk(tables: Tables, found: dict[str, dict[str, Any]], levels: int, most: in
     """The files below each root, and what is left out below it."""
     entries = defaultdict(set)
     for row in tables["directory_entry"]:
+        if row["name"] is None:
+            continue
         entries[row["directory_id"]].add((row["name"], row["type"], row["target"], row["perms"]))
     contents = {row["sha1_git"]: row for row in tables["content"]}
     result: Found = {name: {"about": row, "files": [], "left": []} for name, row in found.items()}
@@ -275,6 +277,7 @@ class Draw:
                         "perms": perms,
                     }
                 )
+            rows += [{"directory_id": self.directory(number), "name": None, "type": "file"}] * (not some(20))
             self.tables["directory_entry"] += rows * (1 + (not some(10)))
         for number in range(5):
             if some(6):

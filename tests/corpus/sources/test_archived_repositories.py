@@ -235,3 +235,17 @@ def test_a_repository_whose_root_is_lost_and_one_without_files(tmp_path: Path) -
     assert lost.fault.reason == "lost_folder"
     assert (without.fault, without.files) == (None, [])
     assert {reason: share["count"] for reason, share in left_out.statistics.items()} == {"lost_folder": 1}
+
+
+def test_an_output_within_an_export_and_folders_that_are_hard_to_look_into(trees: Any, tmp_path: Path) -> None:
+    _, _, archive, export = trees
+    config = CorpusConfig(heritage_contents=archive.contents)
+    with pytest.raises(UserError, match="would lie inside the source"):
+        curate(config, [export], f"{export}/corpus", 0)
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    os.mkfifo(folder / "a.parquet")
+    for source in (folder, tmp_path / "nowhere"):
+        assert open_archived(str(source), LeftOut(), archive) is None
+    with pytest.raises(UserError, match="cannot be reached"):
+        open_archived("nosuchkind://bucket", LeftOut(), archive)

@@ -127,6 +127,13 @@ def test_tables_that_are_missing_damaged_or_others(tmp_path: Path) -> None:
         read_stripe(str(path), 0, COLUMNS["content"])
 
 
+def test_texts_that_are_no_utf8(tmp_path: Path) -> None:
+    bad = pa.array([b"http\xff"]).view(pa.string())
+    orc.write_table(pa.table({"origin": bad}), tmp_path / "a.orc")
+    with pytest.raises(UserError, match=r"a\.orc cannot be read as a table in ORC \(.*UTF8"):
+        read_stripe(f"{tmp_path}/a.orc", 0, ("origin",))
+
+
 def test_identifiers_are_twenty_bytes() -> None:
     texts = ["00" * 20, "ff" * 20, "0123456789abcdef" * 2 + "01234567", None]
     chunked = pa.chunked_array([texts[:1], texts[1:3], texts[3:]], pa.string())
