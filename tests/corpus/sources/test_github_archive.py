@@ -92,6 +92,7 @@ def test_dates_that_are_none_come_last_and_descriptions_of_one_time_in_an_order(
     for events, expected in [
         ([("Z", "a", "no date"), ("MIT", "b", "0001-01-01T00:00:00Z")], ("MIT", b"refs/heads/b")),
         ([(None, "a", at), ("MIT", "c", at), ("MIT", "b", at), ("Zed", "a", at)], ("MIT", b"refs/heads/b")),
+        ([("Z", "a", "2023-01-01T00:30:00+01:00"), ("MIT", "b", "2022-12-31T23:59:59Z")], ("MIT", b"refs/heads/b")),
         ([("MIT", None, at), ("MIT", "b", at)], ("MIT", b"refs/heads/b")),
         ([("MIT", "a", "2023-01-01T00:00:00"), ("BSD", "b", "2022-12-31T23:59:59Z")], ("MIT", b"refs/heads/a")),
     ]:

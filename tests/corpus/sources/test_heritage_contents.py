@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import os
 import random
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_each_way_to_fail_is_told_apart(tmp_path: Path) -> None:
 
 def test_a_bomb_is_not_expanded(tmp_path: Path) -> None:
     bomb = put(tmp_path, b"small", gzip.compress(bytes(1 << 26)))
+    tracemalloc.start()
     ((reason, detail),) = read(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
     assert (reason, detail) == ("damaged_content", "it does not hold 5 bytes")
     large = put(tmp_path, b"large", gzip.compress(b"large") + bytes(1 << 20))
     assert read(large) == [("damaged_content", "it does not hold 5 bytes")]
