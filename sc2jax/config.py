@@ -54,6 +54,12 @@ class PathsConfig:
         'training files that are curated; "": none are.',
         decides=False,  # the digest of that corpus is an input
     )
+    manifest: str = setting(
+        "",
+        "A corpus, or its identities/: `curate` builds that very corpus again from the contents in paths.source, "
+        'whatever the section `corpus` says; "": it curates.',
+        decides=False,  # the digest of the manifest is an input
+    )
     tokenizer: str = setting("", "What `tokenizer` wrote, or a tokenizer's file, a .model or .json.", decides=False)
     tokenize: str = setting("", "What `tokenize` wrote.", decides=False)
     benchmarks: str = setting(

@@ -287,12 +287,11 @@ def make_folder(folder: str) -> None:
 
 
 @reaches
-def write_whole(path: str, content: bytes) -> None:
-    """Writes a whole file or nothing, on local disk and object stores alike.
+def write_whole(path: str, content: bytes, *, durable: bool = True) -> None:
+    """Writes a whole file or nothing, on local disk and object stores; what is not `durable` is lost with the machine.
 
     An object store shows an object when its upload is complete. On a local disk the bytes go to a file beside the
-    target, and take its name in one step; fsspec's own transactions go through the machine's temporary folder, from
-    where a file may have to be copied, and a kill would leave half of it.
+    target, and take its name in one step; fsspec's own transactions may copy a file, and a kill would leave half of it.
 
     Raises:
         UserError: a link or something else that is no regular file has its name on the local disk.
@@ -303,7 +302,7 @@ def write_whole(path: str, content: bytes) -> None:
         return
     _refuse_no_file(target)
     fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-    with new_file(Path(target)) as file:
+    with new_file(Path(target), durable=durable) as file:
         file.write(content)
 
 
@@ -344,15 +343,16 @@ def _put(path: str, fs: Any, target: str, content: bytes, **how: str) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file on the local disk to write into, which takes its name at the end, synced, or leaves nothing."""
+def new_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file on the local disk to write into, which takes its name at the end, synced if durable, or leaves nothing."""
     # A name that nobody can have given: what is written over or deleted here is never somebody else's.
     unfinished = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         with unfinished.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)

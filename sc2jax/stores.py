@@ -1,9 +1,10 @@
 """Reaching an object store: whatever its package raises ends in one message, and nothing is taken from a cache."""
 
 import contextlib
+import errno
 import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar, cast
 
 import fsspec
@@ -69,6 +70,34 @@ def reaches(function: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[
 def file_system(path: str) -> tuple[Any, str]:
     """What opens a path, and how it calls it; it asks the store each time, for other processes write there too."""
     return fsspec.core.url_to_fs(path, use_listings_cache=False)
+
+
+def fetched(paths: Sequence[str], most: Sequence[int]) -> list[bytes | Exception]:
+    """The first bytes of many files of one object store, asked for at once as far as its package can.
+
+    Retries and the number of requests at a time are those of that package (for s3fs: botocore's `AWS_MAX_ATTEMPTS` and
+    `AWS_RETRY_MODE`, fsspec's `gather_batch_size`).
+
+    Args:
+        paths: of the files; not none.
+        most: bytes that are read of each.
+
+    Returns:
+        For each its bytes, `FileNotFoundError` if it is not there, or `StoreError`.
+    """
+    try:
+        fs, _ = file_system(paths[0])
+        names = [fs._strip_protocol(path) for path in paths]
+        found = fs.cat_ranges(names, [0] * len(names), list(most), on_error="return")
+    except Exception as error:  # a list of the errors of its package would be too short
+        found = [error] * len(paths)
+    return [_fetched(path, each) for path, each in zip(paths, found, strict=True)]
+
+
+def _fetched(path: str, found: bytes | Exception) -> bytes | Exception:
+    if isinstance(found, OSError) and found.errno == errno.EINVAL:
+        return b""  # S3 knows no first bytes of an empty object
+    return found if isinstance(found, bytes | FileNotFoundError) else unreachable(path, found)
 
 
 class _RemoteFile(io.RawIOBase):

@@ -5,6 +5,7 @@ the StarCoder2 paper, sections 2.1 and 3.
 """
 
 import dataclasses
+import os
 
 from sc2jax.errors import UserError
 from sc2jax.settings import check_ranges, setting
@@ -12,10 +13,14 @@ from sc2jax.settings import check_ranges, setting
 LICENSE_TYPES = ("permissive", "no_license", "non_permissive")
 """What the licences of a file amount to, the most welcome first."""
 
+NEAR_RULES = ("greedy", "transitive")
+"""Which near-duplicates fall."""
+
 DAMAGED = ("skip", "stop")
 """What a repository, folder or file of a source that cannot be read may do."""
 
 MIB = 1 << 20
+GIB = 1 << 30
 TIB = 1 << 40
 MOST_CHARACTERS = 256 * MIB
 """Of a file at most: a few of such a size still fit the 2 GiB that an Arrow array of texts can address."""
@@ -50,6 +55,14 @@ class SourceConfig:
         at_least=1,
         at_most=MOST_CHARACTERS,
     )
+    unit_bytes: int = setting(
+        8 * MIB,
+        "Source files, in whole repositories, that one worker lists, judges and signs at a time; every unit becomes a "
+        "Parquet part of each stage, so of an archive of many terabytes take more.",
+        unit="bytes of source files",
+        at_least=1,
+        at_most=1 << 40,
+    )
     sample: float = setting(
         1.0,
         "Share of the repositories, by a hash of their names, that is curated, to try a recipe: what is decided on a "
@@ -64,6 +77,36 @@ class SourceConfig:
         '("skip") or ends the run with a message ("stop").',
         choices=DAMAGED,
         decides=False,  # what is left out is an input of its own
+    )
+    retry_failed: bool = setting(
+        False,
+        "Whether what an earlier run could not read of a repository, an archive or a store is tried again; its listing "
+        "stands, and nothing else is done anew.",
+        decides=False,  # what is left out is counted
+    )
+    max_failed_share: float = setting(
+        0.01,
+        "Share of the contents of Software Heritage that may be absent, damaged or not fetched; more stop the run.",
+        at_least=0,
+        at_most=1,
+        decides=False,  # what is left out is counted, whatever its share
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HeritageConfig:
+    """What is read beside an export of Software Heritage."""
+
+    heritage_contents: str = setting(
+        "s3://softwareheritage",
+        "Bucket or folder that holds content/SHA1 for the contents of Software Heritage, packed by gzip.",
+        decides=False,  # contents are named by their hashes
+    )
+    github_archive: str = setting(
+        "",
+        "Bucket or folder of hourly files of GHArchive (.json.gz), for stars, forks, licences and default branches; "
+        '"": all of these are unknown.',
+        decides=False,  # the digest of the sources says which repositories there are
     )
 
 
@@ -115,8 +158,8 @@ class FilterConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NearConfig:
-    """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
+class SignatureConfig:
+    """What the MinHash signature of a file is."""
 
     near_ngram: int = setting(5, "Tokens of an n-gram.", unit="tokens", at_least=1, at_most=100)
     near_permutations: int = setting(
@@ -125,6 +168,19 @@ class NearConfig:
         "many as find 9 of 10 pairs at near_threshold, or where that is 0, at heldout_similarity.",
         at_least=CROSS_ROWS,
         at_most=1024,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NearConfig(SignatureConfig):
+    """What counts as a near-duplicate; bands and rows follow (25 of 10 for 250 permutations at 0.7)."""
+
+    near_rule: str = setting(
+        "greedy",
+        'Which near-duplicates are dropped. "greedy": a file falls if one that is kept, and preferred to it, shares a '
+        'band with it and their estimated similarity reaches near_threshold. "transitive", as in the paper: of files '
+        "that a chain of shared bands joins one is kept, however unlike its ends are.",
+        choices=NEAR_RULES,
     )
     near_threshold: float = setting(
         0.7,
@@ -154,6 +210,38 @@ class SplitConfig:
         at_least=0,
         at_most=1,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """Where the work is done, and in which portions."""
+
+    engine: str = setting(
+        "native",
+        'What the work is handed to: the cores of this machine ("native"), or a cluster of Ray ("ray"), whose workers '
+        "must see the same paths.",
+        choices=("native", "ray"),
+        decides=False,  # the same units are done by the same functions
+    )
+    ray_address: str = setting(
+        "",
+        'Of the cluster, such as "ray://head:10001"; "" takes the one that this machine is in, or starts one on it.',
+        decides=False,
+    )
+    memory_bytes: int = setting(
+        4 * GIB,
+        "Memory of a machine that the work is planned to fit in: where the rows of a corpus are brought together by a "
+        "key, each core takes a share of it at a time.",
+        unit="bytes",
+        at_least=256 * MIB,
+        at_most=TIB,
+        decides=False,
+    )
+
+    @property
+    def partition_bytes(self) -> int:
+        """Rows that one core is given at a time: of those it makes several copies."""
+        return self.memory_bytes // (32 * (os.cpu_count() or 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +277,16 @@ class RowGroupConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig(
-    RowGroupConfig, PartsConfig, SplitConfig, NearConfig, FilterConfig, LicenseConfig, SourceConfig, MachineConfig
+    RowGroupConfig,
+    PartsConfig,
+    SplitConfig,
+    NearConfig,
+    FilterConfig,
+    LicenseConfig,
+    HeritageConfig,
+    SourceConfig,
+    MachineConfig,
+    EngineConfig,
 ):
     """How source trees become a corpus."""
 

@@ -14,9 +14,15 @@ def decode(content: bytes) -> tuple[str, str] | None:
         encoding = cchardet.detect(content)["encoding"]
     if not encoding or encoding.upper().replace("_", "-") in ("UTF-8", "UTF-8-SIG"):
         return None
+    text = decode_as(content, encoding)
+    return None if text is None else (text, encoding)
+
+
+def decode_as(content: bytes, encoding: str) -> str | None:
+    """The text in an encoding that `decode` has named; None where the bytes are no such text."""
     try:
         text = content.decode(encoding)
         text.encode("utf-8")
-    except (UnicodeError, LookupError):
+    except (ValueError, LookupError):  # a name with a NUL is a ValueError
         return None
-    return text, encoding
+    return text

@@ -1,8 +1,9 @@
 """The engine: the one module that knows Daft, which runs a stage's function over its units of work.
 
 A unit is a stretch of rows that name work to be done (files to read, row groups to open). Daft hands units to the
-cores of this machine (or, with `DAFT_RUNNER=ray`, to those of a cluster), a bounded number at a time, and returns the
-results in the order of the units, so that what is written depends neither on the number of cores nor on chance.
+cores of this machine, or to those of a Ray cluster, a bounded number at a time, and the results are returned in the
+order of the units, so that what is written depends neither on the number of cores nor on chance. Where a machine of a
+cluster is lost, its units are done again: what they had written has other names, and nobody reads it.
 """
 
 import contextlib
@@ -66,13 +67,47 @@ def map_units(
     Raises:
         KeyboardInterrupt: the engine was stopped before all units were done.
     """
+    if len(cuts) == 1 and rows.num_rows and not in_processes and not _on_ray():
+        yield (function(rows).cast(schema) for _ in cuts)  # nothing to share out, and to hand it over takes 10 ms
+        return
     job = next(_JOBS)
     results = _results(rows, cuts, function, schema, job, in_processes=in_processes)
     try:
         yield results
+    except RuntimeError:
+        end = _WORKERS.ends.pop(job, None)
+        if end is not None:
+            raise end from None
+        raise
     finally:
         results.close()
         _WORKERS.stop(job, len(cuts))
+
+
+def use_engine(name: str, address: str) -> None:
+    """Hands all work from now on to an engine; Daft has one for as long as the process lasts.
+
+    Args:
+        name: "native" or "ray".
+        address: of the cluster; "" is the one that this machine is in, or one that is started on it.
+
+    Raises:
+        UserError: Ray is not installed, the cluster cannot be reached, or this process has begun with another engine.
+    """
+    if name == "native" or _on_ray():
+        return
+    try:
+        daft.set_runner_ray(address or None, noop_if_initialized=True)
+    except ImportError as error:
+        raise UserError("corpus.engine is ray, which is not installed; run `pip install sc2jax[ray]`") from error
+    except Exception as error:  # Ray, gRPC and Daft raise kinds of their own
+        where = f"the cluster at {address}" if address else "a cluster of Ray"
+        raise UserError(f"{where} cannot be used ({str(error).splitlines()[0]}); see corpus.ray_address") from error
+
+
+def _on_ray() -> bool:
+    """Whether the work goes to a cluster."""
+    return daft.get_or_infer_runner_type() == "ray"
 
 
 def _results(
@@ -134,7 +169,13 @@ def _run(series: daft.Series, function: Function, given: pa.Schema, schema: pa.S
         results = []
         for unit in series.to_arrow():
             table = pa.Table.from_struct_array(unit.values).cast(given)
-            results.append(_as_structs(function(table).cast(schema)))
+            try:
+                results.append(_as_structs(function(table).cast(schema)))
+            except BaseException as error:
+                if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                    raise
+                _WORKERS.ends[job] = error  # Daft, which knows errors alone, would wait for ever
+                raise RuntimeError("the function of a unit was ended") from error
         bounds = pa.array(np.cumsum([0, *map(len, results)]), pa.int64())
         return pa.LargeListArray.from_arrays(bounds, pa.concat_arrays(results))
 
@@ -189,6 +230,7 @@ class _Workers:
         self._busy: Counter[int] = Counter()
         self._begun: Counter[int] = Counter()
         self._stopped: set[int] = set()
+        self.ends: dict[int, BaseException] = {}
 
     @contextlib.contextmanager
     def busy(self, job: int) -> Iterator[None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sc2jax.records.dataset import open_part, read_part, read_row_group
+from sc2jax.records.dataset import open_part, read_part
 from sc2jax.records.manifest import Manifest, Output
 
 
@@ -40,11 +40,16 @@ class NumberedRows:
 
     @classmethod
     def of(cls, stage: Committed, prefix: str) -> "NumberedRows":
+        """Those of a whole stage."""
+        return cls.of_parts(stage.folder, tuple(stage.manifest.under(prefix)))
+
+    @classmethod
+    def of_parts(cls, folder: str, parts: tuple[Output, ...]) -> "NumberedRows":
         """Reads the footers of the parts."""
-        parts, part_of_group, group_in_part, sizes = tuple(stage.manifest.under(prefix)), [], [], []
+        part_of_group, group_in_part, sizes = [], [], []
         schema = pa.schema([])
         for index, output in enumerate(parts):
-            with open_part(stage.folder, output) as part:
+            with open_part(folder, output) as part:
                 schema = part.schema_arrow
                 for group in range(part.num_row_groups):
                     part_of_group.append(index)
@@ -52,7 +57,7 @@ class NumberedRows:
                     sizes.append(part.metadata.row_group(group).num_rows)
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         places = np.array(part_of_group, np.int64), np.array(group_in_part, np.int64)
-        return cls(stage.folder, parts, *places, starts, schema)
+        return cls(folder, parts, *places, starts, schema)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -76,26 +81,3 @@ class NumberedRows:
         """One column of all rows, for numbers or texts of one length."""
         found = [table.column(0).to_numpy() for _, table in self.groups([name])]
         return np.concatenate(found) if found else np.zeros(0)
-
-    def units(self, ids: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-        """Work for the engine: certain rows (ascending), and the cuts between the row groups that hold them."""
-        group = np.searchsorted(self.starts, ids, side="right") - 1
-        return pa.table({"id": ids}), np.flatnonzero(np.diff(group, prepend=-1))
-
-    def take_unit(self, ids: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """The rows of one unit."""
-        group = int(np.searchsorted(self.starts, ids[0], side="right")) - 1
-        part = self.parts[int(self.part_of_group[group])]
-        table = read_row_group(self.folder, part, int(self.group_in_part[group]), columns)
-        return table.take(pa.array(ids - self.starts[group]))
-
-
-def read_ids(stage: Committed, prefix: str) -> np.ndarray:
-    """The numbers that `outcomes.write_ids` wrote."""
-    return NumberedRows.of(stage, prefix).column("id").astype(np.int64)
-
-
-def among(ids: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Which of some row numbers are among the chosen ones, which are ascending; they are not looked at one by one."""
-    places = np.searchsorted(chosen, ids)
-    return chosen[np.minimum(places, len(chosen) - 1)] == ids if len(chosen) else np.zeros(len(ids), bool)

@@ -26,6 +26,9 @@ from sc2jax.storage import join
 Deal = Callable[[pa.Table], tuple[pa.Table, np.ndarray]]
 """Rows of a unit -> rows of any number, and the bucket of each."""
 
+_SHORT = 1 << 16
+"""Numbers of buckets below this fit 16 bits."""
+
 _DEALT = pa.schema([pa.field("name", pa.string()), pa.field("counts", pa.list_(pa.int64()))])
 
 
@@ -104,7 +107,8 @@ def _deal(unit: pa.Table, folder: str, deal: Deal, schema: pa.Schema, buckets: i
     counts = np.bincount(places, minlength=buckets)
     if not len(places):
         return pa.table({"name": [""], "counts": [counts.tolist()]}, _DEALT)
-    table = rows.cast(schema).take(pa.array(np.argsort(places, kind="stable"))).combine_chunks()
+    order = np.argsort(places.astype(np.uint16) if buckets <= _SHORT else places, kind="stable")  # by radix if short
+    table = rows.cast(schema).take(pa.array(order)).combine_chunks()
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, schema) as file:
         ends = np.cumsum(counts)
@@ -112,7 +116,7 @@ def _deal(unit: pa.Table, folder: str, deal: Deal, schema: pa.Schema, buckets: i
             piece = table.slice(end - count, count)
             file.write_batch(pa.record_batch(_flat(piece), schema=schema))
     name = f"{secrets.token_hex(8)}.arrow"  # a unit that is done twice, since a worker was lost, has two files
-    storage.write_whole(join(folder, name), sink.getvalue())
+    storage.write_whole(join(folder, name), sink.getvalue(), durable=False)
     return pa.table({"name": [name], "counts": [counts.tolist()]}, _DEALT)
 
 

@@ -1,7 +1,16 @@
 """The tables in `data/` that decisions on files depend on: lines of columns between tabs, with comments."""
 
+import dataclasses
+
 from sc2jax.assets import asset_path
 from sc2jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """The tables as they are, by a digest of all of them."""
+
+    digest: str
 
 
 def table_rows(name: str, columns: int) -> list[tuple[str, ...]]:

@@ -22,6 +22,9 @@ from sc2jax.records.schemas import SCHEMAS, SOURCE_FILE
 from sc2jax.records.source_texts import columns_to_check
 from sc2jax.storage import join
 
+CODEC = "zstd"
+"""What the pages of all parts are compressed with."""
+
 
 def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Table], schema: pa.Schema) -> Output:
     """Writes one Parquet part, a row group for each table that has rows, named by its place and its content.
@@ -31,16 +34,23 @@ def write_part(folder: str, prefix: str, index: int, row_groups: Iterable[pa.Tab
     Raises:
         UserError: a table is not of the schema, or one of its rows is no record of its kind; nothing is written.
     """
+    return write_labelled_part(folder, prefix, f"{index:05d}", row_groups, schema)
+
+
+def write_labelled_part(
+    folder: str, prefix: str, label: str, row_groups: Iterable[pa.Table], schema: pa.Schema
+) -> Output:
+    """The same for a part whose place is a label of digits."""
     buffer = io.BytesIO()
     sizes = []
-    with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(buffer, schema, compression=CODEC, write_page_checksum=True) as writer:
         for table in row_groups:
             if table.num_rows:
-                where = f"part {index} of {join(folder, prefix)}, row group {len(sizes)}"
+                where = f"part {int(label)} of {join(folder, prefix)}, row group {len(sizes)}"
                 writer.write_table(_to_write(table, schema, where), row_group_size=table.num_rows)
                 sizes.append(table.num_rows)
     content = buffer.getvalue()
-    name = f"part-{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    name = f"part-{label}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     output = write_output(folder, join(prefix, name) if prefix else name, content)
     footer = _footer(io.BytesIO(content), len(content))
     digest = hashlib.sha256(footer).hexdigest()
@@ -58,13 +68,22 @@ def _to_write(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
 
 
 class PartWriter:
-    """Collects row groups and writes a part whenever they have grown to `part_bytes`."""
+    """Collects row groups and writes a part whenever they have grown to `part_bytes`.
 
-    def __init__(self, folder: str, prefix: str, schema: pa.Schema, part_bytes: int):
+    `label`, digits, comes before the number of the part in its name.
+    """
+
+    def __init__(self, folder: str, prefix: str, schema: pa.Schema, part_bytes: int, label: str = ""):
         self._folder, self._prefix, self._schema, self._limit = folder, prefix, schema, part_bytes
+        self._label = label
         self._tables: list[pa.Table] = []
         self._bytes = 0
         self._outputs: list[Output] = []
+
+    @property
+    def part(self) -> str:
+        """The label of the part that the next row group goes into."""
+        return f"{self._label}{len(self._outputs):05d}"
 
     def add(self, table: pa.Table) -> None:
         """Adds a row group; an empty one is skipped."""
@@ -81,8 +100,8 @@ class PartWriter:
         return self._outputs
 
     def _flush(self) -> None:
-        index = len(self._outputs)
-        self._outputs.append(write_part(self._folder, self._prefix, index, self._tables, self._schema))
+        output = write_labelled_part(self._folder, self._prefix, self.part, self._tables, self._schema)
+        self._outputs.append(output)
         self._tables, self._bytes = [], 0
 
 

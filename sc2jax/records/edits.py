@@ -83,6 +83,15 @@ def decoded_source(text: str, edits: Sequence[Edit], replaced: Sequence[str]) ->
     return "".join([*pieces, text[at:]])
 
 
+def edited_source(source: str, edits: Sequence[Edit], written: Sequence[str]) -> str:
+    """The text after all edits of a decoded source, given what each of them wrote there."""
+    pieces, at = [], 0
+    for edit, text in zip(edits, written, strict=True):
+        pieces += [source[at : edit.source_start], text]
+        at = edit.source_end
+    return "".join([*pieces, source[at:]])
+
+
 def source_span(edits: Sequence[Edit], start: int, end: int) -> tuple[int, int]:
     """The characters of the decoded source that `start` to `end` of the text stand for.
 

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sc2jax import storage
@@ -136,14 +136,24 @@ def completed(folder: str, key: str) -> Manifest | None:
 
 def changed_output(folder: str, manifest: Manifest) -> str:
     """The path of an output that is not what the stage wrote, as far as `completed` looks; "" if there is none."""
-    sizes = {parent: storage.file_sizes(join(folder, parent)) for parent in _parents(manifest)}
-    for output in manifest.outputs:
+    return next(_changed(folder, manifest.outputs), "")
+
+
+def changed_outputs(folder: str, outputs: Sequence[Output]) -> set[str]:
+    """The paths of all such outputs."""
+    return set(_changed(folder, outputs))
+
+
+def _changed(folder: str, outputs: Sequence[Output]) -> Iterator[str]:
+    parents = {output.path.rpartition("/")[0] for output in outputs}
+    sizes = {parent: storage.file_sizes(join(folder, parent)) for parent in parents}
+    for output in outputs:
         parent, _, name = output.path.rpartition("/")
-        if sizes[parent].get(name) != output.bytes:
-            return output.path
-        if output.bytes <= _READ_WHOLE and storage.sha256_of_file(join(folder, output.path)) != output.sha256:
-            return output.path
-    return ""
+        is_small = output.bytes <= _READ_WHOLE
+        if sizes[parent].get(name) != output.bytes or (
+            is_small and storage.sha256_of_file(join(folder, output.path)) != output.sha256
+        ):
+            yield output.path
 
 
 def read_output(folder: str, manifest: Manifest, path: str) -> bytes:

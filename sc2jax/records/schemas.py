@@ -48,13 +48,34 @@ _EDIT = pa.struct(
     ]
 )
 
+_TEXT_OF_ORIGIN = ("url", "branch", "directory", "snapshot", "visit_date", "revision_date", "committer_date")
+
+ORIGIN = pa.schema(
+    [
+        pa.field("revision", pa.string()),
+        *(pa.field(name, pa.string()) for name in _TEXT_OF_ORIGIN),
+        pa.field("stars", pa.int64()),
+        pa.field("forks", pa.int64()),
+        pa.field("gha_license", pa.string()),
+    ]
+)
+"""Where a repository comes from, each column null where that is unknown.
+
+`url` is where it was cloned from, `branch` what is checked out; `revision` (`swh:1:rev:`), `directory` (`swh:1:dir:`)
+and `snapshot` (`swh:1:snp:`) are the Software Heritage identifiers of the commit, of its tree, and of all branches at
+the visit. `visit_date` is when the archive looked at the repository, the other dates are those of the commit, in UTC,
+such as 2023-07-26T10:00:00Z. `stars`, `forks` and `gha_license` (an SPDX identifier) are what GHArchive says.
+"""
+
 SOURCE_FILE = pa.schema(
     [
         pa.field("repository", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
         pa.field("content", pa.large_string(), nullable=False),
         pa.field("swhid", pa.string(), nullable=False),
-        pa.field("revision", pa.string(), nullable=False),
+        *ORIGIN,
+        pa.field("is_vendor", pa.bool_()),
+        pa.field("is_generated", pa.bool_()),
         pa.field("source_bytes", pa.int64(), nullable=False),
         pa.field("encoding", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
@@ -68,10 +89,27 @@ SOURCE_FILE = pa.schema(
 """A file of the curated corpus.
 
 `path` is relative to its repository, with forward slashes. `swhid` is the Software Heritage identifier of the bytes as
-they were found (`swh:1:cnt:` and their git blob sha1), `revision` that of the commit (`swh:1:rev:`) or "" where there
-is none, `source_bytes` their number; `text_sha256` is the digest of `content` as it is now, in UTF-8, and `edits` says
-what was changed in it since it was decoded (`edits.py`), `edits_sha256` their digest. `licenses` are SPDX identifiers,
-sorted; `license_type` is one of `permissive`, `no_license`, `non_permissive`.
+they were found (`swh:1:cnt:` and their git blob sha1), `source_bytes` their number; what follows it is that of the
+repository (ORIGIN). `is_vendor` says whether its path is one of somebody else's code, by Linguist's table, and
+`is_generated` whether the text says that a program wrote it; both are null where that was not looked at. `text_sha256`
+is the digest of `content` as it is now, in UTF-8, and `edits` says what was changed in it since it was decoded
+(`edits.py`), `edits_sha256` their digest. `licenses` are SPDX identifiers, sorted; `license_type` is one of
+`permissive`, `no_license`, `non_permissive`.
+"""
+
+IDENTITY = pa.schema(
+    [
+        *(field for field in SOURCE_FILE if field.name != "content"),
+        pa.field("replacements", _TEXTS, nullable=False),
+        pa.field("part", pa.int64(), nullable=False),
+        pa.field("row_group", pa.int64(), nullable=False),
+    ]
+)
+"""A file of the curated corpus without its content, from which and the archive that content follows.
+
+For each of its `edits`, `replacements` holds what stands in the place of the source's characters: a placeholder, and
+nothing of what was replaced. `part` is the number in the name of the part that it is in, below its side of the split,
+and `row_group` that of the row group within it.
 """
 
 REJECTED_FILE = pa.schema(
@@ -92,20 +130,8 @@ KEPT_OF_REPOSITORY = ("train_files", "heldout_files", "kept_bytes")
 
 REPOSITORY = pa.schema(
     [
-        *(
-            pa.field(name, pa.string(), nullable=False)
-            for name in (
-                "repository",
-                "source",
-                "found",
-                "url",
-                "branch",
-                "revision",
-                "directory",
-                "revision_date",
-                "committer_date",
-            )
-        ),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("repository", "source", "found")),
+        *ORIGIN,
         *(pa.field(name, pa.int64(), nullable=False) for name in ("files", "bytes", *KEPT_OF_REPOSITORY)),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
@@ -113,11 +139,9 @@ REPOSITORY = pa.schema(
 )
 """A repository that a source holds: one line for each, whatever became of it.
 
-`source` is the base name of the source and `found` the name within it. `url` is where it was cloned from, `branch` what
-is checked out, `revision` and `directory` the Software Heritage identifiers of the commit and its tree, the dates those
-of the commit in UTC; all of these are "" where they are unknown. `files` and `bytes` are those listed; `kept_bytes`
-those of `train_files` and `heldout_files`. Where nothing is kept, `reason` says why: what is wrong with the
-repository, or for what most of its files were left out.
+`source` is the base name of the source and `found` the name within it; where it comes from follows (ORIGIN). `files`
+and `bytes` are those listed; `kept_bytes` those of `train_files` and `heldout_files`. Where nothing is kept, `reason`
+says why: what is wrong with the repository, or for what most of its files were left out.
 """
 
 ISSUE = _schema(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from sc2jax.errors import UserError
 from sc2jax.records.edits import edits_sha256, inconsistent
 from sc2jax.records.faults import Fault, shown
+from sc2jax.records.schemas import SOURCE_FILE
 
 _CHECKED = ("content", "text_sha256", "edits", "edits_sha256")
 _SPAN = ("start", "end", "source_start", "source_end")
@@ -22,16 +23,16 @@ def columns_to_check(names: Sequence[str], wanted: Sequence[str] | None, path: s
     """The columns to read so that the texts of source files can be checked; none where no such text is wanted.
 
     Args:
-        names: the columns of the part; a part of source files is one with digests of their texts.
+        names: the columns of the part; a part of source files is one with texts and digests of them.
         wanted: those to read; None means all.
         path: of the part, for the error.
 
     Raises:
-        UserError: the part has no record of edits.
+        UserError: the part lacks columns of a source file, such as the record of edits.
     """
-    if "text_sha256" not in names:
+    if not {"content", "text_sha256"} <= set(names):
         return []
-    if not set(_CHECKED) <= set(names):
+    if not set(SOURCE_FILE.names) <= set(names):
         raise UserError(f"{path} was written by an earlier version; run curate again")
     return list(_CHECKED) if not wanted or "content" in wanted else []
 

@@ -1,4 +1,4 @@
-"""The statistics in the manifest of a curated corpus, as the corpus writes and the report reads them."""
+"""The statistics in the manifests of a curated corpus and of its identities, as the corpus writes them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypedDict
@@ -6,7 +6,7 @@ from typing import Annotated, TypedDict
 import msgspec
 
 from sc2jax.json_files import Count, as_kind
-from sc2jax.records.manifest import MANIFEST, Manifest
+from sc2jax.records.manifest import MANIFEST, Manifest, Output
 from sc2jax.storage import join
 
 
@@ -80,6 +80,19 @@ class CorpusStatistics(TypedDict):
     left_out: Mapping[str, LeftOutShare]
 
 
+class IdentityStatistics(TypedDict):
+    """What is said of a corpus beside the identities of its files, so that it can be built again from an archive.
+
+    `parts` are those of both sides of the corpus as its manifest lists them, `written_by` the versions of what wrote
+    them, `largest_file` the bytes of the largest file, and `corpus` its statistics, without what was left out.
+    """
+
+    parts: Sequence[Output]
+    written_by: Mapping[str, str]
+    largest_file: Count
+    corpus: CorpusStatistics
+
+
 def corpus_statistics(folder: str, manifest: Manifest) -> CorpusStatistics:
     """The statistics of the corpus in a folder.
 
@@ -88,3 +101,13 @@ def corpus_statistics(folder: str, manifest: Manifest) -> CorpusStatistics:
     """
     where, remedy = f"what {join(folder, MANIFEST)} says of the corpus", "curate it again"
     return as_kind(manifest.statistics, CorpusStatistics, where, remedy)
+
+
+def identity_statistics(folder: str, manifest: Manifest) -> IdentityStatistics:
+    """The statistics of the identities in a folder.
+
+    Raises:
+        UserError: its manifest holds others.
+    """
+    where, remedy = f"what {join(folder, MANIFEST)} says of the corpus", "bring it back as it was written"
+    return as_kind(manifest.statistics, IdentityStatistics, where, remedy)

@@ -43,7 +43,8 @@ def stage_sections(settings: Settings, stage: str) -> dict[str, Any]:
     if stage == "corpus":
         sources = [storage.absolute(folder) for folder in source_folders(settings)]
         heldout = settings.paths.heldout and storage.absolute(settings.paths.heldout)
-        given = {"source": sources, "heldout": heldout}
+        manifest = settings.paths.manifest and storage.absolute(settings.paths.manifest)
+        given = {"source": sources, "heldout": heldout, "manifest": manifest}
         return {"corpus": dataclasses.asdict(settings.corpus), "seed": settings.seed, **given}
     if stage == "tokenizer":
         if settings.training.model_of_start:

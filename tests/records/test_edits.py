@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sc2jax.records.edits import Edit, Replacement, decoded_source, edit_text, inconsistent, source_span
+from sc2jax.records.edits import Edit, Replacement, decoded_source, edit_text, edited_source, inconsistent, source_span
 
 TEXT = st.text(alphabet="ab\né€😀\u0301", max_size=12)
 
@@ -43,6 +43,8 @@ def test_any_edits_can_be_undone(source: str, seeds: list[int]) -> None:
         assert are_consistent(text, edits)
         replaced = [source[edit.source_start : edit.source_end] for edit in edits]
         assert decoded_source(text, edits, replaced) == source
+        written = [text[edit.start : edit.end] for edit in edits]
+        assert edited_source(source, edits, written) == text
 
 
 @given(TEXT, st.lists(st.integers(0, 10**6), max_size=3), st.integers(0, 12), st.integers(0, 12))

@@ -16,17 +16,22 @@ from sc2jax.records.schemas import SOURCE_FILE
 
 
 def source_file(path: str, text: str, edits: list[Edit] | None = None) -> dict[str, Any]:
-    return dict.fromkeys(SOURCE_FILE.names, "") | {
-        "repository": "owner/project",
-        "path": path,
-        "content": text,
-        "source_bytes": 1,
-        "licenses": [],
-        "license_type": "no_license",
-        "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "edits": [dataclasses.asdict(edit) for edit in edits or []],
-        "edits_sha256": hashlib.sha256(canonical(edits or []).encode()).hexdigest(),
-    }
+    texts = [field.name for field in SOURCE_FILE if pa.types.is_string(field.type)]
+    return (
+        dict.fromkeys(SOURCE_FILE.names)
+        | dict.fromkeys(texts, "")
+        | {
+            "repository": "owner/project",
+            "path": path,
+            "content": text,
+            "source_bytes": 1,
+            "licenses": [],
+            "license_type": "no_license",
+            "text_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "edits": [dataclasses.asdict(edit) for edit in edits or []],
+            "edits_sha256": hashlib.sha256(canonical(edits or []).encode()).hexdigest(),
+        }
+    )
 
 
 def canonical(edits: list[Edit]) -> str:
@@ -104,8 +109,8 @@ def test_a_changed_text_is_not_written(tmp_path: Path, changed: dict[str, Any], 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", ["edits", "edits_sha256"])
-def test_parts_without_a_record_of_edits_are_of_an_earlier_version(
+@pytest.mark.parametrize("missing", ["edits", "edits_sha256", "snapshot", "is_vendor", "stars"])
+def test_parts_without_a_column_of_source_files_are_of_an_earlier_version(
     tmp_path: Path, write_unchecked: Any, missing: str
 ) -> None:
     part = write_unchecked(tmp_path, [tables(FILES)[0].drop_columns([missing])])

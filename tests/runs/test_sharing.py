@@ -12,7 +12,7 @@ from sc2jax.errors import UserError
 from sc2jax.runs.sharing import SHARED, made_key, sharing_key
 from sc2jax.settings import Setting
 
-CORPUS = {"seed", "corpus.*", "paths.source", "paths.heldout", "paths.corpus"}
+CORPUS = {"paths.manifest", "seed", "corpus.*", "paths.source", "paths.heldout", "paths.corpus"}
 TOKENIZER = CORPUS | {"tokenizer.*", "paths.tokenizer", "training.model_of_start"}
 TOKENS = TOKENIZER | {"tokenize.*", "format.*", "feed.damaged", "feed.mixture", "fim.level", "paths.tokenize"}
 

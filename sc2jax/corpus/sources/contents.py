@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sc2jax.corpus.sources.archive_streams import read_slices, read_streamed
 from sc2jax.corpus.sources.git_objects import ObjectStore, opened
+from sc2jax.corpus.sources.heritage_contents import KIND, read_objects
 from sc2jax.corpus.sources.left_out import SourceError
+from sc2jax.corpus.sources.stack_v2_texts import ROW, read_rows
 from sc2jax.corpus.sources.walk import read_bytes
 
 Content = bytes | SourceError
@@ -80,5 +82,7 @@ _READERS: dict[bytes, Callable[[bytes, Sequence[bytes], int], Iterator[Content]]
     _GIT: _from_git,
     _SLICE: read_slices,
     _STREAM: read_streamed,
+    KIND: read_objects,
+    ROW: read_rows,
 }
 """Kind of a container -> what reads its members."""

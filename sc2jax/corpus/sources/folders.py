@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sc2jax.corpus.sources.archives import DESCRIPTION_SUFFIX, archive_repository, is_archive
 from sc2jax.corpus.sources.git_trees import git_repository
@@ -16,6 +17,7 @@ from sc2jax.corpus.sources.license_files import (
 )
 from sc2jax.corpus.sources.walk import (
     SKIPPED_FOLDERS,
+    Entry,
     FoundFile,
     FoundRepository,
     folder_entries,
@@ -43,33 +45,82 @@ class SourceFolder:
         return (not self.only or name in self.only) and name not in self.without
 
 
-def packages_of(
-    source: SourceFolder, root: str, entries: Sequence[os.DirEntry[str]], left_out: LeftOut
-) -> list[FoundRepository]:
-    """Each top-level entry is a repository of its own, and so is every working tree below."""
-    repositories, trees = [], []
-    found_entries = list(top_level([entry for entry in entries if source.holds(entry.name)], left_out))
-    packed = {entry.path for entry, kind in found_entries if kind == "file" and is_archive(entry.path)}
-    for entry, kind in found_entries:
-        if entry.path in packed or (packed and kind == "file" and entry.name.endswith(DESCRIPTION_SUFFIX)):
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What lies beside the packages of a folder and says of their licences.
+
+    Attributes:
+        installed: top-level name -> the texts of the distributions that installed it.
+        loose: the texts that speak for every package without one of those.
+        claimed: the names that some distribution installed.
+        some_unknown: whether there is a distribution of which it cannot be read what it installed.
+        has_archives: whether archives lie in the folder, and with them perhaps Debian's descriptions of them.
+    """
+
+    installed: Mapping[str, tuple[str, ...]]
+    loose: tuple[str, ...]
+    claimed: frozenset[str]
+    some_unknown: bool
+    has_archives: bool
+
+    def of(self, names: Collection[str]) -> "Beside":
+        """The part of it that speaks for some of the packages."""
+        texts = {as_text(name): self.installed[as_text(name)] for name in names if as_text(name) in self.installed}
+        claimed = self.claimed.intersection(map(as_text, names))
+        return dataclasses.replace(self, installed=texts, claimed=claimed)
+
+
+class NamedEntry:
+    """An entry of a folder that is known by its name; what it is, is looked at when it is asked for."""
+
+    def __init__(self, folder: str, name: str):
+        self.name, self.path = name, os.path.join(folder, name)  # noqa: PTH118
+
+    def is_file(self, *, follow_symlinks: bool) -> bool:
+        """Whether it is a regular file."""
+        return not follow_symlinks and stat.S_ISREG(self._mode())
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        """Whether it is a folder."""
+        return not follow_symlinks and stat.S_ISDIR(self._mode())
+
+    def is_symlink(self) -> bool:
+        """Whether it is a link."""
+        return stat.S_ISLNK(self._mode())
+
+    def _mode(self) -> int:
+        return os.lstat(self.path).st_mode
+
+
+def packages_of(root: str, names: Sequence[str], beside: Beside, left_out: LeftOut) -> Iterator[FoundRepository]:
+    """Of some top-level entries of a folder each is a repository of its own, and so is every working tree below."""
+    for entry, kind in top_level([NamedEntry(root, name) for name in names], left_out):
+        if kind == "file" and is_archive(entry.path):
+            yield archive_repository(root, entry.path, left_out)
             continue
+        if kind == "file" and beside.has_archives and entry.name.endswith(DESCRIPTION_SUFFIX):
+            continue
+        trees: list[str] = []
         missing: list[str] = []
         found = [entry.path] if kind == "file" else list(walk_files(entry.path, left_out, trees, missing))
         if found:
-            base = root if kind == "file" else entry.path
-            files = [FoundFile(as_text(os.path.relpath(path, base)), os.fsencode(path)) for path in found]
-            at = {file.location: file for file in files} if missing else {}
-            not_taken = [
-                (as_text(os.path.relpath(path, base)), at.get(os.fsencode(os.path.realpath(path)))) for path in missing
-            ]
-            repositories.append(FoundRepository(root, as_text(entry.name), "", files, not_taken))
-    _attach_licenses(entries, repositories, left_out)
-    found_trees = (git_repository(root, tree, os.path.relpath(tree, root), left_out) for tree in trees)
-    found_archives = (archive_repository(root, path, left_out) for path in sorted(packed))
-    return [*repositories, *found_archives, *found_trees]
+            package = _package(root, entry, root if kind == "file" else entry.path, found, missing)
+            _attach_licenses(package, beside)
+            yield package
+        for tree in trees:
+            yield git_repository(root, tree, os.path.relpath(tree, root), left_out)
 
 
-def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterator[tuple[os.DirEntry[str], str]]:
+def _package(root: str, entry: Entry, base: str, found: list[str], missing: list[str]) -> FoundRepository:
+    files = [FoundFile(as_text(os.path.relpath(path, base)), os.fsencode(path)) for path in found]
+    at = {file.location: file for file in files} if missing else {}
+    not_taken = [
+        (as_text(os.path.relpath(path, base)), at.get(os.fsencode(os.path.realpath(path)))) for path in missing
+    ]
+    return FoundRepository(root, as_text(entry.name), "", files, not_taken)
+
+
+def top_level(entries: Sequence[Entry], left_out: LeftOut) -> Iterator[tuple[Entry, str]]:
     """What may be a package: folders and regular files (`kind_of`), without the metadata of distributions."""
     for entry in entries:
         if entry.name not in SKIPPED_FOLDERS and not entry.name.endswith(DISTRIBUTION_SUFFIXES):
@@ -78,16 +129,17 @@ def top_level(entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Iterato
                 yield entry, kind
 
 
-def _attach_licenses(entries: Sequence[os.DirEntry[str]], packages: list[FoundRepository], left_out: LeftOut) -> None:
-    """Licences that lie beside the packages: in the metadata of a distribution, and loose in the source.
+def texts_beside(source: SourceFolder, entries: Sequence[os.DirEntry[str]], left_out: LeftOut) -> Beside:
+    """What lies beside the packages of a folder: the metadata of distributions, and loose licences.
 
     A loose one that a distribution installed speaks for its packages; another one for every package that has no licence
     from a distribution, as beside the metadata in an unpacked source distribution. Where it cannot be read whose
     metadata it is, it speaks for all that no other distribution claims, and what it says is unknown.
     """
-    by_name = {package.name: package for package in packages}
     loose = _loose_licenses(entries)
-    claimed, some_unknown = set(), False
+    installed: dict[str, tuple[str, ...]] = {}
+    claimed: set[str] = set()
+    some_unknown = False
     for folder in (entry.path for entry in entries if _is_distribution(entry)):
         try:
             names = _installed_names(folder)
@@ -98,17 +150,20 @@ def _attach_licenses(entries: Sequence[os.DirEntry[str]], packages: list[FoundRe
         texts = [path for name, path in loose.items() if name in names]
         texts += [path for path in _texts_in(folder, left_out) if not path or is_license_file(os.path.basename(path))]  # noqa: PTH119
         claimed |= names
-        for name in names & by_name.keys():
-            by_name[name].licenses += texts
-    for package in packages:
-        if not package.licenses:
-            package.licenses += [
-                path
-                for name, path in loose.items()
-                if name not in claimed and os.fsencode(path) != package.files[0].location
-            ]
-    for name in by_name.keys() - claimed:
-        by_name[name].licenses_unknown = some_unknown
+        for name in names:
+            installed[name] = (*installed.get(name, ()), *texts)
+    unclaimed = tuple(path for name, path in loose.items() if name not in claimed)
+    held = (entry for entry in entries if source.holds(entry.name))
+    has_archives = any(kind_of(entry, LeftOut()) == "file" and is_archive(entry.path) for entry in held)
+    return Beside(installed, unclaimed, frozenset(claimed), some_unknown, has_archives)
+
+
+def _attach_licenses(package: FoundRepository, beside: Beside) -> None:
+    package.licenses += beside.installed.get(package.name, ())
+    if not package.licenses:
+        package.licenses += [path for path in beside.loose if os.fsencode(path) != package.files[0].location]
+    if package.name not in beside.claimed:
+        package.licenses_unknown = beside.some_unknown
 
 
 def _loose_licenses(entries: Sequence[os.DirEntry[str]]) -> dict[str, str]:

@@ -126,6 +126,26 @@ REASONS: dict[str, Reason] = {
         "committed paths that lead out of their repositories",
         "clone the repository anew",
     ),
+    "absent_content": Reason(
+        "content that the store of Software Heritage does not hold",
+        "contents that the store of Software Heritage does not hold",
+        "see that corpus.heritage_contents names its bucket, or a whole copy of it",
+    ),
+    "unfetched_content": Reason(
+        "content of Software Heritage that could not be fetched",
+        "contents of Software Heritage that could not be fetched",
+        "see that the network and the credentials are right, and run the same command again",
+    ),
+    "damaged_content": Reason(
+        "content of Software Heritage that is damaged",
+        "contents of Software Heritage that are damaged",
+        "fetch them anew",
+    ),
+    "damaged_events": Reason(
+        "hour of GitHub's events that is damaged",
+        "hours of GitHub's events that are damaged",
+        "fetch it anew, if the archive has a whole one",
+    ),
     "same_name": Reason(
         "name that is written like another one beside it",
         "names that are written like others beside them",
@@ -138,6 +158,22 @@ REASONS: dict[str, Reason] = {
     "replaced_member": Reason(
         "file of an archive that a later one of the same name replaces",
         "files of archives that later ones of the same names replace",
+    ),
+    "not_archived": Reason(
+        "file whose content Software Heritage does not have",
+        "files whose contents Software Heritage does not have",
+    ),
+    "not_published": Reason(
+        "file whose text The Stack v2's table leaves out",
+        "files whose texts The Stack v2's tables leave out",
+    ),
+    "lost_folder": Reason(
+        "folder that is not in the export of Software Heritage",
+        "folders that are not in the export of Software Heritage",
+    ),
+    "crowded_folder": Reason(
+        "folder that 1,000,000 others of its level are equal to",
+        "folders that 1,000,000 others of their levels are equal to",
     ),
     "too_deep": Reason("folder below 64 others", "folders below 64 others"),
     "modified": Reason(

@@ -9,46 +9,44 @@ broken does not keep the rest from being listed, and is counted.
 import dataclasses
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from sc2jax.corpus.sources.archives import archive_repository, is_archive
 from sc2jax.corpus.sources.contents import Content, begin_blob, blob_swhid, read_contents, reading_order
-from sc2jax.corpus.sources.folders import SourceFolder, packages_of
+from sc2jax.corpus.sources.folders import Beside, SourceFolder, packages_of, texts_beside
 from sc2jax.corpus.sources.git_trees import git_repository
-from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, in_a_line
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES, licensed_folder, promises_license
 from sc2jax.corpus.sources.walk import FoundFile, FoundRepository, folder_entries, is_git
 from sc2jax.errors import UserError
-from sc2jax.records.schemas import KEPT_OF_REPOSITORY, REPOSITORY
+from sc2jax.records.schemas import KEPT_OF_REPOSITORY, ORIGIN, REPOSITORY
 from sc2jax.storage import is_url
 
 FILES = pa.schema(
     [
-        pa.field("repository", pa.string()),
+        pa.field("number", pa.int32()),
         pa.field("path", pa.string()),
         pa.field("location", pa.binary()),
-        pa.field("revision", pa.string()),
         pa.field("source_bytes", pa.int64()),
         pa.field("swhid", pa.string()),
     ]
 )
-"""A file as found: `location` is that of its bytes (`contents.py`); `swhid` is "" where it is too large to be read."""
+"""A file as found: `number` is that of its repository, `location` that of its bytes (`contents.py`); `swhid` is ""
+where it is too large to be read."""
 
 LICENSE_FILES = pa.schema(
     [
-        pa.field("repository", pa.string()),
+        pa.field("number", pa.int32()),
         pa.field("folder", pa.string()),
         pa.field("location", pa.binary()),
         pa.field("swhid", pa.string()),
         pa.field("promised", pa.bool_()),
     ]
 )
-"""A file that may tell the licence of the files in `folder` ("" is the root) and below; one that is not read has no
-`swhid`, and one whose name promises a licence is `promised`."""
+"""A file that may tell the licence of a repository's files in `folder` ("" is the root) and below; one that is not read
+has no `swhid`, and one whose name promises a licence is `promised`."""
 
 
 FOUND_REPOSITORIES = pa.schema([field for field in REPOSITORY if field.name not in KEPT_OF_REPOSITORY])
@@ -56,95 +54,147 @@ FOUND_REPOSITORIES = pa.schema([field for field in REPOSITORY if field.name not 
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
-    """What the sources hold, and a digest of it that does not name its place on disk.
+class Batch:
+    """Some of what a source holds, to be listed at once: top-level entries of a folder, or without names all of it.
 
-    It is sorted by repository and path; files of a compressed archive are as they lie in it, to be read fast.
+    Attributes:
+        root: the source.
+        names: of the entries.
+        beside: what says of their licences.
     """
 
-    files: pa.Table
-    licenses: pa.Table
-    repositories: pa.Table
-    digest: str
-    left_out: LeftOut
+    root: str
+    names: tuple[str, ...] = ()
+    beside: Beside | None = None
 
-    @property
-    def account_digest(self) -> str:
-        """A digest of the table of repositories."""
-        return hashlib.sha256(repr(self.repositories.to_pylist()).encode()).hexdigest()
+    def repositories(self, left_out: LeftOut) -> Iterator[FoundRepository]:
+        """The repositories of the batch, one after the other."""
+        if self.beside is not None:
+            yield from packages_of(self.root, self.names, self.beside, left_out)
+        elif os.path.isdir(self.root):  # noqa: PTH112
+            yield git_repository(self.root, self.root, os.path.basename(self.root), left_out)  # noqa: PTH119
+        else:
+            yield archive_repository(self.root, self.root, left_out)
 
 
-def list_sources(
-    sources: Sequence[SourceFolder], max_file_bytes: int, output: str = "", damaged: str = "skip", sample: float = 1.0
-) -> Listing:
-    """Lists the files of all sources and digests their contents.
+def batches_of(source: SourceFolder, output: str, left_out: LeftOut) -> list[Batch]:
+    """Cuts a source into batches, at names that are drawn by a hash: one that comes or goes changes its own alone.
 
     Args:
-        sources: folders or archives; one that is named twice counts once.
-        max_file_bytes: files of this size and above are not read.
+        source: a folder or an archive.
         output: a folder that must not lie among the files to list, for it would change them.
-        damaged: `skip` leaves out what cannot be read, `stop` ends the work.
-        sample: share of the repositories, by a hash of their names.
+        left_out: counts what cannot be read.
 
     Raises:
-        UserError: a source is missing, cannot be read or is empty; nothing of any can be read; something in one cannot
-            be read, and that ends the work.
+        UserError: the source is missing or cannot be read.
     """
-    unique = {os.path.realpath(source.root): source for source in sources}
-    left_out = {root: LeftOut(root, damaged == "stop") for root in unique}
-    repositories = [
-        repository
-        for root, source in unique.items()
-        for repository in _repositories(source, root, output, left_out[root])
-    ]
-    named, put_aside = _under_names_of_their_own(repositories, left_out)
-    rows: list[tuple] = []
-    license_rows: list[tuple] = []
-    accounts = [_account(repository, []) for repository in put_aside]
-    for repository in named:
-        found, licenses = [], []
-        if _in_sample(repository.name, sample):
-            found, licenses = _files_and_licenses(repository, max_file_bytes, left_out[repository.source])
-        else:
-            repository.fault = SourceError("not_sampled", f"{repository.source}/{repository.name}")
-            left_out[repository.source].add(repository.fault)
-        rows += found
-        license_rows += licenses
-        accounts.append(_account(repository, found))
-    license_rows.sort(key=lambda row: (row[0], reading_order(row[2]), row[1], row[3]))
-    total = LeftOut()
-    for part in left_out.values():
-        total.absorb(part)
-    if not rows:
-        raise UserError(f"no file of the sources can be read: {in_a_line(total.statistics)}")
-    digest, repositories = _digest(rows, license_rows), _table(sorted(accounts), FOUND_REPOSITORIES)
-    return Listing(_table(rows, FILES), _table(license_rows, LICENSE_FILES), repositories, digest, total)
+    root = source.root if is_url(source.root) else os.path.realpath(source.root)
+    if is_url(root):
+        raise UserError(f"the source {root} is no export of Software Heritage, nor The Stack v2; name {SOURCES}")
+    if not os.path.isdir(root):  # noqa: PTH112
+        if is_archive(root):
+            return [Batch(root)]
+        what = "is not a folder, nor an archive" if os.path.exists(root) else "does not exist"  # noqa: PTH110
+        raise UserError(f"the source {source.root} {what}; name {SOURCES}")
+    try:
+        entries = folder_entries(root)
+    except SourceError as fault:
+        raise fault.as_user_error() from fault
+    if is_git(entries):
+        return [Batch(root)]
+    refuse_output_inside(source.root, root, output)
+    beside = texts_beside(source, entries, left_out)
+    names = [entry.name for entry in entries if source.holds(entry.name)]
+    return [Batch(root, part, beside.of(part)) for part in _cut(names)]
+
+
+SOURCES = "a folder of repositories or archives, an archive, or a git working tree"
+"""What can be named as a source, in words."""
+
+
+def _cut(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names, ascending, in stretches: of a few each where there are few, of some hundred where there are many."""
+    mean = next((mean for most, mean in _BATCH_NAMES if len(names) < most), _MANY_NAMES)
+    begin = 0
+    for at, name in enumerate(names, 1):
+        if at == len(names) or at - begin == 4 * mean or draw("batch", as_text(name)) * mean < 1:
+            yield tuple(names[begin:at])
+            begin = at
+
+
+_BATCH_NAMES = ((256, 8), (4096, 16))
+"""Of so many names at most, how many are listed at once in the mean."""
+_MANY_NAMES = 256
+
+
+def draw(purpose: str, name: str) -> float:
+    """A number from 0 to 1 that depends on a name alone."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}\0{name}".encode()).digest()[:8], "big") / 2**64
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A repository's rows: of FOUND_REPOSITORIES, and without its number of FILES and LICENSE_FILES."""
+
+    account: tuple
+    files: list[tuple]
+    licenses: list[tuple]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(row[_SIZE] for row in self.files)
+
+    @property
+    def digest(self) -> str:
+        """A digest of what is read of it, that does not name its place on disk; "" where it is nothing."""
+        if not self.files and not self.licenses:
+            return ""
+        digest = hashlib.sha256(repr(self.account[2:_OF_FILES]).encode())
+        for path, _, size, swhid in self.files:
+            digest.update(f"{path}\0{size}\0{swhid}\n".encode())
+        for folder, _, swhid, promised in self.licenses:
+            digest.update(f"license\0{folder}\0{swhid}\0{promised}\n".encode())
+        return digest.hexdigest()
+
+
+_SIZE = FILES.get_field_index("source_bytes") - 1
+_OF_FILES = FOUND_REPOSITORIES.get_field_index("files")
+
+
+def list_repository(repository: FoundRepository, max_file_bytes: int, sample: float, left_out: LeftOut) -> Listed:
+    """Lists the files of a repository and digests their contents.
+
+    Args:
+        repository: as it was found.
+        max_file_bytes: files of this size and above are not read.
+        sample: share of the repositories, by a hash of their names, whose files are listed.
+        left_out: counts what cannot be read.
+    """
+    files, licenses = [], []
+    if not repository.fault and draw("sample", repository.name) >= sample:
+        repository.fault = SourceError("not_sampled", f"{repository.source}/{repository.name}")
+        left_out.add(repository.fault)
+    elif not repository.fault:
+        files, licenses = _files_and_licenses(repository, max_file_bytes, left_out)
+        licenses.sort(key=lambda row: (reading_order(row[1]), row[0], row[2]))
+    return Listed(_account(repository, files), files, licenses)
 
 
 def _account(repository: FoundRepository, rows: Sequence[tuple]) -> tuple:
     """The row of a repository, given those of its files."""
-    origin, fault = repository.origin, repository.fault
+    fault = repository.fault
+    origin = dataclasses.asdict(repository.origin) | {"revision": repository.revision}
     return (
         repository.name,
         as_text(os.path.basename(repository.source)),  # noqa: PTH119
         repository.found,
-        origin.url,
-        origin.branch,
-        repository.revision,
-        origin.directory,
-        origin.revision_date,
-        origin.committer_date,
+        *(None if origin[name] == "" else origin[name] for name in ORIGIN.names),
         len(rows),
-        sum(size for *_, size, _ in rows),
+        sum(row[_SIZE] for row in rows),
         fault.reason if fault else "",
         fault.detail if fault and "/" not in fault.detail else "",  # no place on this disk
     )
-
-
-def _in_sample(name: str, share: float) -> bool:
-    """The same for a name whatever else there is, and independent of the split."""
-    drawn = int.from_bytes(hashlib.sha256(f"sample\0{name}".encode()).digest()[:8], "big")
-    return drawn < share * 2**64
 
 
 def _files_and_licenses(
@@ -162,21 +212,21 @@ def _files_and_licenses(
         except SourceError as fault:
             left_out.add(SourceError(fault.reason, place, fault.detail))
         else:
-            rows.append((repository.name, file.path, file.location, repository.revision, size, swhid))
+            rows.append((file.path, file.location, size, swhid))
             taken = file.path
         folder = licensed_folder(file.path)
         if folder is not None:
-            license_rows += _license_rows(repository.name, folder, file.path, file, left_out)
+            license_rows += _license_rows(folder, file.path, file, left_out)
     for path, target in sorted(repository.missing, key=lambda each: each[0]):
-        license_rows += _license_rows(repository.name, path.rpartition("/")[0], path, target, left_out)
+        license_rows += _license_rows(path.rpartition("/")[0], path, target, left_out)
     for location in repository.licenses:
         file = FoundFile(location, os.fsencode(location)) if location else None
-        license_rows += _license_rows(repository.name, "", location, file, left_out)
+        license_rows += _license_rows("", location, file, left_out)
     for file in repository.own_licenses:
-        license_rows += _license_rows(repository.name, "", file.path, file, left_out)
+        license_rows += _license_rows("", file.path, file, left_out)
     if repository.licenses_unknown:
-        license_rows.append((repository.name, "", b"", "", True))
-    rows.sort(key=lambda row: reading_order(row[2]))
+        license_rows.append(("", b"", "", True))
+    rows.sort(key=lambda row: reading_order(row[1]))
     return rows, license_rows
 
 
@@ -187,7 +237,7 @@ def _place(repository: FoundRepository, file: FoundFile) -> str:
     return os.fsdecode(file.location)
 
 
-def _license_rows(repository: str, folder: str, path: str, file: FoundFile | None, left_out: LeftOut) -> list[tuple]:
+def _license_rows(folder: str, path: str, file: FoundFile | None, left_out: LeftOut) -> list[tuple]:
     """The row of a file that may tell of a licence; none for one that does not promise to, and is too long to do so.
 
     Nothing is read where there is no file.
@@ -200,7 +250,7 @@ def _license_rows(repository: str, folder: str, path: str, file: FoundFile | Non
         size, swhid = 0, ""
     if size > MAX_LICENSE_BYTES and not promised:
         return []
-    return [(repository, folder, file.location if file else b"", swhid, promised)]
+    return [(folder, file.location if file else b"", swhid, promised)]
 
 
 def git_blob_id(content: bytes) -> str:
@@ -226,77 +276,12 @@ _OF_DISKS = ("unreadable_file", "unreadable_folder")
 """What a file that could be read when it was listed has become."""
 
 
-def _repositories(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
-    if os.path.isdir(root):  # noqa: PTH112
-        found = _in_folder(source, root, output, left_out)
-    elif is_archive(root):
-        found = [archive_repository(root, root, left_out)]
-    else:
-        what = "is not a folder, nor an archive" if os.path.exists(root) else "does not exist"  # noqa: PTH110
-        raise UserError(f"the source {source.root} {what}; name {_SOURCES}")
-    if not any(repository.files for repository in found) and not left_out:
-        raise UserError(f"the source {source.root} holds no files; name {_SOURCES}")
-    return found
+def refuse_output_inside(name: str, root: str, output: str) -> None:
+    """Makes sure that what is written does not become part of a source.
 
-
-_SOURCES = "a folder of repositories or archives, an archive, or a git working tree"
-
-
-def _in_folder(source: SourceFolder, root: str, output: str, left_out: LeftOut) -> list[FoundRepository]:
-    try:
-        entries = folder_entries(root)
-    except SourceError as fault:
-        raise fault.as_user_error() from fault
-    if is_git(entries):
-        return [git_repository(root, root, os.path.basename(root), left_out)]  # noqa: PTH119
-    _refuse_output_inside(source.root, root, output)
-    return packages_of(source, root, entries, left_out)
-
-
-def _under_names_of_their_own(
-    repositories: Iterable[FoundRepository], left_out: Mapping[str, LeftOut]
-) -> tuple[list[FoundRepository], list[FoundRepository]]:
-    """The repositories by name, and those put aside: of several that have the same after all, the first is taken."""
-    within: dict[tuple[str, str], FoundRepository] = {}
-    put_aside: list[FoundRepository] = []
-
-    def put(repository: FoundRepository) -> None:
-        repository.fault = SourceError("same_name", f"{repository.source}/{repository.name}")
-        left_out[repository.source].add(repository.fault)
-        put_aside.append(repository)
-
-    for repository in repositories:
-        if repository.fault:
-            put_aside.append(repository)
-        elif within.setdefault((repository.source, repository.name), repository) is not repository:
-            put(repository)
-    _separate_names(within.values())
-    named: dict[str, FoundRepository] = {}
-    for repository in sorted(within.values(), key=lambda repository: (repository.name, repository.source)):
-        if named.setdefault(repository.name, repository) is not repository:
-            put(repository)
-    return list(named.values()), put_aside
-
-
-def _separate_names(repositories: Iterable[FoundRepository]) -> None:
-    """Puts as much of the source's path before names that several sources share as tells them apart."""
-    by_name: dict[str, list[FoundRepository]] = defaultdict(list)
-    for repository in repositories:
-        by_name[repository.name].append(repository)
-    for group in by_name.values():
-        if len(group) == 1:
-            continue
-        parts = [Path(repository.source).parts for repository in group]
-        depth = 1
-        while len({part[-depth:] for part in parts}) < len(group):
-            depth += 1
-        for repository, part in zip(group, parts, strict=True):
-            repository.name = "/".join([*(as_text(name).strip("/") for name in part[-depth:]), repository.name]).lstrip(
-                "/"
-            )
-
-
-def _refuse_output_inside(name: str, root: str, output: str) -> None:
+    Raises:
+        UserError: it would.
+    """
     target = os.path.realpath(output) if output and not is_url(output) else ""
     if target and os.path.commonpath([root, target]) == root:
         raise UserError(
@@ -320,17 +305,3 @@ def _identify(file: FoundFile, max_file_bytes: int) -> tuple[int, str]:
     if isinstance(content, SourceError):
         raise content
     return len(content), git_blob_id(content)
-
-
-def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
-
-
-def _digest(rows: list[tuple], license_rows: list[tuple]) -> str:
-    digest = hashlib.sha256()
-    for repository, path, _, revision, size, swhid in rows:
-        digest.update(f"{repository}\0{path}\0{revision}\0{size}\0{swhid}\n".encode())
-    for repository, folder, _, swhid, promised in license_rows:
-        digest.update(f"license\0{repository}\0{folder}\0{swhid}\0{promised}\n".encode())
-    return digest.hexdigest()

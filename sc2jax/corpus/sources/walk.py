@@ -5,6 +5,7 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
 from sc2jax.corpus.sources.license_files import promises_license
@@ -13,6 +14,32 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", ".bzr", ".jj"
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link or a pipe that takes a file's place after it was looked at is not followed or waited for."""
+
+
+class Entry(Protocol):
+    """What is asked of an entry of a folder, such as `os.DirEntry`."""
+
+    @property
+    def name(self) -> str:
+        """Without its folder."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """With its folder."""
+        ...
+
+    def is_file(self, *, follow_symlinks: bool) -> bool:
+        """Whether it is a regular file."""
+        ...
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        """Whether it is a folder."""
+        ...
+
+    def is_symlink(self) -> bool:
+        """Whether it is a link."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +69,12 @@ class Origin:
         directory: the Software Heritage identifier of the tree of its commit.
         revision_date: when its commit was written, in UTC, such as 2023-07-26T10:00:00Z.
         committer_date: when it was committed.
+        snapshot: the Software Heritage identifier of what a visit found of the repository.
+        visit_date: when that was.
+        stars: events of GitHub that starred it; None where they are not known, as forks are.
+        forks: events that forked it.
+        gha_license: the SPDX identifier of its licence as GitHub had it.
+        github_id: its number there, or None.
     """
 
     url: str = ""
@@ -49,6 +82,12 @@ class Origin:
     directory: str = ""
     revision_date: str = ""
     committer_date: str = ""
+    snapshot: str = ""
+    visit_date: str = ""
+    stars: int | None = None
+    forks: int | None = None
+    gha_license: str = ""
+    github_id: int | None = None
 
 
 @dataclasses.dataclass
@@ -172,7 +211,7 @@ def folder_entries(folder: str) -> list[os.DirEntry[str]]:
         raise SourceError("unreadable_folder", folder, error.strerror or str(error)) from error
 
 
-def kind_of(entry: os.DirEntry[str], left_out: LeftOut) -> str:
+def kind_of(entry: Entry, left_out: LeftOut) -> str:
     """`file` or `folder`; "" for what is left out, which is counted."""
     try:
         if entry.is_file(follow_symlinks=False):

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from sc2jax.corpus import license_texts
-from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
+from sc2jax.corpus.config import MIB, LicenseConfig, SourceConfig
 from sc2jax.corpus.decoding import decode
 from sc2jax.corpus.license_texts import Told, tell
-from sc2jax.corpus.numbered_rows import Committed
-from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text
+from sc2jax.corpus.sources.left_out import LeftOut, SourceError, as_text, together
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES
-from sc2jax.corpus.sources.listing import Listing, read_listed
-from sc2jax.corpus.tables import table_rows
-from sc2jax.progress import progress
-from sc2jax.records.dataset import PartWriter, read_tables
+from sc2jax.corpus.sources.listing import read_listed
+from sc2jax.corpus.stages.listing import Listing, rows_of, rows_table
+from sc2jax.corpus.tables import Tables, table_rows
+from sc2jax.corpus.units import UnitResult, Units, do_units
+from sc2jax.records.dataset import PartWriter
+from sc2jax.records.manifest import sha256_of
 from sc2jax.records.stage import Written
+from sc2jax.settings import decisive
 
 TABLES = ("permissive_licenses.txt", *license_texts.TABLES)
 """What the answers depend on, in `data/`."""
@@ -40,19 +42,25 @@ _MARKS = {
 
 _LICENSES_FOUND = pa.schema(
     [
-        pa.field("repository", pa.string(), nullable=False),
+        pa.field("number", pa.int32(), nullable=False),
         pa.field("folder", pa.string(), nullable=False),
         pa.field("license", pa.string(), nullable=False),
     ]
 )
+"""A licence that was found in a folder of a repository, which is named by its number in its unit."""
+
+_KNOWN = 1 << 14
+"""Texts whose licences a process remembers."""
 
 
 def write_licenses(
     folder: str,
+    notes: str,
+    earlier: Units | None,
     listing: Listing,
+    tables: Tables,
     license_config: LicenseConfig,
     source_config: SourceConfig,
-    parts_config: PartsConfig,
 ) -> Written:
     """Names the licences.
 
@@ -61,40 +69,63 @@ def write_licenses(
     Raises:
         UserError: a file is not what was listed, and that ends the work.
     """
-    columns = (listing.licenses[name].to_pylist() for name in listing.licenses.column_names)
-    known: dict[tuple[str, bool], frozenset[str]] = {}
-    rows, changed = set(), LeftOut()
-    candidates = progress(list(zip(*columns, strict=True)), desc="licences", unit="file")
-    for repository, at, location, swhid, promised in candidates:
-        found = known.get((swhid, promised)) if swhid else frozenset((UNREADABLE,))
-        if found is None:
-            (content,) = read_listed([location], [swhid], MAX_LICENSE_BYTES)
+    keys = [sha256_of([unit, decisive(license_config), tables.digest]) for unit in listing.digests]
+    work = functools.partial(_find, listing=listing, confidence=license_config.license_confidence, config=source_config)
+    retry = source_config.retry_failed
+    outputs, results = do_units(folder, notes, earlier, keys, listing.digests, work, "licences", retry_failed=retry)
+    left_out = together(*(result.statistics["left_out"] for result in results))
+    return outputs, {"left_out": left_out, "failed": sum(result.failed for result in results)}
+
+
+def _find(folder: str, label: str, unit: int, listing: Listing, confidence: float, config: SourceConfig) -> UnitResult:
+    """The licences of the repositories of a unit."""
+    names = listing.table(unit, "repositories")["repository"].to_pylist()
+    rows, changed, failed = set(), LeftOut(), 0
+    for number, at, location, swhid, promised in rows_of(listing.table(unit, "licenses")):
+        found = frozenset((UNREADABLE,))
+        if swhid and names[number]:
+            content = _licenses_of(location, swhid, promised, confidence)
             if isinstance(content, SourceError):
+                failed += 1
                 name = "" if b"\0" in location else os.path.basename(as_text(os.fsdecode(location)))  # noqa: PTH119
-                place = "/".join(part for part in (repository, at, name) if part)
-                if source_config.damaged == "stop":
+                place = "/".join(part for part in (names[number], at, name) if part)
+                if config.damaged == "stop":
                     raise SourceError(content.reason, place, content.detail).as_user_error()
                 if content.reason == "changed":  # what a repository cannot give is counted where its files are read
                     changed.add(SourceError("changed_license", place))
-                found = frozenset((UNREADABLE,))
             else:
-                found = known[swhid, promised] = detect(content, promised, license_config.license_confidence)
-        rows.update((repository, at, license_) for license_ in found)
-    statistics = {"left_out": changed.statistics}
-    if not rows:
-        return [], statistics
-    table = pa.table([list(column) for column in zip(*sorted(rows), strict=True)], schema=_LICENSES_FOUND)
-    writer = PartWriter(folder, "licenses", _LICENSES_FOUND, parts_config.part_bytes)
-    writer.add(table)
-    return writer.finish(), statistics
+                found = content
+        rows.update((number, at, license_) for license_ in found)
+    writer = PartWriter(folder, "licenses", _LICENSES_FOUND, _PART_BYTES, label)
+    writer.add(rows_table(sorted(rows), _LICENSES_FOUND))
+    return UnitResult(tuple(writer.finish()), len(rows), {"left_out": changed.statistics}, not changed, failed)
 
 
-def licenses_by_folder(stage: Committed) -> Mapping[str, Mapping[str, set[str]]]:
-    """Repository -> folder -> the licences that were found there."""
-    folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for table in read_tables(stage.folder, stage.manifest, "licenses"):
-        for repository, folder, license_ in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            folders[repository][folder].add(license_)
+_PART_BYTES = 64 * MIB
+
+
+def _licenses_of(location: bytes, swhid: str, promised: bool, confidence: float) -> frozenset[str] | SourceError:
+    """What a listed file tells of; the licences of a text that many repositories hold are found once."""
+    found = _TOLD.get((swhid, promised, confidence))
+    if found is None:
+        (content,) = read_listed([location], [swhid], MAX_LICENSE_BYTES)
+        if isinstance(content, SourceError):
+            return content
+        if len(_TOLD) >= _KNOWN:
+            _TOLD.clear()
+        found = _TOLD[swhid, promised, confidence] = detect(content, promised, confidence)
+    return found
+
+
+_TOLD: dict[tuple[str, bool, float], frozenset[str]] = {}
+
+
+def licenses_by_folder(found: Units, unit: int) -> Mapping[int, Mapping[str, set[str]]]:
+    """Of a unit: number of a repository -> folder -> the licences that were found there."""
+    folders: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for _, table in found.rows(unit, "licenses").groups(_LICENSES_FOUND.names):
+        for number, folder, license_ in rows_of(table):
+            folders[number][folder].add(license_)
     return folders
 
 
@@ -111,7 +142,7 @@ def detect(content: bytes, promised: bool, confidence: float) -> frozenset[str]:
         return told.licenses
     if promised:
         return told.licenses | {UNKNOWN if text is not None else UNREADABLE}
-    return told.licenses - _permissive()
+    return told.licenses - permissive()
 
 
 def covering(path: str, by_folder: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -137,7 +168,7 @@ def license_type(licenses: Iterable[str]) -> str:
     found = set(licenses)
     if not found:
         return "no_license"
-    return "permissive" if found <= _permissive() else "non_permissive"
+    return "permissive" if found <= permissive() else "non_permissive"
 
 
 def _text(content: bytes) -> str | None:
@@ -153,5 +184,6 @@ def _text(content: bytes) -> str | None:
 
 
 @functools.cache
-def _permissive() -> frozenset[str]:
+def permissive() -> frozenset[str]:
+    """The SPDX identifiers of permissive licences."""
     return frozenset(name for (name,) in table_rows("permissive_licenses.txt", 1))

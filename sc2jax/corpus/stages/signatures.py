@@ -1,149 +1,132 @@
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes the functions of `compute` when it is imported)
 """Signatures: the MinHash signature of every text, on which near-deduplication and the split decide.
 
-The parts are sorted by language; a row is the number of a file and its signature, a column for each band. Without
-near-deduplication there are no bands, and a signature is one column, which the split compares.
+All texts that the filters keep are signed, a unit at a time, whether or not they have copies elsewhere: so what a unit
+comes to depends on nothing else. Texts that are too short for an n-gram have no signature.
 """
 
-import contextlib
+import dataclasses
 import functools
-import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sc2jax.corpus.config import MIB, NearConfig
-from sc2jax.corpus.dedup.bands import optimal_bands
+from sc2jax.corpus.config import MIB, SignatureConfig
+from sc2jax.corpus.dedup.preference import numbers_within, orders, type_ranks
 from sc2jax.corpus.dedup.signatures import signatures
-from sc2jax.corpus.engine import map_units
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, read_ids
-from sc2jax.progress import progress
-from sc2jax.records.dataset import write_part
-from sc2jax.records.manifest import Output
+from sc2jax.corpus.dedup.signed import signed_schema
+from sc2jax.corpus.numbered_rows import Committed, NumberedRows
+from sc2jax.corpus.outcomes import Fallen
+from sc2jax.corpus.shuffle import text_keys
+from sc2jax.corpus.stages.places import Places
+from sc2jax.corpus.units import UnitResult, Units, do_units
+from sc2jax.records.dataset import write_labelled_part
+from sc2jax.records.manifest import Manifest, sha256_of
 from sc2jax.records.stage import Written
-
-_HELD_BYTES = 32 * MIB
-"""Signatures in memory while they are sorted by language."""
+from sc2jax.settings import decisive
+from sc2jax.storage import join
 
 _ROW_GROUP_BYTES = 8 * MIB
 """Signatures that are read at a time."""
 
-_UNIT_ROWS = 4096
-"""Texts that are signed by one worker at a time: of tiny ones the signatures are many times their size."""
-
 _BATCH_CHARACTERS = MIB
 """Characters that are signed at a time."""
 
+_READ = ["repository", "language", "license_type", "text_sha256", "content"]
 
-def write_signatures(folder: str, files: Committed, exact: Committed, near_config: NearConfig, seed: int) -> Written:
-    """Signs the texts that exact deduplication kept."""
-    schema = _schema(near_config)
-    outputs: list[Output] = []
-    held: dict[str, list[pa.Table]] = defaultdict(list)
-    held_bytes = 0
 
-    def flush() -> None:
-        for language in sorted(held):
-            table = pa.concat_tables(held[language]).combine_chunks()
-            step = max(1, _ROW_GROUP_BYTES * len(table) // table.nbytes)
-            groups = (table.slice(start, step) for start in range(0, len(table), step))
-            outputs.append(write_part(folder, _prefix(language), len(outputs), groups, schema))
-        held.clear()
-
-    with _signed(NumberedRows.of(files, "kept"), read_ids(exact, "kept"), near_config, seed) as signed:
-        for table in signed:
-            languages = table["language"].to_numpy()
-            for language in sorted(set(languages)):
-                held[language].append(table.drop_columns("language").filter(pa.array(languages == language)))
-            held_bytes += table.nbytes
-            if held_bytes > _HELD_BYTES:
-                flush()
-                held_bytes = 0
-    flush()
+def write_signatures(
+    folder: str, notes: str, earlier: Units | None, files: Units, signature_config: SignatureConfig, seed: int
+) -> Written:
+    """Signs the texts."""
+    work = functools.partial(_sign_unit, files=files, config=signature_config, seed=seed)
+    outputs, _ = do_units(
+        folder, notes, earlier, _keys(files, "kept", signature_config, seed), files.contents, work, "signatures"
+    )
     return outputs, {}
 
 
-def signatures_of(files: NumberedRows, config: NearConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the rows that have n-grams, ascending, and their signatures, all in memory."""
-    schema = _schema(config)
-    tables = [schema.empty_table()]
-    with _signed(files, np.arange(len(files)), config, seed) as signed:
-        tables += [table.select(schema.names) for table in signed]
-    table = pa.concat_tables(tables)
-    return table["id"].to_numpy(), _whole(table)
+def _keys(files: Units, prefix: str, config: SignatureConfig, seed: int) -> list[str]:
+    parts = ([output.sha256 for output in files.parts(unit, prefix)] for unit in range(len(files)))
+    signing = [decisive(config), seed]
+    return [sha256_of([content, found, signing]) for content, found in zip(files.contents, parts, strict=True)]
 
 
-@contextlib.contextmanager
-def _signed(files: NumberedRows, ids: np.ndarray, config: NearConfig, seed: int) -> Iterator[Iterable[pa.Table]]:
-    """The signatures of certain rows (ascending) and their languages, a table for each row group that holds some."""
-    units, groups = files.units(ids)
-    bounds = itertools.pairwise([*groups.tolist(), len(ids)])
-    cuts = [start for low, high in bounds for start in range(low, high, _UNIT_ROWS)]
-    sign = functools.partial(_sign, files=files, config=config, seed=seed)
-    schema = _schema(config).append(pa.field("language", pa.string()))
-    with map_units(units, cuts, sign, schema) as signed:
-        yield progress(signed, total=len(cuts), desc="near-duplicates", unit="batch")
+def sign_units(folder: str, files: Units, config: SignatureConfig, seed: int, prefix: str) -> Units:
+    """Signs the rows of units below a prefix into a folder, for as long as that is there."""
+    below, keys = join(folder, "signed"), _keys(files, prefix, config, seed)
+    work = functools.partial(_sign_unit, files=files, config=config, seed=seed, prefix=prefix)
+    outputs, results = do_units(below, join(folder, "signed-notes"), None, keys, files.contents, work, "signatures")
+    stage = Committed(below, Manifest("signatures", {}, {}, tuple(outputs), {}))
+    return Units(
+        stage, tuple(keys), files.contents, tuple(result.outputs for result in results), files.starts, (), (), ()
+    )
 
 
-def signed_languages(stage: Committed) -> list[str]:
-    """The languages that have signatures."""
-    return sorted({unquote(output.path.split("/")[1]) for output in stage.manifest.outputs})
+def _schema(permutations: int) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("repository", pa.string(), nullable=False),
+            pa.field("within", pa.int64(), nullable=False),
+            pa.field("rank", pa.int8(), nullable=False),
+            pa.field("language", pa.uint64(), nullable=False),
+            pa.field("signature", pa.binary(4 * permutations), nullable=False),
+        ]
+    )
 
 
-def signed_rows(stage: Committed, language: str) -> NumberedRows:
-    """The signatures of one language."""
-    return NumberedRows.of(stage, _prefix(language))
+def _sign_unit(
+    folder: str, label: str, unit: int, files: Units, config: SignatureConfig, seed: int, prefix: str = "kept"
+) -> UnitResult:
+    schema = _schema(config.near_permutations)
+    step = max(1, _ROW_GROUP_BYTES // (4 * config.near_permutations))
+    rows = 0
+
+    def groups() -> Iterator[pa.Table]:
+        nonlocal rows
+        for table in _signed_groups(files.rows(unit, prefix), config, seed, schema):
+            rows += len(table)
+            yield from (table.slice(start, step) for start in range(0, len(table), step))
+
+    output = write_labelled_part(folder, "signatures", label, groups(), schema)
+    return UnitResult((output,), rows, {})
 
 
-def band_columns(signed: NumberedRows) -> list[str]:
-    """The columns that hold the bands of a signature, in their order."""
-    return [name for name in signed.schema.names if name.startswith("band_")]
+def _signed_groups(files: NumberedRows, config: SignatureConfig, seed: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The signatures of files, a row group at a time."""
+    before: dict[str, int] = {}
+    for at, table in files.groups(_READ):
+        repositories = pa.concat_arrays(table["repository"].chunks)
+        within = numbers_within(repositories)
+        first = repositories[0].as_py()
+        opening = np.cumsum(within == 0) == 1
+        within[opening] += before.get(first, 0)
+        before = {repositories[-1].as_py(): int(within[-1]) + 1}
+        rows, signed = _sign(table, config, seed)
+        taken = pa.array(rows)
+        columns = {
+            "row": at + rows,
+            "repository": repositories.take(taken),
+            "within": within[rows],
+            "rank": type_ranks(table["license_type"])[rows],
+            "language": text_keys(table["language"].take(taken).to_pylist()),
+            "signature": pa.Array.from_buffers(
+                pa.binary(4 * config.near_permutations), len(rows), [None, pa.py_buffer(np.ascontiguousarray(signed))]
+            ),
+        }
+        yield pa.table(columns).cast(schema)
 
 
-def signature_batches(stage: Committed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers and whole signatures of all languages, a row group at a time."""
-    for language in signed_languages(stage):
-        signed = signed_rows(stage, language)
-        for _, table in signed.groups(signed.schema.names):
-            yield table["id"].to_numpy(), _whole(table)
-
-
-def _whole(table: pa.Table) -> np.ndarray:
-    """Whole signatures, of the columns that hold their parts."""
-    return np.concatenate([as_integers(column) for column in table.columns[1:]], axis=1)
-
-
-def as_integers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of fixed-width bytes as rows of uint32."""
-    width = column.type.byte_width
-    chunks = [
-        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :][: len(chunk) * width]
-        for chunk in column.chunks
-    ]
-    return np.concatenate(chunks).view(np.uint32).reshape(-1, width // 4)
-
-
-def _schema(config: NearConfig) -> pa.Schema:
-    if config.near_threshold:
-        bands, rows = optimal_bands(config.near_threshold, config.near_permutations)
-        columns = [pa.field(f"band_{band:03d}", pa.binary(4 * rows)) for band in range(bands)]
-    else:
-        columns = [pa.field("signature", pa.binary(4 * config.near_permutations))]
-    return pa.schema([pa.field("id", pa.int64()), *columns])
-
-
-def _prefix(language: str) -> str:
-    return f"signatures/{quote(language, safe='')}"
-
-
-def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) -> pa.Table:
-    """The signatures of the texts of a unit that have n-grams."""
-    ids = unit["id"].to_numpy()
-    table = files.take_unit(ids, ["language", "content"])
-    schema = _schema(config)
-    texts = table["content"].to_pylist()
+def _sign(table: pa.Table, config: SignatureConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of some files that have n-grams, and their signatures; equal texts are signed once."""
+    _, first, text_of = np.unique(
+        np.array(table["text_sha256"].to_pylist(), "S64"), return_index=True, return_inverse=True
+    )
+    texts = table["content"].take(pa.array(first)).to_pylist()
     ends = np.cumsum([len(text) for text in texts])
     cuts = np.flatnonzero(np.diff(ends // _BATCH_CHARACTERS, prepend=-1))
     found, parts = [np.zeros(0, np.int64)], [np.zeros((0, config.near_permutations), np.uint32)]
@@ -151,10 +134,62 @@ def _sign(unit: pa.Table, files: NumberedRows, config: NearConfig, seed: int) ->
         rows, signed = signatures(texts[low:high], config.near_ngram, config.near_permutations, seed)
         found.append(low + rows)
         parts.append(signed)
-    rows, signed = np.concatenate(found), np.concatenate(parts)
-    width = schema.field(1).type.byte_width // 4
-    columns = [pa.array(ids[rows])]
-    for band in range(len(schema) - 1):
-        values = np.ascontiguousarray(signed[:, band * width : (band + 1) * width])
-        columns.append(pa.Array.from_buffers(pa.binary(4 * width), len(rows), [None, pa.py_buffer(values)]))
-    return pa.table(columns, schema).append_column("language", table["language"].take(pa.array(rows)))
+    has, signed = np.concatenate(found), np.concatenate(parts)
+    place = np.full(len(texts), -1)
+    place[has] = np.arange(len(has))
+    rows = np.flatnonzero(place[text_of] >= 0)
+    return rows, signed[place[text_of[rows]]]
+
+
+def unit_signatures(signatures: Units, unit: int, permutations: int) -> Iterator[pa.Table]:
+    """What was written of a unit."""
+    for _, table in signatures.rows(unit, "signatures").groups(_schema(permutations).names):
+        yield table
+
+
+@dataclasses.dataclass(frozen=True)
+class SignedFiles:
+    """The signatures of the files that are left after some stages, as `dedup` takes them.
+
+    Attributes:
+        files: the files.
+        signatures: their signatures.
+        places: of their repositories.
+        fallen: the files that are not among them.
+        permutations: the length of a signature.
+        holds: says of a repository whether its files are among them.
+    """
+
+    files: Units
+    signatures: Units
+    places: Places
+    fallen: Fallen
+    permutations: int
+    holds: Callable[[str], bool] = lambda _: True
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first number of each unit's files, and the number of all."""
+        return self.files.starts
+
+    def units(self) -> pa.Table:
+        """A row for each unit."""
+        return self.files.table()
+
+    def read(self, unit: int) -> pa.Table:
+        """The signatures of a unit (`signed_schema`)."""
+        schema = signed_schema(self.permutations)
+        places, left = self.places.of(unit), self.fallen.kept(unit)
+        held = pa.array([name for name in places if self.holds(name)], pa.string())
+        tables = [schema.empty_table()]
+        for table in unit_signatures(self.signatures, unit, self.permutations):
+            mine = np.isin(table["row"].to_numpy(), left) & pc.is_in(table["repository"], held).to_numpy()
+            table = table.filter(pa.array(mine)).combine_chunks()
+            columns = {
+                "id": self.starts[unit] + table["row"].to_numpy(),
+                "order": orders(table["repository"], table["within"].to_numpy(), table["rank"].to_numpy(), places),
+                "language": table["language"],
+                "signature": table["signature"],
+            }
+            tables.append(pa.table(columns).cast(schema))
+        return pa.concat_tables(tables)

@@ -1,15 +1,18 @@
 """The split: which repositories are held out, and which held-out files are dropped as too like a training file."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 
-import numpy as np
-
-from sc2jax.corpus.config import PartsConfig, SplitConfig
+from sc2jax.corpus.config import EngineConfig, PartsConfig, SignatureConfig, SplitConfig
 from sc2jax.corpus.dedup.across import across
-from sc2jax.corpus.numbered_rows import Committed, NumberedRows, among, read_ids
-from sc2jax.corpus.outcomes import funnel_line, row_names, write_ids, write_rejects
-from sc2jax.corpus.stages.signatures import signature_batches
+from sc2jax.corpus.numbered_rows import Committed
+from sc2jax.corpus.outcomes import Fallen, named, write_rejects
+from sc2jax.corpus.shuffle import Buckets
+from sc2jax.corpus.stages.places import Places
+from sc2jax.corpus.stages.sides import Sides, sides_of
+from sc2jax.corpus.stages.signatures import SignedFiles
+from sc2jax.corpus.units import Units
 from sc2jax.records.stage import Written
 
 _REASON = "near_duplicate_across_split"
@@ -17,105 +20,42 @@ _REASON = "near_duplicate_across_split"
 
 def write_split(
     folder: str,
-    files: Committed,
+    files: Units,
+    places: Places,
+    exact: Committed,
+    signatures: Units,
     near: Committed,
-    signatures: Committed,
     split_config: SplitConfig,
+    signature_config: SignatureConfig,
     parts_config: PartsConfig,
+    engine_config: EngineConfig,
 ) -> Written:
     """Holds repositories out, and drops held-out files that are near-duplicates of training files."""
-    rows, ids = NumberedRows.of(files, "kept"), read_ids(near, "kept")
-    heldout, training = sides(rows, ids, split_config)
-    return write_sides(folder, rows, heldout, training, {}, signatures, split_config, parts_config)
+    fallen = Fallen(files, (exact, near))
+    signed = SignedFiles(files, signatures, places, fallen, signature_config.near_permutations)
+    sides = sides_of(files, fallen, split_config.heldout_fraction)
+    before = near.manifest.statistics["funnel"][-1]
+    with like_training(folder, signed, sides, split_config, engine_config) as rows:
+        outputs, statistics = write_rejects(folder, files, [rows], "split", before, parts_config.part_bytes)
+    return outputs, statistics | dataclasses.asdict(sides)
 
 
-def sides(rows: NumberedRows, ids: np.ndarray, config: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The rows `ids` whose repositories are held out, and the others."""
-    is_heldout = _heldout_mask(rows, ids, config.heldout_fraction)
-    return ids[is_heldout], ids[~is_heldout]
+@contextlib.contextmanager
+def like_training(
+    folder: str, signed: SignedFiles, sides: Sides, split_config: SplitConfig, engine_config: EngineConfig
+) -> Iterator[Buckets]:
+    """The held-out files that resemble a training file (schema DETAILED)."""
+    heldout = dataclasses.replace(signed, holds=sides.is_heldout)
+    training = dataclasses.replace(signed, holds=sides.is_trained)
+    threshold, files = split_config.heldout_similarity, signed.files
+    with (
+        across(folder, heldout, training, threshold, engine_config.partition_bytes) as decided,
+        named(folder, files, decided, files, "kept", _REASON, "kept ") as rows,
+    ):
+        yield rows
 
 
-def write_sides(
-    folder: str,
-    rows: NumberedRows,
-    heldout: np.ndarray,
-    training: np.ndarray,
-    unwanted: Mapping[int, tuple[str, str]],
-    signatures: Committed,
-    split_config: SplitConfig,
-    parts_config: PartsConfig,
-) -> Written:
-    """Writes both sides without what must not be trained on, and without held-out files that resemble the rest.
-
-    Args:
-        folder: of the stage.
-        rows: the files that the numbers stand for.
-        heldout: those that are held out, ascending.
-        training: the others, ascending.
-        unwanted: training files that are dropped, each with the reason and the detail of its reject.
-        signatures: the stage.
-        split_config: from which similarity a held-out file is dropped.
-        parts_config: size of a Parquet part.
-    """
-    ids, size = np.union1d(heldout, training), rows.column("source_bytes").astype(np.int64)
-    training = np.setdiff1d(training, np.array(sorted(unwanted), np.int64))
-    duplicates = _duplicates(heldout, training, signatures, split_config.heldout_similarity)
-    resembled = row_names(rows, np.array(list(duplicates.values()), np.int64))
-    rejects = {row: (_REASON, f"kept {name}") for row, name in zip(duplicates, resembled, strict=True)} | dict(unwanted)
-    dropped = np.array(sorted(rejects), np.int64)
-    reasons, details = ([rejects[row][place] for row in dropped.tolist()] for place in (0, 1))
-    outputs = write_ids(folder, "train", training) + write_ids(folder, "heldout", np.setdiff1d(heldout, dropped))
-    outputs += write_rejects(folder, rows, dropped, "split", reasons, details, parts_config.part_bytes)
-    lost = {
-        reason: (int(fallen.sum()), int(size[dropped[fallen]].sum()))
-        for reason in sorted(set(reasons))
-        if (fallen := np.array(reasons) == reason).any()
-    }
-    return outputs, {"funnel": [funnel_line("split", len(ids), int(size[ids].sum()), lost)]}
-
-
-def heldout_repositories(names: Iterable[str], fraction: float) -> set[str]:
-    """The repositories whose hash falls below `fraction`: the same ones in any corpus, whatever else it holds.
-
-    Of two or more repositories at least one is held out and at least one is not: where the hashes leave a side empty,
-    the repository nearest to the limit changes sides. A fraction of 0 holds nothing out; nor does a single repository.
-    """
-    hashes = {name: _unit_hash(name) for name in names}
-    if len(hashes) < 2 or fraction == 0:
-        return set()
-    ranked = sorted(hashes, key=lambda name: (hashes[name], name))
-    count = sum(hashes[name] < fraction for name in ranked)
-    return set(ranked[: min(max(count, 1), len(ranked) - 1)])
-
-
-def _heldout_mask(files: NumberedRows, ids: np.ndarray, fraction: float) -> np.ndarray:
-    found = [table["repository"].to_numpy() for table in files.take(ids, ["repository"])]
-    names = np.concatenate(found) if found else np.zeros(0, object)
-    chosen = heldout_repositories(set(names.tolist()), fraction)
-    return np.array([name in chosen for name in names.tolist()], bool)
-
-
-def _duplicates(heldout: np.ndarray, training: np.ndarray, signatures: Committed, threshold: float) -> dict[int, int]:
-    """Held-out file -> the training file that it resembles too much."""
-    ids, rows = [np.zeros(0, np.int64)], []
-    for batch_ids, signed in signature_batches(signatures):
-        mine = among(batch_ids, heldout)
-        if mine.any():
-            ids.append(batch_ids[mine])
-            rows.append(signed[mine])
-    if not rows:
-        return {}
-    known = np.concatenate(ids)
-
-    def others() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch_ids, signed in signature_batches(signatures):
-            mine = among(batch_ids, training)
-            yield batch_ids[mine], signed[mine]
-
-    found = across(np.concatenate(rows), others(), threshold)
-    return {int(known[row]): other for row, (other, _) in found.items()}
-
-
-def _unit_hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+def sides_of_split(split: Committed) -> Sides:
+    """Which repositories the stage holds out."""
+    statistics = split.manifest.statistics
+    return Sides(statistics["fraction"], statistics["moved"])

@@ -1,16 +1,18 @@
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.integrate
 from hypothesis import given
 from hypothesis import strategies as st
+from signed_tables import in_memory
 
-from sc2jax.corpus.dedup.bands import band_keys, optimal_bands
+from sc2jax.corpus.dedup.bands import band_hashes, optimal_bands
+from sc2jax.corpus.dedup.components import transitive
 from sc2jax.corpus.dedup.signatures import ngram_hashes, signatures
-from sc2jax.corpus.dedup.survivors import Groups
 
 
 def ngrams(text: str, size: int = 5) -> set[tuple[str, ...]]:
@@ -23,15 +25,21 @@ def jaccard(left: str, right: str) -> float:
     return len(ngrams(left) & ngrams(right)) / len(ngrams(left) | ngrams(right))
 
 
-def groups_of(texts: list[str], ranks: list[int] | None = None, seed: int = 0) -> list[int]:
-    """For each text the one that is kept in its place."""
-    rows, signed = signatures(texts, 5, 250, seed)
-    groups = Groups(len(rows))
-    for band in range(25):
-        groups.add_band(band_keys(signed[:, band * 10 : band * 10 + 10]))
-    kept = np.arange(len(texts))
-    kept[rows] = rows[groups.representatives(np.asarray(ranks or [0] * len(texts))[rows])]
-    return kept.tolist()
+@pytest.fixture
+def groups_of(tmp_path: Path) -> Callable[..., list[int]]:
+    """For each text the one that is kept in its place by the paper's rule."""
+
+    def find(texts: list[str], ranks: list[int] | None = None) -> list[int]:
+        rows, signed = signatures(texts, 5, 250, 0)
+        orders = np.asarray(ranks or [0] * len(texts))[rows] * 1000 + np.arange(len(rows))
+        kept = np.arange(len(texts))
+        with transitive(str(tmp_path), in_memory(signed, orders), 0.7) as found:
+            for bucket in range(len(found)):
+                table = found.read(bucket)
+                kept[rows[table["id"].to_numpy()]] = rows[table["kept"].to_numpy()]
+        return kept.tolist()
+
+    return find
 
 
 @pytest.mark.parametrize("permutations", [250, 256])
@@ -48,6 +56,27 @@ def test_bands_are_optimal_for_another_threshold() -> None:
 
     shapes = [(bands, rows) for bands in range(1, 33) for rows in range(1, 32 // bands + 1)]
     assert optimal_bands(0.5, 32) == min(shapes, key=lambda shape: weight(*shape))
+
+
+@pytest.mark.parametrize(("bands", "rows", "permutations"), [(25, 10, 250), (50, 5, 250), (4, 5, 23), (3, 4, 13)])
+def test_keys_of_bands_are_equal_where_the_rows_of_the_same_band_and_the_language_are(
+    bands: int, rows: int, permutations: int
+) -> None:
+    draw = np.random.default_rng(0)
+    signed = draw.integers(0, 2, (1500, permutations)).astype(np.uint32) * np.uint32(2**31)
+    signed[1000:] = signed[:500]
+    languages = draw.integers(0, 2, 1500).astype(np.uint64)
+    keys = band_hashes(signed, bands, rows, languages)
+    assert keys.shape == (bands, 1500)
+    meant = [
+        (band, language, signed[file, band * rows : band * rows + rows].tobytes())
+        for band in range(bands)
+        for file, language in enumerate(languages.tolist())
+    ]
+    assert len({*zip(meant, keys.reshape(-1).tolist(), strict=True)}) == len(set(meant)) == len(np.unique(keys))
+    alone = band_hashes(signed[700:703], bands, rows, languages[700:703])
+    np.testing.assert_array_equal(alone, keys[:, 700:703])
+    assert len(np.unique(band_hashes(signed, bands, rows))) == len({(band, rows) for band, _, rows in meant})
 
 
 TEXT = st.text(alphabet="aAbB_1 \n.é€😀ßİ", max_size=40)
@@ -86,7 +115,9 @@ def test_estimates_are_near_the_exact_similarity(program: Callable[..., str], ed
     assert abs(error.mean()) < 0.01
 
 
-def test_planted_pairs_are_found_and_no_others(program: Callable[..., str], edited: Callable[..., str]) -> None:
+def test_planted_pairs_are_found_and_no_others(
+    program: Callable[..., str], edited: Callable[..., str], groups_of: Callable[..., list[int]]
+) -> None:
     originals = [program(seed) for seed in range(100)]
     copies = [edited(text, seed, 2) for seed, text in enumerate(originals)]
     assert min(jaccard(*pair) for pair in zip(originals, copies, strict=True)) > 0.85
@@ -94,7 +125,7 @@ def test_planted_pairs_are_found_and_no_others(program: Callable[..., str], edit
 
 
 def test_a_chain_is_one_group_and_the_best_rank_is_kept(
-    program: Callable[..., str], edited: Callable[..., str]
+    program: Callable[..., str], edited: Callable[..., str], groups_of: Callable[..., list[int]]
 ) -> None:
     chain = [program(1)]
     for seed in range(8):
@@ -104,7 +135,9 @@ def test_a_chain_is_one_group_and_the_best_rank_is_kept(
     assert groups_of(chain, ranks=[1, 1, 1, 0, 1, 0, 1, 1, 1]) == [3] * 9
 
 
-def test_groups_do_not_depend_on_the_order(program: Callable[..., str], edited: Callable[..., str]) -> None:
+def test_groups_do_not_depend_on_the_order(
+    program: Callable[..., str], edited: Callable[..., str], groups_of: Callable[..., list[int]]
+) -> None:
     texts = [edited(program(seed % 20), seed, 4) for seed in range(60)]
     order = list(range(60))
     random.Random(3).shuffle(order)
@@ -116,7 +149,7 @@ def test_groups_do_not_depend_on_the_order(program: Callable[..., str], edited: 
             assert (shuffled[place[one]] == shuffled[place[other]]) == together
 
 
-def test_texts_without_ngrams_are_nobodys_duplicates() -> None:
+def test_texts_without_ngrams_are_nobodys_duplicates(groups_of: Callable[..., list[int]]) -> None:
     texts = ["", "a", "a b c d", "a b c d", "a b c d e", "a b c d e"]
     rows, signed = signatures(texts, 5, 250, 0)
     assert rows.tolist() == [4, 5]

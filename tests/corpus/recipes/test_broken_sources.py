@@ -74,16 +74,16 @@ def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_by_the_ne
     output, file, license_file = str(tmp_path / "corpus"), Path(source, "pkg0/a.py"), Path(source, "pkg2/LICENSE")
     monkeypatch.setattr(licenses, "detect", lambda content, *_: frozenset({"MIT"} if content == b"MIT" else ()))
     license_file.write_text("MIT")
-    listed = source_code.list_sources
+    listed = source_code.write_listing
 
-    def list_and_change(*arguments: Any) -> Any:
-        listing = listed(*arguments)
+    def list_and_change(*arguments: Any, **more: Any) -> Any:
+        listing = listed(*arguments, **more)
         file.rename(f"{source}.kept")
         license_file.write_text("GPL")
         return listing
 
     with monkeypatch.context() as patch:
-        patch.setattr(source_code, "list_sources", list_and_change)
+        patch.setattr(source_code, "write_listing", list_and_change)
         changed = curate(CorpusConfig(), [source], output, 0)
     rejects = {(row["path"], row["reason"]): row["detail"] for row in rows_of(output, changed, "rejects")}
     assert rejects == {
@@ -99,7 +99,7 @@ def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_by_the_ne
     Path(f"{source}.kept").rename(file)
     license_file.write_text("MIT")
     with monkeypatch.context() as patch:
-        patch.setattr(source_code, "list_sources", list_and_change)
+        patch.setattr(source_code, "write_listing", list_and_change)
         with pytest.raises(UserError, match=r"pkg2/LICENSE is a file that was another one"):
             curate(CorpusConfig(damaged="stop"), [source], output, 0)
     Path(f"{source}.kept").rename(file)

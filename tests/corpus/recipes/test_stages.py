@@ -26,6 +26,7 @@ STAGES: dict[str, Callable[..., Any]] = {
 OTHER_VALUES: dict[str, Any] = {
     "keep_license_types": ("permissive", "no_license", "non_permissive"),
     "near_permutations": 200,
+    "near_rule": "transitive",
     "heldout_fraction": 0.5,
 }
 """Where a slightly smaller value says nothing or takes long."""

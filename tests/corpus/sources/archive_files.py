@@ -6,10 +6,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from source_listings import LIMIT, names
+from source_listings import LIMIT, WholeListing, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.listing import Listing, git_blob_id, list_sources, read_listed
+from sc2jax.corpus.sources.listing import git_blob_id, read_listed
 
 Entry = tuple[str, bytes | str | dict]
 """The name of a member, and the bytes of a file, or what else its header says."""
@@ -40,11 +40,11 @@ def zip_of(path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes], method: in
     return path
 
 
-def listed(*roots: str | os.PathLike, limit: int = LIMIT) -> Listing:
+def listed(*roots: str | os.PathLike, limit: int = LIMIT) -> WholeListing:
     return list_sources([SourceFolder(os.fspath(root)) for root in roots], limit)
 
 
-def contents(listing: Listing, limit: int = LIMIT) -> dict[str, bytes]:
+def contents(listing: WholeListing, limit: int = LIMIT) -> dict[str, bytes]:
     """The files by path, as they are read again; each must be what its identifier says."""
     columns = [listing.files[name].to_pylist() for name in ("path", "source_bytes", "swhid", "location")]
     found = {}
@@ -57,19 +57,19 @@ def contents(listing: Listing, limit: int = LIMIT) -> dict[str, bytes]:
     return found
 
 
-def licenses(listing: Listing) -> set[tuple[str, str, bool]]:
+def licenses(listing: WholeListing) -> set[tuple[str, str, bool]]:
     return {(row["folder"], row["swhid"], row["promised"]) for row in listing.licenses.to_pylist()}
 
 
-def reasons(listing: Listing) -> dict[str, int]:
+def reasons(listing: WholeListing) -> dict[str, int]:
     return {reason: share["count"] for reason, share in listing.left_out.statistics.items()}
 
 
-def named(listing: Listing) -> list[str]:
+def named(listing: WholeListing) -> list[str]:
     return [name for share in listing.left_out.statistics.values() for name in share["named"]]
 
 
-def beside(source: Path) -> Listing:
+def beside(source: Path) -> WholeListing:
     """The listing, in which the neighbour must be; whatever is listed can be read."""
     listing = listed(source)
     assert ("neighbour", "n.py") in names(listing)
@@ -77,5 +77,5 @@ def beside(source: Path) -> Listing:
     return listing
 
 
-def files(listing: Listing) -> set[str]:
+def files(listing: WholeListing) -> set[str]:
     return {path for repository, path in names(listing) if repository != "neighbour"}

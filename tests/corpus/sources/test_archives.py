@@ -18,11 +18,11 @@ import pytest
 from archive_files import contents, licenses, link, listed, reasons, tar_of, zip_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from source_listings import LIMIT, names
+from source_listings import LIMIT, list_sources, names
 
 from sc2jax.corpus.sources import archive_streams
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.listing import list_sources, read_listed
+from sc2jax.corpus.sources.listing import read_listed
 from sc2jax.corpus.sources.walk import SKIPPED_FOLDERS
 from sc2jax.errors import UserError
 

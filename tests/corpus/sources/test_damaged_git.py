@@ -8,10 +8,9 @@ import pytest
 from dulwich import porcelain
 from dulwich.repo import Repo
 from git_repositories import WHO, make_repository
-from source_listings import LIMIT, names
+from source_listings import LIMIT, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.listing import list_sources
 
 COUNTED = {
     "unreadable_git",

@@ -3,10 +3,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from source_listings import LIMIT, licensed, names
+from source_listings import LIMIT, licensed, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.listing import list_sources
 
 
 def test_packages_of_a_plain_folder(plant: Callable[..., str]) -> None:

@@ -13,19 +13,18 @@ from dulwich.refs import Ref
 from dulwich.reftable import ReftableRefsContainer
 from dulwich.repo import Repo
 from git_repositories import FILE, FOLDER, GIT, check_out_entries, make_repository, put_object, put_tree, run_git
-from source_listings import LIMIT, names
+from source_listings import LIMIT, WholeListing, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.git_folder import find_git_folder, read_origin
-from sc2jax.corpus.sources.listing import Listing, list_sources
 from sc2jax.errors import UserError
 
 
-def listed(root: str | Path) -> Listing:
+def listed(root: str | Path) -> WholeListing:
     return list_sources([SourceFolder(str(root))], LIMIT)
 
 
-def reasons(listing: Listing) -> dict[str, list[str]]:
+def reasons(listing: WholeListing) -> dict[str, list[str]]:
     return {reason: list(share["named"]) for reason, share in listing.left_out.statistics.items()}
 
 

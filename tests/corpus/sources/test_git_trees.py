@@ -21,23 +21,23 @@ from git_repositories import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from source_listings import LIMIT, names
+from source_listings import LIMIT, WholeListing, list_sources, names
 
 from sc2jax.corpus.sources.contents import read_contents
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.git_objects import close_stores
 from sc2jax.corpus.sources.git_trees import git_repository
 from sc2jax.corpus.sources.left_out import LeftOut, SourceError
-from sc2jax.corpus.sources.listing import Listing, git_blob_id, list_sources, read_listed
+from sc2jax.corpus.sources.listing import git_blob_id, read_listed
 from sc2jax.corpus.sources.walk import Origin
 from sc2jax.errors import UserError
 
 
-def listed(*roots: str | Path) -> Listing:
+def listed(*roots: str | Path) -> WholeListing:
     return list_sources([SourceFolder(str(root)) for root in roots], LIMIT)
 
 
-def contents(listing: Listing) -> dict[str, bytes | SourceError]:
+def contents(listing: WholeListing) -> dict[str, bytes | SourceError]:
     found = read_contents(listing.files["location"].to_pylist(), LIMIT)
     return dict(zip(listing.files["path"].to_pylist(), found, strict=True))
 
@@ -49,7 +49,7 @@ def by_git(root: str | Path) -> dict[str, bytes]:
     return {path: run_git(root, "cat-file", "blob", row.split()[2]).encode() for row, path in rows}
 
 
-def counts(listing: Listing) -> dict[str, int]:
+def counts(listing: WholeListing) -> dict[str, int]:
     return {reason: share["count"] for reason, share in listing.left_out.statistics.items()}
 
 

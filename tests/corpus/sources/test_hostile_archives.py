@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from archive_files import GOOD, beside, contents, files, licenses, link, listed, named, reasons, tar_of, zip_of
-from source_listings import LIMIT
+from source_listings import LIMIT, WholeListing, list_sources
 
 from sc2jax.corpus.sources import archive_members, archive_streams, archives
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import REASONS, SourceError
-from sc2jax.corpus.sources.listing import Listing, list_sources, read_listed
+from sc2jax.corpus.sources.listing import read_listed
 from sc2jax.errors import UserError
 
 
@@ -112,7 +112,7 @@ def test_too_many_members(source: Path, suffix: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(archives, "MOST_IN_A_LEVEL", 10)
     entries = [(f"{number}.py", b"") for number in range(10)]
 
-    def made(*more: tuple[str, bytes]) -> Listing:
+    def made(*more: tuple[str, bytes]) -> WholeListing:
         if suffix == "zip":
             zip_of(source / "a.zip", *entries, *more)
         else:
@@ -334,7 +334,7 @@ def test_archives_that_change_after_they_were_listed(source: Path, name: str) ->
         else:
             tar_of(path, *entries, mode="w" if name == "a.tar" else "w:gz")
 
-    def again(listing: Listing) -> list[str]:
+    def again(listing: WholeListing) -> list[str]:
         locations, swhids = (listing.files[column].to_pylist() for column in ("location", "swhid"))
         found = read_listed(locations, swhids, LIMIT)
         return [each.reason if isinstance(each, SourceError) else "" for each in found]

@@ -2,16 +2,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from git_repositories import make_repository
 from hypothesis import given
 from hypothesis import strategies as st
-from source_listings import LIMIT, licensed, names
+from source_listings import LIMIT, licensed, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import REASONS, LeftOut, SourceError, as_text, in_a_line, in_words, together
-from sc2jax.corpus.sources.listing import git_blob_id, list_sources
+from sc2jax.corpus.sources.listing import git_blob_id
 from sc2jax.corpus.sources.walk import read_bytes
 from sc2jax.errors import UserError
 
@@ -116,8 +117,8 @@ def test_a_name_that_another_source_gives(plant: Callable[..., str]) -> None:
     three = plant("z/src", {"x/src/pkg/c.py": "3", "b/a.py": "4"})
     make_repository(f"{three}/x/src/pkg")
     listing = list_sources([SourceFolder(root) for root in (three, one, two)], LIMIT)
-    assert names(listing) == [("b", "a.py"), ("x/src/pkg", "a.py"), ("y/src/pkg", "a.py")]
-    assert listing.left_out.statistics == {"same_name": {"count": 1, "named": ["x/src/pkg"]}}
+    assert names(listing) == [("b", "a.py"), ("x/src/pkg", "a.py"), ("x/src/pkg~2", "c.py"), ("y/src/pkg", "a.py")]
+    assert listing.left_out.statistics == {}
 
 
 def test_read_bytes(tmp_path: Path) -> None:
@@ -168,10 +169,10 @@ def test_a_license_that_cannot_be_read_is_not_none(plant: Callable[..., str], mo
     root = plant("src", {"pkg/a.py": "1", "pkg/sub/LICENSE": "2", "big/LICENSE": "3" * 50, "big/a.py": "4"})
     open_file = os.open
 
-    def closed(path: str, flags: int) -> int:
-        if path.endswith("sub/LICENSE"):
+    def closed(path: Any, flags: int, *mode: int, **how: int) -> int:
+        if str(path).endswith("sub/LICENSE"):
             raise PermissionError(13, "Permission denied")
-        return open_file(path, flags)
+        return open_file(path, flags, *mode, **how)
 
     monkeypatch.setattr(os, "open", closed)
     listing = list_sources([SourceFolder(root)], 40)

@@ -3,15 +3,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dulwich.objects import Blob
 from hypothesis import given
 from hypothesis import strategies as st
-from source_listings import LIMIT, names
+from source_listings import LIMIT, list_sources, names
 
 from sc2jax.corpus.sources.folders import SourceFolder
-from sc2jax.corpus.sources.listing import git_blob_id, list_sources
+from sc2jax.corpus.sources.listing import git_blob_id
 from sc2jax.errors import UserError
 
 
@@ -75,10 +76,10 @@ def test_what_cannot_be_read_is_left_out_and_named(plant: Callable[..., str], mo
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    def closed_file(path: str, flags: int) -> int:
-        if path.endswith("a.py"):
+    def closed_file(path: Any, flags: int, *mode: int, **how: int) -> int:
+        if str(path).endswith("a.py"):
             raise PermissionError(13, "Permission denied")
-        return open_file(path, flags)
+        return open_file(path, flags, *mode, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", closed_folder)
@@ -96,7 +97,13 @@ def test_what_cannot_be_read_is_left_out_and_named(plant: Callable[..., str], mo
         assert names(listing) == [("pkg", "c.py"), ("pkg", "closed/b.py")]
         named = ["pkg/a.py: Permission denied"]
         assert listing.left_out.statistics == {"unreadable_file": {"count": 1, "named": named}}
-    monkeypatch.setattr(os, "scandir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+
+    def closed_source(path: str) -> object:
+        if str(path) == root:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed_source)
     with pytest.raises(UserError, match=r"src is a folder that cannot be read"):
         list_sources([SourceFolder(root)], LIMIT)
 

@@ -13,12 +13,11 @@ import pytest
 from git_repositories import FILE, FOLDER, LINK, SUBMODULE, Entry, check_out, make_repository, put_object, put_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from source_listings import LIMIT, names
+from source_listings import LIMIT, LISTING, WholeListing, list_sources, names
 
 from sc2jax.corpus.sources import git_trees
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.left_out import REASONS
-from sc2jax.corpus.sources.listing import Listing, list_sources
 
 CANARY = b"secret = outside\n"
 
@@ -169,7 +168,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield top
 
 
-def list_with(templates: Path, traps: list[str]) -> tuple[Listing, set[str]]:
+def list_with(templates: Path, traps: list[str]) -> tuple[WholeListing, set[str]]:
     """Sets the traps up, as far as one leaves room for the next; gives the listing and what else was opened."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -182,8 +181,14 @@ def list_with(templates: Path, traps: list[str]) -> tuple[Listing, set[str]]:
                 continue  # another trap has taken its place
         opened: set[str] = set()
         open_file = os.open
+
+        def noted(path: str | Path, flags: int, *mode: int, **how: int) -> int:
+            if not how and LISTING not in str(path):
+                opened.add(os.path.realpath(path))
+            return open_file(path, flags, *mode, **how)
+
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "open", lambda path, flags: opened.add(os.path.realpath(path)) or open_file(path, flags))
+            patch.setattr(os, "open", noted)
             patch.setattr(git_trees, "MOST_IN_A_LEVEL", 10_000)
             listing = list_sources([SourceFolder(str(here / "src"))], LIMIT)
         # Whether a git folder names the working tree as its own can only be read there.
@@ -191,7 +196,7 @@ def list_with(templates: Path, traps: list[str]) -> tuple[Listing, set[str]]:
         return listing, {path for path in opened - asked if not path.startswith(f"{(here / 'src').resolve()}/")}
 
 
-def check(templates: Path, traps: list[str]) -> Listing:
+def check(templates: Path, traps: list[str]) -> WholeListing:
     listing, outside = list_with(templates, traps)
     assert not outside
     found = names(listing)

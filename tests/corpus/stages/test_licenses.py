@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from source_listings import listed
 
-from sc2jax.corpus.config import LicenseConfig, PartsConfig, SourceConfig
+from sc2jax.corpus.config import LicenseConfig, SourceConfig
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.sources.folders import SourceFolder
 from sc2jax.corpus.sources.license_files import MAX_LICENSE_BYTES
-from sc2jax.corpus.sources.listing import list_sources
 from sc2jax.corpus.stages import licenses
 from sc2jax.corpus.stages.licenses import UNKNOWN, UNREADABLE, covering, detect, license_type
+from sc2jax.corpus.tables import Tables
+from sc2jax.corpus.units import Units
 from sc2jax.records.manifest import Manifest
 
 GPL_NOTICE = (
@@ -90,10 +92,15 @@ def test_covering_equals_prefixes(path: str, by_folder: dict[str, set[str]]) -> 
 
 
 def licenses_found(root: str, folder: Path) -> dict[str, dict[str, set[str]]]:
-    listing = list_sources([SourceFolder(root)], 1000)
-    outputs, _ = licenses.write_licenses(str(folder), listing, LicenseConfig(), SourceConfig(), PartsConfig())
-    stage = Committed(str(folder), Manifest("licenses", {}, {}, tuple(outputs), {}))
-    return {name: dict(folders) for name, folders in licenses.licenses_by_folder(stage).items()}
+    with listed([SourceFolder(root)], 1000) as listing:
+        given = (listing, Tables(""), LicenseConfig(), SourceConfig())
+        outputs, _ = licenses.write_licenses(str(folder), f"{folder}/notes", None, *given)
+        found = Units.of(Committed(str(folder), Manifest("licenses", {}, {}, tuple(outputs), {})))
+        return {
+            listing.table(unit, "repositories")["repository"][number].as_py(): dict(folders)
+            for unit in range(len(listing))
+            for number, folders in licenses.licenses_by_folder(found, unit).items()
+        }
 
 
 def test_a_license_counts_for_its_folder_and_equal_files_are_looked_at_once(
@@ -106,6 +113,7 @@ def test_a_license_counts_for_its_folder_and_equal_files_are_looked_at_once(
         return frozenset((content.decode().split()[0],))
 
     monkeypatch.setattr(licenses, "detect", first_word)
+    monkeypatch.setattr(licenses, "_TOLD", {})
     tree = {"LICENSE": "MIT", "sub/LICENSE": "MIT", "sub/COPYING": "Zlib", "sub/README": "MIT", "x.c": "1"}
     root = plant("source", {f"project/{name}": text for name, text in tree.items()})
     assert licenses_found(root, tmp_path / "out") == {"project": {"": {"MIT"}, "sub": {"MIT", "Zlib"}}}

@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from split_sides import heldout_repositories
 
-from sc2jax.corpus.stages import split
-from sc2jax.corpus.stages.split import heldout_repositories
+from sc2jax.corpus.stages import sides
 
 NAMES = st.sets(st.text(min_size=1, max_size=6), max_size=12)
 
@@ -41,5 +41,5 @@ def test_of_equal_hashes_the_first_names_are_held_out(
     monkeypatch: pytest.MonkeyPatch, place: float, expected: set[str]
 ) -> None:
     """A hash at the limit is not below it."""
-    monkeypatch.setattr(split, "_unit_hash", lambda _: place)
+    monkeypatch.setattr(sides, "_hash", lambda _: place)
     assert heldout_repositories(["c", "a", "b"], 0.5) == expected

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from split_sides import heldout_repositories
 
 from sc2jax.corpus.config import CorpusConfig
 from sc2jax.corpus.recipes.source_code import curate
 from sc2jax.corpus.stages import licenses
-from sc2jax.corpus.stages.split import heldout_repositories
 from sc2jax.errors import UserError
 from sc2jax.records.dataset import read_tables
 from sc2jax.records.manifest import Manifest, Output, commit, read_manifest
@@ -202,12 +202,15 @@ def test_the_other_corpus_is_part_of_what_a_corpus_is_and_none_changes_nothing(
     plain = curate(CONFIG, [source], output, 0)
     inner = read_manifest(f"{output}/stages/split")
     assert set(plain.inputs) == {"listing", "repositories", "left_out", "tables"}
-    assert (set(inner.inputs), set(inner.config)) == ({"files", "near", "signatures"}, {"split_config", "parts_config"})
+    assert (set(inner.inputs), set(inner.config)) == (
+        {"files", "places", "exact", "near", "signatures"},
+        {"split_config", "signature_config", "parts_config", "engine_config"},
+    )
     named = curate(CONFIG, [source], output, 0, base[0])
     inner = read_manifest(f"{output}/stages/split")
     assert named.inputs == {**plain.inputs, "heldout": base[1].digest}
     assert inner.inputs["heldout"] == base[1].digest
-    assert set(inner.config) == {"split_config", "parts_config", "near_config", "seed"}
+    assert set(inner.config) == {"split_config", "parts_config", "signature_config", "engine_config", "seed"}
     assert named.key != plain.key
     other = plant("first", {f"{HELDOUT[0]}/new.py": program(300)})
     changed = curate(CONFIG, [other], base[0], 0)
