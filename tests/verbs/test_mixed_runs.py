@@ -66,7 +66,7 @@ def test_a_run_that_was_copied_opens_and_holds(runs, tmp_path, read):
         assert read(verb, tmp_path / "run")[0] == 0, verb
     status, said = read("check", tmp_path / "run")
     assert status == 0, said
-    assert "all 15 stages hold" in said
+    assert "all 18 stages hold" in said
     (tmp_path / "run/train/checkpoints/notes.txt").write_text("mine")
     status, said = read("check", tmp_path / "run")
     assert status == 0
