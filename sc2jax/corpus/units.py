@@ -45,6 +45,11 @@ _MOST_GROUPS = 1024
 """Buckets of a shuffle by units."""
 
 
+def units_of_a_group(units: int) -> int:
+    """How many consecutive units, of so many, form a group where there is a bucket or a part for each."""
+    return -(-units // _MOST_GROUPS) or 1
+
+
 @dataclasses.dataclass(frozen=True)
 class UnitResult:
     """What a unit has come to.
@@ -249,7 +254,7 @@ class Units:
 
     @property
     def _group_units(self) -> int:
-        return -(-len(self) // _MOST_GROUPS) or 1
+        return units_of_a_group(len(self))
 
     def group_of(self, ids: np.ndarray) -> np.ndarray:
         """The group of units that each of some numbers of rows is in."""

@@ -49,10 +49,8 @@ def rebuilding(config: CorpusConfig, sources: Sequence[str], output: str, seed: 
         chosen = [SourceFolder(root) for root in sources] or machine_sources(config.max_distribution_bytes, seed)
         with explained_full_disk(output, "nothing stays of what was done"):
             largest = corpus.statistics["largest_file"]
-            reading, place = (
-                dataclasses.replace(config, max_file_bytes=largest + 1, sample=1.0),
-                join(folder, "listing"),
-            )
+            reading = dataclasses.replace(config, max_file_bytes=largest + 1, sample=1.0)
+            place = join(folder, "listing")
             try:
                 return write_rebuilt(folder, corpus, list_anew(reading, chosen, output, place))
             finally:

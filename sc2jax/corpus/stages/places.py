@@ -19,6 +19,7 @@ from sc2jax.corpus.engine import map_units
 from sc2jax.corpus.numbered_rows import Committed
 from sc2jax.corpus.shuffle import Buckets, buckets_for, dealt
 from sc2jax.corpus.stages.listing import Listing, rows_of
+from sc2jax.corpus.units import units_of_a_group
 from sc2jax.records.dataset import read_part, write_part
 from sc2jax.records.manifest import Output
 from sc2jax.records.stage import Written
@@ -36,7 +37,6 @@ _SAMPLE = pa.schema([("key", pa.binary())])
 _SAMPLED = 32
 """Repositories of a unit by which the buckets are cut."""
 _KEY_BYTES = 128
-_MOST_GROUPS = 1024
 _DATE = 24
 _NEVER = b"\xff" * _DATE
 
@@ -55,7 +55,7 @@ class Places:
 
     def of(self, unit: int) -> Mapping[str, int]:
         """Of the repositories of a unit: name -> place."""
-        path = self.stage.manifest.statistics["groups"].get(str(unit // _group_units(self.units)))
+        path = self.stage.manifest.statistics["groups"].get(str(unit // units_of_a_group(self.units)))
         found: dict[str, int] = {}
         for output in self.stage.manifest.outputs:
             if output.path == path:
@@ -70,7 +70,7 @@ def write_places(folder: str, listing: Listing, engine_config: EngineConfig) -> 
     units = pa.table({"unit": np.arange(len(listing))})
     repositories = sum(unit["repositories"] for unit in listing.units)
     buckets = buckets_for(_KEY_BYTES * repositories, engine_config.partition_bytes)
-    groups = -(-len(listing) // _group_units(len(listing)))
+    groups = -(-len(listing) // units_of_a_group(len(listing)))
     deal = functools.partial(_deal_keys, listing=listing, cuts=_cuts(units, listing, buckets))
     with dealt(folder, units, deal, _KEYS, buckets) as keys:
         starts = np.cumsum([0, *keys.counts.sum(axis=0).tolist()])
@@ -92,10 +92,6 @@ _DONE = pa.schema(
         ("footer_sha256", pa.string()),
     ]
 )
-
-
-def _group_units(units: int) -> int:
-    return -(-units // _MOST_GROUPS) or 1
 
 
 def _cuts(units: pa.Table, listing: Listing, buckets: int) -> list[bytes]:
@@ -157,7 +153,7 @@ def _number(bucket: pa.Table, keys: Buckets, starts: np.ndarray, units: int) -> 
     rows = rows.take(pa.array(order, pa.int64()))
     place = starts[at] + np.arange(len(rows))
     table = pa.table({"unit": rows["unit"], "repository": rows["name"], "place": place}, _PLACES)
-    return table, rows["unit"].to_numpy() // _group_units(units)
+    return table, rows["unit"].to_numpy() // units_of_a_group(units)
 
 
 def _write_group(bucket: pa.Table, folder: str, places: Buckets) -> pa.Table:
